@@ -1,0 +1,134 @@
+"""The protocol that every action and every probe gives."""
+
+from abc import ABC, abstractmethod
+from datetime import timedelta
+from typing import ClassVar, Generic, Protocol, TypeVar
+
+from contracts.base import Frozen
+from contracts.outcomes import Progress
+from contracts.plans import ActionCall, Difference, Observation, ProbeCall, Risk, Target
+
+
+class ActionRequest(Frozen, ABC):
+    """The absolute desired state of one target. Subclasses are plain data and know no SDK.
+
+    Class attributes:
+        action: The stable name, ``<provider>.<verb_phrase>``.
+    """
+
+    action: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def target(self) -> Target:
+        """The one thing that it changes."""
+
+    def call(self) -> ActionCall:
+        """Give the same as data, for a plan."""
+        return ActionCall(name=self.action, target=self.target, arguments=self.model_dump(mode="json"))
+
+
+ResultT = TypeVar("ResultT", bound=Frozen)
+ResultT_co = TypeVar("ResultT_co", bound=Frozen, covariant=True)
+RequestT = TypeVar("RequestT", bound=ActionRequest)
+ProbeRequestT = TypeVar("ProbeRequestT", bound="ProbeRequest[Frozen]")
+
+
+class ProbeRequest(Frozen, Generic[ResultT_co]):
+    """One look; the type parameter is what it sees.
+
+    Class attributes:
+        probe: The stable name, ``<provider>.<noun>``.
+    """
+
+    probe: ClassVar[str]
+
+    def call(self) -> ProbeCall:
+        """Give the same as data, for a verification."""
+        return ProbeCall(name=self.probe, arguments=self.model_dump(mode="json"))
+
+
+class Action(ABC, Generic[RequestT]):
+    """One verb of one provider. All methods are synchronous and run in a thread.
+
+    Every method may raise ``ActionRefusedError`` (final, nothing changed) or ``ProviderUnavailableError``
+    (retry), and nothing else on purpose. SDK retries are off in ``apply``.
+
+    Class attributes:
+        request_type: Its request model; ``request_type.action`` is its name.
+        risk: What it declares; a playbook may raise it.
+        idempotent: What a second call does, one sentence, shown to the approver.
+        in_flight: The longest that one ``apply`` can still reach the provider after it began. A run that
+            finds an intent without an outcome waits this long before it concludes that nothing happened.
+    """
+
+    request_type: type[RequestT]
+    risk: ClassVar[Risk]
+    idempotent: ClassVar[str]
+    in_flight: ClassVar[timedelta] = timedelta(seconds=15)
+
+    @abstractmethod
+    def observe(self, request: RequestT) -> Observation:
+        """Read the target. Retries freely."""
+
+    @abstractmethod
+    def change(self, request: RequestT, observed: Observation) -> tuple[Difference, ...]:
+        """Give the exact difference that ``apply`` would make; empty means that nothing has to be done."""
+
+    @abstractmethod
+    def preflight(self, request: RequestT, observed: Observation) -> tuple[str, ...]:
+        """Ask the provider, by dry run and permission check, why it would refuse; empty is good."""
+
+    @abstractmethod
+    def apply(self, request: RequestT, observed: Observation, *, action_id: str) -> None:
+        """Send the change once, guarded by ``observed.guard``.
+
+        Args:
+            request: The desired state.
+            observed: The target as read just now; its guard becomes the call's precondition.
+            action_id: The journal's key; left at the provider as comment or annotation where it has one.
+
+        Raises:
+            PreconditionFailedError: The target is no longer as observed; nothing was changed.
+            ActionRefusedError: The provider said no; nothing was changed.
+            ProviderUnavailableError: See its ``may_have_applied``.
+        """
+
+    @abstractmethod
+    def is_reached(self, request: RequestT, observed: Observation) -> Progress:
+        """Compare an observed target with the desired state."""
+
+    @abstractmethod
+    def undo(self, request: RequestT, observed: Observation) -> tuple[RequestT | None, str]:
+        """Give the absolute request that brings ``observed`` back, or ``None`` and the reason."""
+
+    @abstractmethod
+    def blast_radius(self, request: RequestT, observed: Observation) -> str:
+        """Say in one sentence who and what is touched while it runs."""
+
+
+class Probe(ABC, Generic[ProbeRequestT, ResultT]):
+    """One look at the world: reads only, and retries freely."""
+
+    request_type: type[ProbeRequestT]
+
+    @abstractmethod
+    def look(self, request: ProbeRequestT) -> ResultT:
+        """Look once.
+
+        Raises:
+            ActionRefusedError: The source says no, or there is no such thing.
+            ProviderUnavailableError: The source does not answer.
+        """
+
+
+class Look(Protocol):
+    """What a playbook may use to see: read-only."""
+
+    async def at(self, request: ProbeRequest[ResultT]) -> ResultT:
+        """Look once through a probe."""
+        ...
+
+    async def observe(self, request: ActionRequest) -> Observation:
+        """Read an action's target as the action itself reads it."""
+        ...

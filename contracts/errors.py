@@ -1,0 +1,51 @@
+"""What can go wrong, in the two words that an operator acts on: refused (final) and unavailable (retry)."""
+
+
+class StanchError(Exception):
+    """An error with one sentence for a person: it names the thing and what to do."""
+
+
+class InputError(StanchError):
+    """Something that came from outside cannot be used as it is."""
+
+
+class NotFoundError(StanchError):
+    """There is no such thing."""
+
+
+class ConflictError(StanchError):
+    """Somebody else was first, or the state does not allow it; the message says who and when."""
+
+
+class ForbiddenError(StanchError):
+    """The person may not do this; the message says who may."""
+
+
+class ActionRefusedError(StanchError):
+    """The provider or our own rule said no, and nothing was changed. Repeating it is useless."""
+
+
+class PreconditionFailedError(ActionRefusedError):
+    """The target is not as it was when the plan was sealed; nothing was changed."""
+
+
+class ProviderUnavailableError(StanchError):
+    """The provider did not answer as it should; it may be tried again.
+
+    Attributes:
+        may_have_applied: False only when the change certainly did not reach the provider (the connection
+            was refused, or the provider said that it turned the request away). True when the answer was
+            lost: then the target has to be read before anything is sent again.
+        retry_after: Seconds that the provider asked us to wait, if it did.
+    """
+
+    def __init__(
+        self, message: str, *, may_have_applied: bool = False, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.may_have_applied = may_have_applied
+        self.retry_after = retry_after
+
+
+class NothingToProposeError(StanchError):
+    """A playbook looked and has nothing to propose; the message says why."""

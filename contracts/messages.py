@@ -1,0 +1,196 @@
+"""What workflows and activities say to each other: one object in, one object out."""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from contracts.approvals import SignedDecision
+from contracts.base import Frozen, JsonObject
+from contracts.evidence import Evidence
+from contracts.incidents import Alert, Attempt, Incident, Phase, Role, Severity
+from contracts.outcomes import Direction, MitigationResult
+from contracts.plans import Plan
+
+
+class CommandKind(StrEnum):
+    """What a person may tell an incident to do."""
+
+    RESOLVE = "resolve"
+    REPLAN = "replan"
+    SEVERITY = "severity"
+
+
+class Command(Frozen):
+    """One order of a person to an incident; the ledger has recorded who gave it."""
+
+    id: str
+    kind: CommandKind
+    person: str
+    reason: str = ""
+    severity: Severity | None = None
+
+
+class IncidentInput(Frozen):
+    """How an incident starts, or goes on after continue-as-new."""
+
+    incident: Incident
+    monitoring: timedelta
+    mitigations: int = 0
+    records: int = 0
+    seen: tuple[str, ...] = ()
+    planned: bool = False
+
+
+class AlertBatch(Frozen):
+    """Alerts that the dispatcher attaches to an incident."""
+
+    alerts: tuple[Alert, ...]
+
+
+class PlanRequest(Frozen):
+    """Ask for the next plan.
+
+    Attributes:
+        number: Of the mitigation within the incident, from 1: makes a repeated planning the same request.
+    """
+
+    incident: Incident
+    number: int
+
+
+class StepBrief(Frozen):
+    """What the order of things depends on, of one step."""
+
+    number: int
+    title: str
+    verified: bool
+    undoable: bool
+
+
+class PlanAnswer(Frozen):
+    """The sealed plan's address, or why there is none."""
+
+    mitigation: str
+    playbook: str = ""
+    title: str = ""
+    plan_digest: str = ""
+    approval: str = ""
+    expires_at: datetime | None = None
+    steps: tuple[StepBrief, ...] = ()
+    undo_when: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class PreviewRequest(Frozen):
+    """Ask what a playbook would propose now; nothing is sealed and nobody is asked."""
+
+    playbook: str
+    incident: Incident
+    params: JsonObject = {}
+
+
+class PreviewAnswer(Frozen):
+    """What it would propose, or why nothing."""
+
+    plan: Plan | None = None
+    note: str = ""
+
+
+class RecordRequest(Frozen):
+    """Bring the ledger's projection of an incident up to date, with evidence, in one transaction.
+
+    Attributes:
+        version: Rises with each record of this incident; an older one never overwrites a newer.
+    """
+
+    incident: str
+    version: int
+    phase: Phase
+    attention: str | None = None
+    attempts: tuple[Attempt, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+
+
+class MitigationOrder(Frozen):
+    """One sealed plan, to be decided and run."""
+
+    incident: str
+    answer: PlanAnswer
+
+
+class StepOrder(Frozen):
+    """Run one step of a sealed plan, or its undo, under a signed decision."""
+
+    incident: str
+    mitigation: str
+    step: int
+    direction: Direction
+    plan_digest: str
+    signed: SignedDecision
+
+
+class VerifyOrder(Frozen):
+    """See whether a step settled and what it did for the users."""
+
+    incident: str
+    mitigation: str
+    step: int
+    direction: Direction
+    plan_digest: str
+
+
+class CloseApproval(Frozen):
+    """Close a request that nobody answered in time, or that is no longer needed."""
+
+    approval: str
+    state: str
+    reason: str
+
+
+class ClosedApproval(Frozen):
+    """How the request stands now: a decision may have come first, and then it counts."""
+
+    state: str
+    signed: SignedDecision | None = None
+
+
+class MonitorOrder(Frozen):
+    """Watch all of a service's signals for a while."""
+
+    incident: str
+    service: str
+    environment: str
+    signals: tuple[str, ...]
+    hold: timedelta
+
+
+class MonitorResult(Frozen):
+    """Whether everything stayed healthy."""
+
+    stable: bool
+    detail: str
+    ended_at: datetime
+
+
+class PostmortemRequest(Frozen):
+    """Write the postmortem of a resolved incident."""
+
+    incident: str
+
+
+class Withdrawal(Frozen):
+    """Why a mitigation that nobody has approved yet is no longer needed."""
+
+    reason: str
+
+
+class RoleAssignment(Frozen):
+    """Who takes which role."""
+
+    role: Role
+    person: str
+
+
+class MitigationEnded(Frozen):
+    """A mitigation's last word to its incident."""
+
+    result: MitigationResult

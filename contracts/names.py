@@ -1,0 +1,40 @@
+"""Names and ids in Temporal: one spelling each."""
+
+WORKER_QUEUE = "stanch"
+DEPLOYMENT = "stanch"
+
+INCIDENT_WORKFLOW = "Incident"
+MITIGATION_WORKFLOW = "Mitigation"
+
+SIGNAL_ALERTS = "alerts"
+SIGNAL_COMMAND = "command"
+SIGNAL_MITIGATION_ENDED = "mitigation_ended"
+SIGNAL_WITHDRAW = "withdraw"
+UPDATE_DECIDE = "decide"
+
+PLAN = "stanch.plan"
+PREVIEW = "stanch.preview"
+RECORD = "stanch.record"
+CLOSE_APPROVAL = "stanch.close_approval"
+RUN_STEP = "stanch.run_step"
+VERIFY_STEP = "stanch.verify_step"
+MONITOR = "stanch.monitor"
+WRITE_POSTMORTEM = "stanch.write_postmortem"
+
+# Search attributes: ten Keyword slots exist per namespace on SQL visibility (reference: Temporal limits).
+SEARCH_ATTRIBUTES = {"StanchService": "Keyword", "StanchPhase": "Keyword", "StanchSeverity": "Keyword"}
+
+
+def incident_workflow_id(incident: str) -> str:
+    """Give the workflow id of an incident, ``incident/INC-42``."""
+    return f"incident/{incident}"
+
+
+def mitigation_workflow_id(mitigation: str) -> str:
+    """Give the workflow id of a mitigation, ``mitigation/INC-42/1``."""
+    return f"mitigation/{mitigation}"
+
+
+def action_id(mitigation: str, step: int, direction: str) -> str:
+    """Give the journal's key of one action: the same over every retry, reset and continue-as-new."""
+    return f"{mitigation}/{step}/{direction}"

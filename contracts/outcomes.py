@@ -1,0 +1,86 @@
+"""What the provider did, and what it did for the users."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from contracts.base import Frozen, JsonObject
+from contracts.incidents import AttemptEnd, Effect
+from contracts.plans import Difference, Reading
+
+
+class Direction(StrEnum):
+    """Whether a step's action runs or its undo."""
+
+    APPLY = "apply"
+    UNDO = "undo"
+
+
+class Reached(StrEnum):
+    """How an observed target stands to the desired state of an action.
+
+    ``SETTLING`` means that the provider has taken the change and is still carrying it out; ``FAILED``
+    that it has taken it and cannot carry it out (an image that cannot be pulled).
+    """
+
+    NO = "no"
+    SETTLING = "settling"
+    YES = "yes"
+    FAILED = "failed"
+
+
+class Progress(Frozen):
+    """Where the target is, and one sentence that says so."""
+
+    reached: Reached
+    detail: str = ""
+
+
+class Outcome(StrEnum):
+    """What the provider did with one action."""
+
+    DONE = "done"
+    NOT_DONE = "not_done"
+    IN_DOUBT = "in_doubt"
+
+
+class StepResult(Frozen):
+    """How one run of one step ended.
+
+    Attributes:
+        action: The journal's key, ``INC-42/1/1/apply``.
+        drift: What changed since the plan was sealed; then nothing was done.
+        observed_only: True when the outcome was found by reading the target after a lost answer.
+    """
+
+    action: str
+    outcome: Outcome
+    detail: str = ""
+    drift: tuple[Difference, ...] = ()
+    no_op: bool = False
+    observed_only: bool = False
+    before: JsonObject = {}
+    after: JsonObject = {}
+
+
+class EffectResult(Frozen):
+    """What a step did for the users, with the readings that say so."""
+
+    effect: Effect
+    detail: str
+    baseline: Reading | None = None
+    readings: tuple[Reading, ...] = ()
+    settled: Progress | None = None
+    ended_at: datetime
+
+
+class MitigationResult(Frozen):
+    """How a whole mitigation ended."""
+
+    mitigation: str
+    playbook: str
+    title: str
+    plan_digest: str
+    end: AttemptEnd
+    detail: str = ""
+    undone: bool = False
+    applied: bool = False

@@ -1,0 +1,204 @@
+"""What a playbook proposes, and the sealed plan that is shown, approved and run."""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from pydantic import JsonValue
+
+from contracts.base import Frozen, JsonObject
+from contracts.incidents import Effect
+
+
+class Risk(StrEnum):
+    """How much can go wrong, as the action declares it and the playbook may raise it."""
+
+    NONE = "none"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class Target(Frozen):
+    """The one thing that an action changes.
+
+    Attributes:
+        provider: The provider's folder name, for example ``k8s``.
+        kind: What it is there, for example ``deployment``.
+        path: Where it is, outermost first, for example ``("demo", "shop", "web")``.
+    """
+
+    provider: str
+    kind: str
+    path: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.provider}:{self.kind}/{'/'.join(self.path)}"
+
+
+class ActionCall(Frozen):
+    """One verb of one provider with the absolute desired state of its target."""
+
+    name: str
+    target: Target
+    arguments: JsonObject
+
+
+class ProbeCall(Frozen):
+    """One look at the world."""
+
+    name: str
+    arguments: JsonObject
+
+
+class Difference(Frozen):
+    """One field before and after; ``None`` is absent."""
+
+    path: str
+    before: JsonValue = None
+    after: JsonValue = None
+
+
+class Observation(Frozen):
+    """The target as it was read.
+
+    Attributes:
+        state: What is worth showing and keeping as evidence.
+        guard: The part whose change voids an approval: it goes into the precondition of the call, and it is
+            compared just before the step runs. What is not in it may change freely.
+        at: When it was read (UTC).
+    """
+
+    state: JsonObject
+    guard: JsonObject
+    at: datetime
+
+
+class Reading(Frozen):
+    """One measurement. ``value`` is ``None`` when the source has no data: that is not zero."""
+
+    value: float | None
+    at: datetime
+    detail: str = ""
+
+
+class Verification(Frozen):
+    """How it is known whether a step helped the users.
+
+    The rule, on the readings taken every ``every`` after the step has settled: *effective* once every
+    reading of a stretch of ``hold`` was healthy; *worse* as soon as every reading of a stretch of ``hold``
+    was above ``worse_ratio`` times the baseline and unhealthy; when ``within`` is over, *ineffective* if the
+    last reading was unhealthy, *inconclusive* if there was no data or it was flapping.
+
+    Attributes:
+        signal: The name that people know it by, for example ``error_rate``.
+        probe: What is measured.
+        healthy_below: A reading is healthy when it is below this (exactly one of the two is set).
+        healthy_above: A reading is healthy when it is above this.
+        unit: For people, for example ``%`` or ``ms``.
+        baseline: The reading when the plan was sealed.
+    """
+
+    signal: str
+    probe: ProbeCall
+    healthy_below: float | None = None
+    healthy_above: float | None = None
+    unit: str = ""
+    every: timedelta = timedelta(seconds=5)
+    hold: timedelta = timedelta(seconds=60)
+    within: timedelta = timedelta(minutes=5)
+    worse_ratio: float = 1.5
+    baseline: Reading | None = None
+
+    def is_healthy(self, value: float) -> bool:
+        """Say whether one value is healthy."""
+        below = self.healthy_below is None or value < self.healthy_below
+        above = self.healthy_above is None or value > self.healthy_above
+        return below and above
+
+
+class ProposedStep(Frozen):
+    """One step as an author writes it; the engine adds what it observes."""
+
+    title: str
+    action: ActionCall
+    verification: Verification | None = None
+    risk: Risk | None = None
+
+
+class Proposal(Frozen):
+    """What a playbook returns: what to do, in order, and why.
+
+    Attributes:
+        title: One line, imperative, for the list: ``Disable flag new-recommendations``.
+        rationale: Why this may help, from what was seen.
+        undo_when: After which effects the declared undo runs by itself, under the same approval.
+    """
+
+    title: str
+    rationale: str
+    steps: tuple[ProposedStep, ...]
+    undo_when: tuple[Effect, ...] = (Effect.WORSE,)
+
+
+class Step(Frozen):
+    """One step of a sealed plan: everything that a person needs to say yes or no to it.
+
+    Attributes:
+        number: From 1.
+        observed: The target as it was when the plan was sealed.
+        change: The exact difference that the step makes; empty means that nothing has to be done.
+        undo: The absolute call that brings ``observed`` back, or ``None`` with the reason in ``undo_note``.
+        refusals: Why the provider would refuse this step, found by its dry run and permission check.
+    """
+
+    number: int
+    title: str
+    action: ActionCall
+    observed: Observation
+    change: tuple[Difference, ...]
+    verification: Verification | None = None
+    undo: ActionCall | None = None
+    undo_note: str = ""
+    risk: Risk
+    blast_radius: str
+    idempotent: str
+    refusals: tuple[str, ...] = ()
+
+
+class Plan(Frozen):
+    """A sealed plan. Its digest is the SHA-256 of its canonical JSON (RFC 8785); nothing in it may change.
+
+    Attributes:
+        mitigation: ``INC-42/1``: the incident and the number of the mitigation in it.
+        playbook_digest: SHA-256 of the playbook module's source.
+        policy_digest: The policy under which it was sealed.
+        differences: What changed since the plan that it supersedes, if it supersedes one.
+        expires_at: After this, no approval of it is accepted and none is acted on.
+    """
+
+    incident: str
+    mitigation: str
+    service: str
+    environment: str
+    playbook: str
+    playbook_digest: str
+    policy_digest: str
+    title: str
+    rationale: str
+    steps: tuple[Step, ...]
+    undo_when: tuple[Effect, ...]
+    supersedes: str | None = None
+    differences: tuple[Difference, ...] = ()
+    sealed_at: datetime
+    expires_at: datetime
+
+    @property
+    def risk(self) -> Risk:
+        """The highest risk of its steps."""
+        order = list(Risk)
+        return max((step.risk for step in self.steps), key=order.index, default=Risk.NONE)
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """Every reason why a step would be refused."""
+        return tuple(reason for step in self.steps for reason in step.refusals)
