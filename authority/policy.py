@@ -1,4 +1,4 @@
-"""Who may decide. First rules: the holder of the Incident Commander's role, and nobody on their own request."""
+"""Who may decide: the holder of the Incident Commander's role, and nobody on their own request."""
 
 from authority.seals import digest
 from contracts.base import Strict
@@ -37,5 +37,5 @@ class Policy(Strict):
             )
         if incident.declared_by == person and not self.solo:
             raise ForbiddenError(
-                f"{incident.id} was declared by {person}, who cannot also approve its plans: hand the role over"
+                f"{incident.id} was declared by {person}, who cannot approve its plans: hand the role over"
             )

@@ -1,0 +1,184 @@
+"""The only reader of the environment."""
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+from pydantic import Field, ValidationError
+
+from contracts.base import Strict
+from contracts.catalogue import Catalogue
+from contracts.errors import InputError
+
+PREFIX = "STANCH_"
+
+
+class Settings(Strict):
+    """Everything that a process can be told. Each field is the environment variable ``STANCH_<FIELD>``.
+
+    Attributes:
+        home: Where the embedded default keeps its state, keys included.
+        database_url: SQLAlchemy URL of the ledger; SQLite in ``home`` when empty.
+        catalogue: Path of the service catalogue; ``catalogue.yaml`` in ``home`` when empty.
+        temporal_address: Use this Temporal cluster and start no engine.
+        temporal_binary: Path of the embedded engine's program; found by itself when empty.
+        identity: ``local`` lets anybody who reaches the loopback port be anybody: for evaluation only.
+        alert_token: Bearer token that alert sources must send; required beyond loopback.
+        max_body: Largest accepted request body, in bytes.
+        build_id: The worker's version; the product's own version when empty.
+        worker_metrics_port: Serve the worker's ``/metrics`` on this loopback port; 0 serves none.
+    """
+
+    home: Path = Path(".stanch")
+    database_url: str = ""
+    catalogue: Path | None = None
+    temporal_address: str = ""
+    temporal_namespace: str = "default"
+    temporal_binary: str = ""
+    temporal_port: int = 0
+    http_host: str = "127.0.0.1"
+    http_port: int = 8420
+    identity: Literal["local"] = "local"
+    alert_token: str = Field("", repr=False)
+    max_body: int = 1024 * 1024
+    build_id: str = ""
+    worker_metrics_port: int = 0
+    solo: bool = False
+
+    @property
+    def ledger_url(self) -> str:
+        """Where the ledger is."""
+        return self.database_url or f"sqlite:///{self.home / 'ledger.db'}"
+
+    @property
+    def catalogue_path(self) -> Path:
+        """Where the service catalogue is."""
+        return self.catalogue or self.home / "catalogue.yaml"
+
+    @property
+    def keys(self) -> Path:
+        """Where the keys are: ``decision.pem`` only for the gateway, ``decision-*.pub`` for everybody."""
+        return self.home / "keys"
+
+    @property
+    def local_token_path(self) -> Path:
+        """Where the terminal finds the token of local mode."""
+        return self.home / "local.token"
+
+    @property
+    def url(self) -> str:
+        """Where the gateway answers."""
+        return f"http://{self.http_host}:{self.http_port}"
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        InputError: A variable with our prefix is unknown or has a wrong value; the message names it.
+    """
+    source = os.environ if environ is None else environ  # noqa: TID251  (this is the one place)
+    values = {name[len(PREFIX) :].lower(): value for name, value in source.items() if name.startswith(PREFIX)}
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
+        raise InputError(f"{name}: {first['msg']}") from error
+
+
+def secret(name: str) -> str:
+    """Read a credential from the variable that the catalogue names.
+
+    Raises:
+        InputError: It is not set.
+    """
+    value = os.environ.get(name, "")  # noqa: TID251  (this is the one place)
+    if not value:
+        raise InputError(
+            f"the environment variable {name} is not set; the catalogue says that it holds a credential"
+        )
+    return value
+
+
+def load_catalogue(path: Path) -> Catalogue:
+    """Read the service catalogue.
+
+    Raises:
+        InputError: There is no file, or it is not a catalogue; the message names the first wrong place.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"service catalogue {path}: {error.strerror}; set STANCH_CATALOGUE") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"service catalogue {path}: not YAML: {error}") from error
+    try:
+        return Catalogue.model_validate(content or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise InputError(f"service catalogue {path}: {where}: {first['msg']}") from error
+
+
+def write_private(path: Path, content: bytes) -> bytes:
+    """Write a file that only its owner can read, unless it is there; give what it holds.
+
+    Atomic: of two processes that start at once, both get the content of the one that came first.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not path.exists():
+        fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        try:
+            os.link(fresh, path)
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    return path.read_bytes()
+
+
+def local_token(settings: Settings) -> str:
+    """Give local mode's token, made on first use."""
+    return write_private(settings.local_token_path, secrets.token_urlsafe(32).encode()).decode()
+
+
+def signing_key(settings: Settings) -> Ed25519PrivateKey:
+    """Give the gateway's signing key, made on first use together with its public half."""
+    fresh = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    key = load_pem_private_key(write_private(settings.keys / "decision.pem", fresh), password=None)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise InputError(f"{settings.keys / 'decision.pem'}: not an Ed25519 key")
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    write_private(settings.keys / "decision-1.pub", public)
+    return key
+
+
+def public_keys(settings: Settings) -> tuple[Ed25519PublicKey, ...]:
+    """Give every public key that decisions may be signed with, old ones included.
+
+    Raises:
+        InputError: A file is not an Ed25519 public key.
+    """
+    keys = []
+    for path in sorted(settings.keys.glob("decision-*.pub")):
+        key = load_pem_public_key(path.read_bytes())
+        if not isinstance(key, Ed25519PublicKey):
+            raise InputError(f"{path}: not an Ed25519 public key")
+        keys.append(key)
+    return tuple(keys)
