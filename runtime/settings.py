@@ -38,6 +38,7 @@ class Settings(Strict):
         alert_token: Bearer token that alert sources must send; required beyond loopback.
         max_body: Largest accepted request body, in bytes.
         build_id: The worker's version; the product's own version when empty.
+        person: Who speaks at the terminal, an id from the catalogue's people; ``--as`` says it for once.
         worker_metrics_port: Serve the worker's ``/metrics`` on this loopback port; 0 serves none.
     """
 
@@ -56,6 +57,7 @@ class Settings(Strict):
     build_id: str = ""
     worker_metrics_port: int = 0
     solo: bool = False
+    person: str = ""
 
     @property
     def ledger_url(self) -> str:
