@@ -67,6 +67,8 @@ class Verifier:
         Raises:
             ForbiddenError: The signature, the verdict, the plan's digest, the incident, the mitigation, the
                 policy or the time is wrong; the message says which.
+
+        ``now`` is when the first step begins: what was begun in time may be finished, and undone, later.
         """
         self.check_signature(signed)
         decision = signed.decision

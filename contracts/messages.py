@@ -3,10 +3,10 @@
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from contracts.approvals import SignedDecision
+from contracts.approvals import ApprovalState, SignedDecision
 from contracts.base import Frozen, JsonObject
 from contracts.evidence import Evidence
-from contracts.incidents import Alert, Attempt, Incident, Phase, Role, Severity
+from contracts.incidents import Alert, Attempt, Effect, Incident, Phase, Role, Severity
 from contracts.outcomes import Direction, MitigationResult
 from contracts.plans import Plan
 
@@ -27,17 +27,6 @@ class Command(Frozen):
     person: str
     reason: str = ""
     severity: Severity | None = None
-
-
-class IncidentInput(Frozen):
-    """How an incident starts, or goes on after continue-as-new."""
-
-    incident: Incident
-    monitoring: timedelta
-    mitigations: int = 0
-    records: int = 0
-    seen: tuple[str, ...] = ()
-    planned: bool = False
 
 
 class AlertBatch(Frozen):
@@ -76,7 +65,7 @@ class PlanAnswer(Frozen):
     approval: str = ""
     expires_at: datetime | None = None
     steps: tuple[StepBrief, ...] = ()
-    undo_when: tuple[str, ...] = ()
+    undo_when: tuple[Effect, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -110,6 +99,24 @@ class RecordRequest(Frozen):
     evidence: tuple[Evidence, ...] = ()
 
 
+class IncidentInput(Frozen):
+    """How an incident starts, or goes on after continue-as-new.
+
+    Attributes:
+        monitoring: How long all signals stay healthy before it is resolved.
+        version: How many records its run has written.
+        running: The mitigation that is being decided or run.
+        commands: Ids of the commands that were already obeyed.
+    """
+
+    incident: Incident
+    monitoring: timedelta
+    mitigations: int = 0
+    version: int = 0
+    running: PlanAnswer | None = None
+    commands: tuple[str, ...] = ()
+
+
 class MitigationOrder(Frozen):
     """One sealed plan, to be decided and run."""
 
@@ -139,17 +146,17 @@ class VerifyOrder(Frozen):
 
 
 class CloseApproval(Frozen):
-    """Close a request that nobody answered in time, or that is no longer needed."""
+    """Close a request that nobody answered, or that is no longer needed; without a state only read it."""
 
     approval: str
-    state: str
-    reason: str
+    state: ApprovalState | None = None
+    reason: str = ""
 
 
 class ClosedApproval(Frozen):
     """How the request stands now: a decision may have come first, and then it counts."""
 
-    state: str
+    state: ApprovalState
     signed: SignedDecision | None = None
 
 
@@ -164,9 +171,10 @@ class MonitorOrder(Frozen):
 
 
 class MonitorResult(Frozen):
-    """Whether everything stayed healthy."""
+    """Whether everything stayed healthy; not stable and not regressed means that there was no data."""
 
     stable: bool
+    regressed: bool = False
     detail: str
     ended_at: datetime
 
@@ -175,6 +183,10 @@ class PostmortemRequest(Frozen):
     """Write the postmortem of a resolved incident."""
 
     incident: str
+
+
+class Written(Frozen):
+    """The ledger has it."""
 
 
 class Withdrawal(Frozen):

@@ -22,7 +22,7 @@ MONITOR = "stanch.monitor"
 WRITE_POSTMORTEM = "stanch.write_postmortem"
 
 # Search attributes: ten Keyword slots exist per namespace on SQL visibility (reference: Temporal limits).
-SEARCH_ATTRIBUTES = {"StanchService": "Keyword", "StanchPhase": "Keyword", "StanchSeverity": "Keyword"}
+SEARCH_ATTRIBUTES = ("StanchService", "StanchEnvironment", "StanchSeverity")  # all Keyword, set at start
 
 
 def incident_workflow_id(incident: str) -> str:

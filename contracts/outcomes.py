@@ -50,6 +50,7 @@ class StepResult(Frozen):
         action: The journal's key, ``INC-42/1/1/apply``.
         drift: What changed since the plan was sealed; then nothing was done.
         observed_only: True when the outcome was found by reading the target after a lost answer.
+        forbidden: Why the decision does not allow this step; then nothing was done and nothing is decided.
     """
 
     action: str
@@ -58,6 +59,7 @@ class StepResult(Frozen):
     drift: tuple[Difference, ...] = ()
     no_op: bool = False
     observed_only: bool = False
+    forbidden: str = ""
     before: JsonObject = {}
     after: JsonObject = {}
 

@@ -1,0 +1,1 @@
+"""The order: what happens in which order, and what if it fails; deterministic, and never how."""

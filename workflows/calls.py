@@ -1,0 +1,90 @@
+"""The activities as the workflows call them: one typed function each, with its time limits in one place."""
+
+from datetime import timedelta
+from typing import TypeVar
+
+from pydantic import BaseModel
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+from contracts import messages, names
+from contracts.outcomes import EffectResult, StepResult
+
+ResultT = TypeVar("ResultT", bound=BaseModel)
+
+PATIENT = RetryPolicy(
+    initial_interval=timedelta(seconds=1), backoff_coefficient=2, maximum_interval=timedelta(seconds=10)
+)
+
+
+async def _call(
+    name: str, order: BaseModel, result: type[ResultT], *, once: timedelta, total: timedelta | None = None
+) -> ResultT:
+    """Run an activity; ``once`` bounds one attempt, ``total`` all of them."""
+    answer: ResultT = await workflow.execute_activity(
+        name,
+        order,
+        result_type=result,
+        start_to_close_timeout=once,
+        schedule_to_close_timeout=total,
+        # This bounds how long a killed worker holds a step up; the activities beat every second.
+        heartbeat_timeout=timedelta(seconds=5),
+        retry_policy=PATIENT,
+        cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    )
+    return answer
+
+
+async def plan(request: messages.PlanRequest) -> messages.PlanAnswer:
+    """Ask the playbooks for the next plan, seal it and ask for its approval."""
+    once, total = timedelta(seconds=90), timedelta(minutes=10)
+    return await _call(names.PLAN, request, messages.PlanAnswer, once=once, total=total)
+
+
+async def run_step(order: messages.StepOrder) -> StepResult:
+    """Run one step, or its undo, under a signed decision."""
+    return await _call(
+        names.RUN_STEP, order, StepResult, once=timedelta(minutes=2), total=timedelta(minutes=30)
+    )
+
+
+async def verify_step(order: messages.VerifyOrder) -> EffectResult:
+    """See what a step did for the users."""
+    return await _call(
+        names.VERIFY_STEP, order, EffectResult, once=timedelta(hours=1), total=timedelta(hours=2)
+    )
+
+
+async def monitor(order: messages.MonitorOrder) -> messages.MonitorResult:
+    """Watch the service's signals until they have been healthy long enough."""
+    once = order.hold * 4 + timedelta(minutes=5)
+    return await _call(names.MONITOR, order, messages.MonitorResult, once=once)
+
+
+async def write_postmortem(request: messages.PostmortemRequest) -> messages.Written:
+    """Write the postmortem from the evidence."""
+    return await _call(names.WRITE_POSTMORTEM, request, messages.Written, once=timedelta(minutes=1))
+
+
+async def record(request: messages.RecordRequest) -> messages.Written:
+    """Bring the ledger's view of an incident up to date; waits for the ledger as long as it takes."""
+    written: messages.Written = await workflow.execute_local_activity(
+        names.RECORD,
+        request,
+        result_type=messages.Written,
+        start_to_close_timeout=timedelta(seconds=30),
+        retry_policy=PATIENT,
+    )
+    return written
+
+
+async def close_approval(request: messages.CloseApproval) -> messages.ClosedApproval:
+    """Close a request, or learn the decision that came first."""
+    closed: messages.ClosedApproval = await workflow.execute_local_activity(
+        names.CLOSE_APPROVAL,
+        request,
+        result_type=messages.ClosedApproval,
+        start_to_close_timeout=timedelta(seconds=30),
+        retry_policy=PATIENT,
+    )
+    return closed

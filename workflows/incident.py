@@ -1,0 +1,336 @@
+"""The way of one incident: triage, mitigate, monitor, resolve, learn; a person is asked where it cannot go on."""
+
+import asyncio
+
+from temporalio import workflow
+from temporalio.common import VersioningBehavior
+from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
+from temporalio.workflow import ContinueAsNewVersioningBehavior, ParentClosePolicy
+
+from contracts import names
+from contracts.evidence import ENGINE, Evidence, EvidenceKind
+from contracts.incidents import Alert, AlertStatus, Attempt, AttemptEnd, Incident, Phase
+from contracts.messages import (
+    AlertBatch,
+    Command,
+    CommandKind,
+    IncidentInput,
+    MitigationEnded,
+    MitigationOrder,
+    MonitorOrder,
+    MonitorResult,
+    PlanAnswer,
+    PlanRequest,
+    PostmortemRequest,
+    RecordRequest,
+    Withdrawal,
+)
+from contracts.outcomes import MitigationResult
+from workflows import calls
+from workflows.mitigation import FAILURES, MitigationWorkflow, sentence
+
+# Replay of an uncached run costs about 0.4 ms an event: two thousand keep it under a second.
+EVENTS_PER_RUN = 2000
+
+# After these ends the next plan is made at once; after every other a person is asked first.
+PLAN_AGAIN = {
+    AttemptEnd.INEFFECTIVE,
+    AttemptEnd.WORSE,
+    AttemptEnd.REJECTED,
+    AttemptEnd.DRIFTED,
+    AttemptEnd.REFUSED,
+    AttemptEnd.WITHDRAWN,
+}
+
+
+def _says(result: MitigationResult) -> str:
+    return f"{result.end.value} ({result.detail})" if result.detail else result.end.value
+
+
+@workflow.defn(
+    name=names.INCIDENT_WORKFLOW,
+    versioning_behavior=VersioningBehavior.PINNED,
+    failure_exception_types=FAILURES,
+)
+class IncidentWorkflow:
+    """Leads one incident from its first alert to its postmortem."""
+
+    @workflow.init
+    def __init__(self, start: IncidentInput) -> None:
+        self._start = start
+        self._incident = start.incident
+        self._alerts = {alert.episode: alert for alert in start.incident.alerts}
+        self._attempts = list(start.incident.attempts)
+        self._mitigations = start.mitigations
+        self._version = start.version
+        self._running = start.running
+        self._obeyed = list(start.commands)
+        self._resolution: Command | None = None
+        self._replan = False
+        self._news = False
+        self._ended: MitigationResult | None = None
+
+    @workflow.run
+    async def run(self, start: IncidentInput) -> None:
+        """Go from phase to phase until the incident is resolved and its postmortem written."""
+        if start.version == 0:
+            await self._enter(Phase.TRIAGE, "looking for a mitigation")
+        while self._resolution is None and not await self._is_over():
+            await self._continue_as_new_if_long()
+        await self._resolve()
+        await workflow.wait_condition(workflow.all_handlers_finished)
+
+    @workflow.signal(name=names.SIGNAL_ALERTS)
+    def alerts(self, batch: AlertBatch) -> None:
+        """Attach alerts; one that is known is brought up to date, and a resolved one never fires again."""
+        for alert in batch.alerts:
+            known = self._alerts.get(alert.episode)
+            if known is None or known.status is AlertStatus.FIRING:
+                self._alerts[alert.episode] = alert
+                self._news = self._news or known is None
+
+    @workflow.signal(name=names.SIGNAL_COMMAND)
+    def command(self, command: Command) -> None:
+        """Obey a person's order; the ledger has checked and recorded it, and the same one counts once."""
+        if command.id in self._obeyed:
+            return
+        self._obeyed.append(command.id)
+        match command.kind:
+            case CommandKind.RESOLVE:
+                self._resolution = command
+            case CommandKind.REPLAN:
+                self._replan = True
+            case CommandKind.SEVERITY if command.severity is not None:
+                self._incident = self._incident.model_copy(update={"severity": command.severity})
+
+    @workflow.signal(name=names.SIGNAL_MITIGATION_ENDED)
+    def mitigation_ended(self, ended: MitigationEnded) -> None:
+        """Learn how the running mitigation ended."""
+        if self._running is not None and ended.result.mitigation == self._running.mitigation:
+            self._ended = ended.result
+
+    async def _is_over(self) -> bool:
+        """Take one turn: decide and run a mitigation, or propose one; True once everything stayed healthy."""
+        if self._running is None:
+            if self._alerts and not self._firing():
+                return await self._monitor()
+            await self._propose()
+            return False
+        result = await self._mitigation(self._running)
+        if result is None:
+            return False
+        attempt = Attempt(**result.model_dump(include=set(Attempt.model_fields)))
+        self._attempts.append(attempt)
+        self._running = None
+        if result.end is AttemptEnd.EFFECTIVE or (result.end is AttemptEnd.WITHDRAWN and self._is_clear()):
+            return await self._monitor()
+        await self._enter(Phase.TRIAGE, f"{result.mitigation} {result.title}: {_says(result)}", result=result)
+        if result.end not in PLAN_AGAIN:
+            await self._ask(
+                f"{result.mitigation} ended {_says(result)}; look at it, then plan again or resolve"
+            )
+        return False
+
+    async def _propose(self) -> None:
+        self._replan = self._news = False
+        request = PlanRequest(incident=self._snapshot(), number=self._mitigations + 1)
+        try:
+            answer = await calls.plan(request)
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            answer = PlanAnswer(mitigation=f"{self._incident.id}/{request.number}", notes=(sentence(error),))
+        if not answer.approval:
+            await self._ask("no mitigation to propose: " + ("; ".join(answer.notes) or "no playbook matches"))
+            return
+        self._mitigations += 1
+        self._running = answer
+        await workflow.start_child_workflow(
+            MitigationWorkflow.run,
+            MitigationOrder(incident=self._incident.id, answer=answer),
+            id=names.mitigation_workflow_id(answer.mitigation),
+            parent_close_policy=ParentClosePolicy.ABANDON,
+        )
+        await self._enter(Phase.MITIGATING, f"{answer.mitigation} {answer.title}: waiting for approval")
+
+    async def _mitigation(self, running: PlanAnswer) -> MitigationResult | None:
+        """Wait for the running mitigation; withdraw it when it is not wanted and nobody has approved it."""
+        await workflow.wait_condition(
+            lambda: self._ended is not None or self._unwanted() is not None or self._is_long()
+        )
+        reason = self._unwanted()
+        if self._ended is None and reason is None:
+            return None
+        if self._ended is None:
+            await self._withdraw(running, reason or "")
+        ended, self._ended = self._ended, None
+        self._replan = False
+        return ended
+
+    def _unwanted(self) -> str | None:
+        if self._resolution is not None:
+            return "the incident was resolved by a person"
+        if self._replan:
+            return "a person asked for another plan"
+        return "all alerts are resolved" if self._is_clear() else None
+
+    async def _withdraw(self, running: PlanAnswer, reason: str) -> None:
+        """Ask the mitigation to end if it still waits, and see it end: what runs already is not torn off."""
+        handle = workflow.get_external_workflow_handle(names.mitigation_workflow_id(running.mitigation))
+        try:
+            await handle.signal(names.SIGNAL_WITHDRAW, Withdrawal(reason=reason))
+            await workflow.wait_condition(lambda: self._ended is not None)
+        except FailureError as error:
+            if is_cancelled_exception(error):
+                raise
+            if self._ended is None:
+                self._ended = MitigationResult(
+                    **running.model_dump(include={"mitigation", "playbook", "title", "plan_digest"}),
+                    end=AttemptEnd.IN_DOUBT,
+                    detail="its workflow is gone; look at the target",
+                )
+
+    async def _monitor(self) -> bool:
+        """Watch until everything has been healthy for the whole window and no alert fires any more."""
+        await self._enter(Phase.MONITORING, "watching that it stays healthy")
+        self._news = False
+        result = await self._watch()
+        if self._resolution is not None:
+            return True
+        if not result.stable:
+            await self._enter(Phase.TRIAGE, result.detail)
+            if not result.regressed:
+                await self._ask(f"cannot tell whether it is healthy: {result.detail}")
+            return False
+        try:
+            await workflow.wait_condition(
+                lambda: self._resolution is not None or not self._firing(), timeout=self._start.monitoring
+            )
+        except TimeoutError:
+            await self._ask("the signals are healthy but alerts still fire; resolve it or plan again")
+            return False
+        return True
+
+    async def _watch(self) -> MonitorResult:
+        order = MonitorOrder(
+            incident=self._incident.id,
+            service=self._incident.service,
+            environment=self._incident.environment,
+            signals=tuple(dict.fromkeys(alert.signal for alert in self._alerts.values() if alert.signal)),
+            hold=self._start.monitoring,
+        )
+        watching = asyncio.create_task(calls.monitor(order))
+        await workflow.wait_condition(
+            lambda: watching.done() or self._resolution is not None or (self._news and bool(self._firing()))
+        )
+        interrupted = not watching.done()
+        if interrupted:
+            watching.cancel()
+        try:
+            return await watching
+        except (ActivityError, asyncio.CancelledError) as error:
+            if not interrupted and is_cancelled_exception(error):
+                raise
+            detail = "a new alert fired" if interrupted else sentence(error)
+            return MonitorResult(stable=False, regressed=interrupted, detail=detail, ended_at=workflow.now())
+
+    async def _ask(self, attention: str) -> None:
+        """Say what a person is needed for, and wait for a command, a new alert or the end of all alerts."""
+        note = self._evidence(EvidenceKind.ATTENTION_NEEDED, attention)
+        await self._record(self._incident.phase, note, attention=attention)
+        self._news = False
+        await workflow.wait_condition(
+            lambda: (
+                self._replan
+                or self._news
+                or self._resolution is not None
+                or self._is_clear()
+                or self._is_long()
+            )
+        )
+
+    async def _resolve(self) -> None:
+        by = self._resolution.person if self._resolution else ENGINE
+        why = self._resolution.reason if self._resolution else "monitoring confirmed stable"
+        while self._running is not None:
+            result = await self._mitigation(self._running)
+            if result is not None:
+                self._attempts.append(Attempt(**result.model_dump(include=set(Attempt.model_fields))))
+                self._running = None
+        await self._enter(Phase.RESOLVED, why, actor=by)
+        says = "postmortem drafted; a person completes it"
+        try:
+            await calls.write_postmortem(PostmortemRequest(incident=self._incident.id))
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            says = f"the postmortem could not be drafted: {sentence(error)}"
+        await self._enter(Phase.LEARNING, says)
+
+    async def _enter(
+        self, phase: Phase, why: str, *, actor: str = ENGINE, result: MitigationResult | None = None
+    ) -> None:
+        notes = []
+        if result is not None or phase is Phase.MONITORING:
+            ended = self._attempts[-1] if self._attempts else None
+            if ended is not None:
+                said = f"{ended.mitigation} {ended.title}: {ended.end.value}"
+                notes.append(self._evidence(EvidenceKind.MITIGATION_ENDED, said, number=len(self._attempts)))
+        notes.append(self._evidence(EvidenceKind.PHASE_CHANGED, f"{phase.value}: {why}", actor=actor))
+        await self._record(phase, *notes)
+
+    async def _record(self, phase: Phase, *notes: Evidence, attention: str | None = None) -> None:
+        self._version += 1
+        self._incident = self._incident.model_copy(update={"phase": phase, "attention": attention})
+        request = RecordRequest(
+            incident=self._incident.id,
+            version=self._version,
+            phase=phase,
+            attention=attention,
+            attempts=tuple(self._attempts),
+            evidence=notes,
+        )
+        await calls.record(request)
+
+    def _evidence(
+        self, kind: EvidenceKind, summary: str, *, actor: str = ENGINE, number: int | None = None
+    ) -> Evidence:
+        tail = number if number is not None else f"v{self._version + 1}"
+        return Evidence(
+            key=f"{self._incident.id}/{kind.value}/{tail}",
+            kind=kind,
+            incident=self._incident.id,
+            actor=actor,
+            at=workflow.now(),
+            summary=summary,
+        )
+
+    def _snapshot(self) -> Incident:
+        update = {"alerts": tuple(self._alerts.values()), "attempts": tuple(self._attempts)}
+        return self._incident.model_copy(update=update)
+
+    def _firing(self) -> list[Alert]:
+        return [alert for alert in self._alerts.values() if alert.status is AlertStatus.FIRING]
+
+    def _is_clear(self) -> bool:
+        return bool(self._alerts) and not self._firing()
+
+    def _is_long(self) -> bool:
+        info = workflow.info()
+        return info.is_continue_as_new_suggested() or info.get_current_history_length() > EVENTS_PER_RUN
+
+    async def _continue_as_new_if_long(self) -> None:
+        if not self._is_long():
+            return
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        workflow.continue_as_new(
+            IncidentInput(
+                incident=self._snapshot(),
+                monitoring=self._start.monitoring,
+                mitigations=self._mitigations,
+                version=self._version,
+                running=self._running,
+                commands=tuple(self._obeyed),
+            ),
+            initial_versioning_behavior=ContinueAsNewVersioningBehavior.AUTO_UPGRADE,
+        )

@@ -1,0 +1,243 @@
+"""One sealed plan: wait for the decision on it, run its steps, verify them, undo what made things worse."""
+
+from datetime import datetime, timedelta
+
+from temporalio import workflow
+from temporalio.common import VersioningBehavior
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
+
+from contracts import names
+from contracts.approvals import ApprovalState, SignedDecision, Verdict
+from contracts.incidents import AttemptEnd, Effect
+from contracts.messages import (
+    CloseApproval,
+    MitigationEnded,
+    MitigationOrder,
+    StepBrief,
+    StepOrder,
+    VerifyOrder,
+    Withdrawal,
+)
+from contracts.outcomes import Direction, MitigationResult, Outcome, Reached, StepResult
+from workflows import calls
+
+# Programming errors fail this workflow and so reach a person; NondeterminismError must not be among them.
+FAILURES = [ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError]
+
+
+class EndedError(Exception):
+    """The mitigation ends here, before all its steps ran."""
+
+    def __init__(self, end: AttemptEnd, detail: str) -> None:
+        super().__init__(detail)
+        self.end = end
+
+
+class ForbiddenStepError(Exception):
+    """The decision that was delivered does not allow the step."""
+
+
+def sentence(error: BaseException) -> str:
+    """Give the innermost message of a failure: the outer ones only say that an activity failed."""
+    while isinstance(error, FailureError) and error.cause is not None:
+        error = error.cause
+    return str(error)
+
+
+@workflow.defn(
+    name=names.MITIGATION_WORKFLOW,
+    versioning_behavior=VersioningBehavior.PINNED,
+    failure_exception_types=FAILURES,
+)
+class MitigationWorkflow:
+    """Runs exactly one sealed plan, and tells its incident how it ended."""
+
+    @workflow.init
+    def __init__(self, order: MitigationOrder) -> None:
+        self._order = order
+        self._answer = order.answer
+        self._signed: SignedDecision | None = None
+        self._withdrawn: str | None = None
+        self._closed = False
+        self._applied = False
+
+    @workflow.run
+    async def run(self, order: MitigationOrder) -> MitigationResult:
+        """Decide, run, verify, undo; always end with a result."""
+        try:
+            result = await self._mitigate()
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            result = self._ended(AttemptEnd.IN_DOUBT, sentence(error))
+        except tuple(FAILURES) as error:
+            result = self._ended(AttemptEnd.IN_DOUBT, f"internal error: {error!r}")
+        parent = workflow.get_external_workflow_handle(names.incident_workflow_id(order.incident))
+        try:
+            await parent.signal(names.SIGNAL_MITIGATION_ENDED, MitigationEnded(result=result))
+        except FailureError as error:
+            if is_cancelled_exception(error):
+                raise
+            workflow.logger.warning("%s: its incident is no longer running", result.mitigation)
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        return result
+
+    @workflow.update(name=names.UPDATE_DECIDE)
+    def decide(self, signed: SignedDecision) -> str:
+        """Take the decision; the same one again changes nothing. The step that acts on it verifies it."""
+        if self._signed is None:
+            self._signed = signed
+        return self._signed.decision.verdict.value
+
+    @decide.validator
+    def _is_ours(self, signed: SignedDecision) -> None:
+        if signed.decision.request != self._answer.approval:
+            raise ApplicationError(
+                f"{self._answer.mitigation} asks {self._answer.approval}", type="OtherRequest"
+            )
+        if self._closed:
+            raise ApplicationError(f"{self._answer.approval} is closed", type="Closed")
+
+    @workflow.signal(name=names.SIGNAL_WITHDRAW)
+    def withdraw(self, withdrawal: Withdrawal) -> None:
+        """Stop waiting for a decision, unless one has been given."""
+        self._withdrawn = withdrawal.reason
+
+    async def _mitigate(self) -> MitigationResult:
+        while True:
+            try:
+                return await self._run_steps(await self._decision())
+            except EndedError as ended:
+                return self._ended(ended.end, str(ended))
+            except ForbiddenStepError as forbidden:
+                # Somebody delivered a decision that our gateway never signed, or it came too late to act on.
+                if workflow.now() >= self._expiry:
+                    return self._ended(AttemptEnd.EXPIRED, str(forbidden))
+                self._signed = None
+
+    @property
+    def _expiry(self) -> datetime:
+        return self._answer.expires_at or workflow.now()
+
+    async def _decision(self) -> SignedDecision:
+        """Wait for an approval; whatever else closes the request ends the mitigation."""
+        while True:
+            left = max(self._expiry - workflow.now(), timedelta())
+            try:
+                await workflow.wait_condition(
+                    lambda: self._signed is not None or self._withdrawn is not None, timeout=left
+                )
+            except TimeoutError:
+                close = CloseApproval(
+                    approval=self._answer.approval,
+                    state=ApprovalState.EXPIRED,
+                    reason="nobody answered in time",
+                )
+            else:
+                if self._signed is not None and self._signed.decision.verdict is Verdict.APPROVE:
+                    return self._signed
+                close = CloseApproval(approval=self._answer.approval)
+                if self._signed is None:
+                    close = CloseApproval(
+                        approval=self._answer.approval,
+                        state=ApprovalState.WITHDRAWN,
+                        reason=self._withdrawn or "",
+                    )
+            # The ledger says what counts: an answer may have come first, and a delivered one may be forged.
+            closed = await calls.close_approval(close)
+            match closed.state:
+                case ApprovalState.APPROVED if closed.signed is not None:
+                    self._signed = closed.signed
+                    return closed.signed
+                case ApprovalState.PENDING:
+                    self._signed = None
+                case ApprovalState.REJECTED:
+                    reason = closed.signed.decision.reason if closed.signed else ""
+                    raise EndedError(AttemptEnd.REJECTED, reason)
+                case ApprovalState.WITHDRAWN:
+                    raise EndedError(AttemptEnd.WITHDRAWN, close.reason)
+                case _:
+                    raise EndedError(AttemptEnd.EXPIRED, "nobody answered in time")
+
+    async def _run_steps(self, signed: SignedDecision) -> MitigationResult:
+        done: list[StepBrief] = []
+        last = AttemptEnd.INCONCLUSIVE, "applied; the plan has nothing to verify it with"
+        for step in self._answer.steps:
+            result = await self._act(step, Direction.APPLY, signed)
+            if result.drift:
+                changed = ", ".join(difference.path for difference in result.drift)
+                raise EndedError(
+                    AttemptEnd.DRIFTED, f"step {step.number}: changed since the plan was sealed: {changed}"
+                )
+            if result.outcome is not Outcome.DONE:
+                end = AttemptEnd.IN_DOUBT if result.outcome is Outcome.IN_DOUBT else AttemptEnd.REFUSED
+                raise EndedError(end, f"step {step.number}: {result.detail}")
+            self._applied = self._applied or not result.no_op
+            done.append(step)
+            effect = await calls.verify_step(self._verify(step, Direction.APPLY))
+            settled = effect.settled is None or effect.settled.reached is Reached.YES
+            if settled and not step.verified:
+                continue
+            if effect.effect is not Effect.EFFECTIVE:
+                undone, note = await self._undo(done, effect.effect, signed)
+                return self._ended(AttemptEnd(effect.effect.value), f"{effect.detail}{note}", undone=undone)
+            last = AttemptEnd.EFFECTIVE, effect.detail
+        return self._ended(*last)
+
+    async def _undo(self, done: list[StepBrief], effect: Effect, signed: SignedDecision) -> tuple[bool, str]:
+        """Run the declared undo of every step that ran, last first, where the approved plan says so."""
+        if effect not in self._answer.undo_when:
+            return False, ""
+        undone, notes = False, []
+        for step in reversed(done):
+            if not step.undoable:
+                notes.append(f"step {step.number} has no undo")
+                continue
+            try:
+                result = await self._act(step, Direction.UNDO, signed)
+            except (ActivityError, ForbiddenStepError) as error:
+                if is_cancelled_exception(error):
+                    raise
+                notes.append(f"undo of step {step.number} failed: {sentence(error)}")
+                continue
+            if result.outcome is Outcome.DONE:
+                undone = True
+                await calls.verify_step(self._verify(step, Direction.UNDO))
+            notes.append(f"undo of step {step.number}: {result.outcome.value} {result.detail}".strip())
+        return undone, "; " + "; ".join(notes)
+
+    async def _act(self, step: StepBrief, direction: Direction, signed: SignedDecision) -> StepResult:
+        order = StepOrder(
+            incident=self._order.incident,
+            mitigation=self._answer.mitigation,
+            step=step.number,
+            direction=direction,
+            plan_digest=self._answer.plan_digest,
+            signed=signed,
+        )
+        result = await calls.run_step(order)
+        if result.forbidden:
+            raise ForbiddenStepError(result.forbidden)
+        return result
+
+    def _verify(self, step: StepBrief, direction: Direction) -> VerifyOrder:
+        return VerifyOrder(
+            incident=self._order.incident,
+            mitigation=self._answer.mitigation,
+            step=step.number,
+            direction=direction,
+            plan_digest=self._answer.plan_digest,
+        )
+
+    def _ended(self, end: AttemptEnd, detail: str, *, undone: bool = False) -> MitigationResult:
+        self._closed = True
+        return MitigationResult(
+            mitigation=self._answer.mitigation,
+            playbook=self._answer.playbook,
+            title=self._answer.title,
+            plan_digest=self._answer.plan_digest,
+            end=end,
+            detail=detail,
+            undone=undone,
+            applied=self._applied,
+        )
