@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from contracts.base import Strict
 from contracts.incidents import Severity
-from contracts.plans import Target
+from contracts.plans import ProbeCall, Target, Verification
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
 
@@ -68,6 +68,16 @@ class Signal(Strict):
         if (self.healthy_below is None) == (self.healthy_above is None):
             raise ValueError("set exactly one of healthy_below and healthy_above")
         return self
+
+    def verification(self, name: str) -> Verification:
+        """Give the rule by which a step is verified against this signal."""
+        return Verification(
+            signal=name,
+            probe=ProbeCall(
+                name="prometheus.query", arguments={"source": self.prometheus, "query": self.query}
+            ),
+            **self.model_dump(exclude={"prometheus", "query"}),
+        )
 
 
 class Deployment(Strict):

@@ -110,7 +110,11 @@ class AttemptEnd(StrEnum):
 
 
 class Attempt(Frozen):
-    """One mitigation that was tried or proposed, as the next planning sees it."""
+    """One mitigation that was tried or proposed, as the next planning sees it.
+
+    Attributes:
+        actions: ``<action> <target>`` of each step: what is not proposed again when it did not help.
+    """
 
     mitigation: str
     playbook: str
@@ -119,6 +123,7 @@ class Attempt(Frozen):
     end: AttemptEnd
     detail: str = ""
     undone: bool = False
+    actions: tuple[str, ...] = ()
 
 
 class Incident(Frozen):
@@ -137,6 +142,17 @@ class Incident(Frozen):
     attempts: tuple[Attempt, ...] = ()
     declared_by: str | None = None
     attention: str | None = None
+
+    def has_tried(self, action: str) -> bool:
+        """Say whether ``<action> <target>`` was part of a mitigation that did not help or was not wanted."""
+        useless = (
+            AttemptEnd.INEFFECTIVE,
+            AttemptEnd.WORSE,
+            AttemptEnd.REJECTED,
+            AttemptEnd.REFUSED,
+            AttemptEnd.EFFECTIVE,
+        )
+        return any(action in attempt.actions for attempt in self.attempts if attempt.end in useless)
 
     @property
     def signals(self) -> tuple[str, ...]:

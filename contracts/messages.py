@@ -65,6 +65,7 @@ class PlanAnswer(Frozen):
     approval: str = ""
     expires_at: datetime | None = None
     steps: tuple[StepBrief, ...] = ()
+    actions: tuple[str, ...] = ()
     undo_when: tuple[Effect, ...] = ()
     notes: tuple[str, ...] = ()
 

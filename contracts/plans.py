@@ -42,6 +42,9 @@ class ActionCall(Frozen):
     target: Target
     arguments: JsonObject
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.target}"
+
 
 class ProbeCall(Frozen):
     """One look at the world."""

@@ -2,16 +2,30 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
 
 from contracts.actions import Look
 from contracts.base import Strict
 from contracts.catalogue import ServiceEnvironment
-from contracts.incidents import Incident, Severity
+from contracts.incidents import Alert, AlertStatus, Incident, Severity
 from contracts.plans import Proposal, Risk
 
 
 class PlaybookParams(Strict):
     """Base of every playbook's parameters."""
+
+
+class ServiceLook(Look, Protocol):
+    """A look at the service that the incident is about.
+
+    Attributes:
+        service: What the catalogue gives to the service in the incident's environment.
+        now: When the planning began (UTC).
+    """
+
+    service: ServiceEnvironment
+    now: datetime
 
 
 @dataclass(frozen=True)
@@ -21,6 +35,15 @@ class Match:
     signal: str | None = None
     name: str | None = None
     severity: tuple[Severity, ...] = ()
+
+    def fits(self, alert: Alert, severity: Severity) -> bool:
+        """Say whether an alert of an incident of this severity is one of them."""
+        return (
+            alert.status is AlertStatus.FIRING
+            and self.signal in (None, alert.signal)
+            and self.name in (None, alert.name)
+            and (not self.severity or severity in self.severity)
+        )
 
 
 @dataclass(frozen=True)
@@ -43,10 +66,16 @@ class Playbook:
     risk: Risk
     order: int
     params: type[PlaybookParams]
-    plan: "Callable[[Incident, PlaybookParams, ServiceLook], Awaitable[Proposal]]"
+    plan: Callable[[Incident, Any, ServiceLook], Awaitable[Proposal]]
 
+    def fits(self, incident: Incident) -> bool:
+        """Say whether it is for this incident.
 
-class ServiceLook(Look):
-    """A look at the service that the incident is about."""
-
-    service: ServiceEnvironment
+        A declared incident has no alerts: then only the severity counts, as a generic mitigation must be
+        usable before anybody understands the outage.
+        """
+        if not incident.alerts:
+            return any(not match.severity or incident.severity in match.severity for match in self.matches)
+        return any(
+            match.fits(alert, incident.severity) for match in self.matches for alert in incident.alerts
+        )

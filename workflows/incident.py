@@ -1,4 +1,4 @@
-"""The way of one incident: triage, mitigate, monitor, resolve, learn; a person is asked where it cannot go on."""
+"""The way of one incident: triage, mitigate, monitor, resolve, learn; a person is asked when it is stuck."""
 
 import asyncio
 
@@ -45,6 +45,11 @@ PLAN_AGAIN = {
 
 def _says(result: MitigationResult) -> str:
     return f"{result.end.value} ({result.detail})" if result.detail else result.end.value
+
+
+def _attempt(result: MitigationResult, running: PlanAnswer) -> Attempt:
+    facts = result.model_dump(include=set(Attempt.model_fields))
+    return Attempt(**facts, actions=running.actions)
 
 
 @workflow.defn(
@@ -119,8 +124,7 @@ class IncidentWorkflow:
         result = await self._mitigation(self._running)
         if result is None:
             return False
-        attempt = Attempt(**result.model_dump(include=set(Attempt.model_fields)))
-        self._attempts.append(attempt)
+        self._attempts.append(_attempt(result, self._running))
         self._running = None
         if result.end is AttemptEnd.EFFECTIVE or (result.end is AttemptEnd.WITHDRAWN and self._is_clear()):
             return await self._monitor()
@@ -255,7 +259,7 @@ class IncidentWorkflow:
         while self._running is not None:
             result = await self._mitigation(self._running)
             if result is not None:
-                self._attempts.append(Attempt(**result.model_dump(include=set(Attempt.model_fields))))
+                self._attempts.append(_attempt(result, self._running))
                 self._running = None
         await self._enter(Phase.RESOLVED, why, actor=by)
         says = "postmortem drafted; a person completes it"

@@ -1,0 +1,1 @@
+"""The knowledge: one module per playbook, and the authors' kit. Knows no Temporal, changes nothing."""
