@@ -1,0 +1,162 @@
+"""The terminal's way to the gateway: HTTP with the local token, and every failure as one sentence."""
+
+import argparse
+from typing import TypeVar
+from urllib.parse import quote
+
+import urllib3
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from cli import show
+from contracts.base import JsonObject
+from contracts.errors import (
+    ConflictError,
+    ForbiddenError,
+    InputError,
+    NotFoundError,
+    ProviderUnavailableError,
+    StanchError,
+)
+from runtime import settings as configuration
+from runtime.settings import Settings
+
+ModelT = TypeVar("ModelT")
+
+_ERRORS: dict[int, type[StanchError]] = {
+    401: ForbiddenError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    409: ConflictError,
+    503: ProviderUnavailableError,
+}
+_FAILED = 400
+_TIMEOUT = urllib3.Timeout(connect=5, read=180)  # planning looks at slow worlds
+
+
+def add_person(parser: argparse.ArgumentParser) -> None:
+    """Give a verb the option ``--as``."""
+    parser.add_argument(
+        "--as", dest="person", metavar="PERSON", help="who you are, from the catalogue; else STANCH_PERSON"
+    )
+
+
+class Gateway:
+    """The gateway's HTTP interface, as one person.
+
+    Args:
+        settings: Where the gateway and the local token are.
+        person: Who speaks; empty for looking only.
+    """
+
+    def __init__(self, settings: Settings, person: str = "") -> None:
+        self._settings = settings
+        self.person = person
+        self._pool = urllib3.PoolManager(retries=False, timeout=_TIMEOUT)
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> "Gateway":
+        """Make one for a command line; ``--as`` wins over STANCH_PERSON."""
+        settings = configuration.load()
+        return cls(settings, getattr(args, "person", None) or settings.person)
+
+    def get(self, path: str, **query: str) -> JsonValue:
+        """Read something.
+
+        Raises:
+            StanchError: What the gateway said, or that it does not answer.
+        """
+        return self._send("GET", path, query=query)
+
+    def text(self, path: str) -> str:
+        """Read a text."""
+        return self._request("GET", path).data.decode("utf-8", errors="replace")
+
+    def post(self, path: str, body: JsonObject) -> JsonValue:
+        """Tell it something; a person is needed.
+
+        Raises:
+            InputError: Nobody speaks.
+            StanchError: What the gateway said, or that it does not answer.
+        """
+        self.check_person()
+        return self._send("POST", path, body=body)
+
+    def check_person(self) -> None:
+        """Check that somebody speaks.
+
+        Raises:
+            InputError: Nobody does.
+        """
+        if not self.person:
+            raise InputError("who are you? say --as PERSON or set STANCH_PERSON to an id of the catalogue")
+
+    def _token(self) -> str:
+        path = self._settings.local_token_path
+        try:
+            return path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise InputError(
+                f"local token {path}: {error.strerror}; start the gateway with `stanch up`, "
+                "or set STANCH_HOME to its state folder"
+            ) from error
+
+    def _send(
+        self, method: str, path: str, *, query: dict[str, str] | None = None, body: JsonObject | None = None
+    ) -> JsonValue:
+        response = self._request(method, path, query=query, body=body)
+        try:
+            value: JsonValue = response.json()
+        except ValueError as error:
+            raise InputError(f"{self._settings.url} answers, but not as a Stanch gateway") from error
+        return value
+
+    def _request(
+        self, method: str, path: str, *, query: dict[str, str] | None = None, body: JsonObject | None = None
+    ) -> urllib3.BaseHTTPResponse:
+        url = self._settings.url
+        headers = {"Authorization": f"Bearer {self._token()}"}
+        if self.person:
+            headers["X-Stanch-Person"] = quote(self.person)
+        try:
+            response = self._pool.request(
+                method, url + path, fields=query or None, json=body, headers=headers, redirect=False
+            )
+        except urllib3.exceptions.NewConnectionError as error:
+            raise ProviderUnavailableError(
+                f"the gateway at {url} does not answer: start it with `stanch up`"
+            ) from error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise ProviderUnavailableError(
+                f"the gateway at {url} did not finish its answer; look at what it recorded before you repeat"
+            ) from error
+        if response.status >= _FAILED:
+            raise _ERRORS.get(response.status, InputError)(_sentence(response, url))
+        return response
+
+
+def _sentence(response: urllib3.BaseHTTPResponse, url: str) -> str:
+    try:
+        error = response.json()["error"]
+    except (ValueError, KeyError, TypeError):
+        return f"{url} answers {response.status}, and not as a Stanch gateway does"
+    return show.clean(error)
+
+
+def parse(kind: type[ModelT], value: JsonValue) -> ModelT:
+    """Read an answer as a model.
+
+    Raises:
+        InputError: It is none.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(value, strict=False)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise InputError(
+            f"the gateway's answer is not understood ({where}): is it of another version than this stanch?"
+        ) from error
+
+
+def segment(name: str) -> str:
+    """Give a name that a person typed as one segment of a path."""
+    return quote(name, safe="")

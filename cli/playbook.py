@@ -1,0 +1,93 @@
+"""``stanch playbook``: what Stanch knows to do, and what it would propose now."""
+
+import argparse
+import json
+
+from pydantic import JsonValue
+
+from cli import plans, show
+from cli.client import Gateway, add_person, parse, segment
+from contracts.base import Frozen, JsonObject
+from contracts.errors import InputError
+from contracts.incidents import Severity
+from contracts.messages import PreviewAnswer
+from contracts.plans import Risk
+
+
+class _Listed(Frozen):
+    name: str
+    summary: str
+    risk: Risk
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``list`` and ``plan``."""
+    verbs = parser.add_subparsers(metavar="WHAT", required=True)
+    listing = verbs.add_parser("list", help="list the playbooks")
+    show.add_json(listing)
+    listing.set_defaults(call=_list)
+
+    plan = verbs.add_parser("plan", help="see what a playbook would propose now; nothing is sealed or done")
+    plan.add_argument("name", metavar="NAME", help="for example disable-flag")
+    plan.add_argument("--service", required=True, help="a service of the catalogue")
+    plan.add_argument("--environment", default="production")
+    plan.add_argument("--severity", default=Severity.SEV3, choices=list(Severity))
+    plan.add_argument("--signal", help="as if an alert spoke of this signal, for example error_rate")
+    plan.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of the playbook; may be repeated",
+    )
+    add_person(plan)
+    show.add_json(plan)
+    plan.set_defaults(call=_plan)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the chosen one."""
+    code: int = args.call(args)
+    return code
+
+
+def _list(args: argparse.Namespace) -> int:
+    answer = Gateway.of(args).get("/v1/playbooks")
+    if args.json:
+        print(show.as_json(answer))
+        return 0
+    rows = [(book.name, book.risk, book.summary) for book in parse(list[_Listed], answer)]
+    print("\n".join(show.table(("NAME", "RISK", "WHAT IT DOES"), rows)))
+    return 0
+
+
+def _plan(args: argparse.Namespace) -> int:
+    body: JsonObject = {
+        "service": args.service,
+        "environment": args.environment,
+        "severity": args.severity,
+        "params": dict(_param(text) for text in args.param),
+    }
+    if args.signal:
+        body["signal"] = args.signal
+    with show.waiting(f"{args.name} looks at {args.service}"):
+        answer = parse(PreviewAnswer, Gateway.of(args).post(f"/v1/playbooks/{segment(args.name)}/plan", body))
+    if args.json:
+        print(show.as_json(answer.model_dump(mode="json")))
+    elif answer.plan is None:
+        print(f"{args.name} proposes nothing: {show.clean(answer.note)}")
+    else:
+        print("\n".join(plans.plan_lines(answer.plan)))
+        print("\nThis is a preview: nothing was sealed, and nobody was asked.")
+    return 0
+
+
+def _param(text: str) -> tuple[str, JsonValue]:
+    """Read ``name=value``; the value is JSON where it is JSON, else text."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InputError(f"--param {text}: write it as NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
