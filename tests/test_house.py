@@ -1,0 +1,192 @@
+"""The rules of this house that no linter knows."""
+
+import ast
+import importlib
+import importlib.metadata
+import pkgutil
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+import contracts
+from contracts.actions import Action, ActionRequest, Probe, ProbeRequest
+from playbooks import kit
+
+ROOT = Path(__file__).parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+ACTIVITIES = ROOT / "activities"
+OURS = (
+    *PYPROJECT["tool"]["importlinter"]["root_packages"],
+    "worker",
+    "tests",
+    "benchmarks",
+    "deploy",
+    "docs",
+)
+PRODUCT = (*PYPROJECT["tool"]["importlinter"]["root_packages"], "deploy", "worker.py")
+PROVIDERS = sorted(path.parent.name for path in ACTIVITIES.glob("*/models.py"))
+PROVIDER_FILES = {"__init__.py", "models.py", "probes.py", "client.py", "fake.py"}
+PRODUCT_LINES = 20_000
+WORKFLOW_LINES = 600
+LAW_LINES = 3
+NAME = re.compile(r"[a-z0-9]+\.[a-z][a-z0-9]*(_[a-z0-9]+)*")
+
+
+def tracked() -> list[Path]:
+    """Give every file of the repository as Git knows it; a file that is being made counts too."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode:
+        pytest.skip("not a Git checkout")
+    return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def lines_of(*roots: str) -> int:
+    """Count the lines of Python under some root files and folders."""
+    files = [ROOT / root if root.endswith(".py") else None for root in roots]
+    files += [path for root in roots for path in (ROOT / root).rglob("*.py")]
+    return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files if path)
+
+
+def subclasses(base: type) -> list[Any]:
+    """Give every class below one that the providers' folders define."""
+    for path in sorted(ACTIVITIES.glob("*/*.py")):
+        if path.stem in {"models", "actions", "probes"}:
+            importlib.import_module(f"activities.{path.parent.name}.{path.stem}")
+    found: list[type] = []
+    waiting = [base]
+    while waiting:
+        below: list[type] = waiting.pop().__subclasses__()
+        waiting += below
+        found += below
+    return [one for one in dict.fromkeys(found) if re.match(r"activities\.\w+\.", one.__module__)]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_every_provider_has_the_same_files(provider: str) -> None:
+    """Who knows one provider's folder knows all; `actions.py` is there where it changes something."""
+    files = {path.name for path in (ROOT / "activities" / provider).glob("*.py")}
+
+    assert files - {"actions.py"} == PROVIDER_FILES
+
+
+def test_providers_are_listed_as_independent() -> None:
+    """A new provider's folder is in the contract that keeps providers apart."""
+    independent = next(
+        contract
+        for contract in PYPROJECT["tool"]["importlinter"]["contracts"]
+        if contract["type"] == "independence"
+    )
+
+    assert sorted(independent["modules"]) == sorted(f"activities.{name}" for name in PROVIDERS)
+
+
+def test_actions_say_what_a_second_call_does() -> None:
+    """An action's docstring ends with what an operator needs at 3 a.m.: its Idempotent and Undo lines."""
+    ends = re.compile(r"\n\s*Idempotent: \S[^\n]*(\n\s*\S[^\n]*)*\n\s*Undo: \S[^\n]*(\n\s*\S[^\n]*)*\s*\Z")
+    silent = [one.__name__ for one in subclasses(Action) if not ends.search(one.__doc__ or "")]
+
+    assert silent == []
+
+
+def test_action_and_probe_names_are_provider_and_verb() -> None:
+    """A name begins with its provider's folder, and no two are the same."""
+    named = [(one.action, one) for one in subclasses(ActionRequest) if "action" in vars(one)]
+    named += [(one.probe, one) for one in subclasses(ProbeRequest) if "probe" in vars(one)]
+    names = [name for name, _ in named]
+
+    assert [name for name in names if not NAME.fullmatch(name)] == []
+    assert [name for name, one in named if one.__module__.split(".")[1] != name.split(".")[0]] == []
+    assert sorted(set(names)) == sorted(names)
+
+
+def test_every_request_has_its_action_or_probe() -> None:
+    """A request model without the class that carries it out would be refused only at run time."""
+    wanted = {one for base in (ActionRequest, ProbeRequest) for one in subclasses(base)}
+    given = {one.request_type for base in (Action, Probe) for one in subclasses(base)}
+
+    assert {one for one in wanted if "[" not in one.__name__} == given
+
+
+@pytest.mark.parametrize("package", PYPROJECT["tool"]["importlinter"]["root_packages"])
+def test_root_packages_open_with_their_law(package: str) -> None:
+    """A root package's docstring is its law, in three lines at most."""
+    tree = ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8"))
+    law = ast.get_docstring(tree)
+
+    assert law
+    assert len(law.splitlines()) <= LAW_LINES
+
+
+def test_names_are_ours_alone() -> None:
+    """No other distribution in this environment brings one of our top-level names."""
+    owners = importlib.metadata.packages_distributions()
+
+    assert {name: owners[name] for name in OURS if set(owners.get(name, [])) - {"stanch"}} == {}
+
+
+def test_contracts_make_nothing_up() -> None:
+    """No model takes a default from a clock, from randomness or from anything else that is called."""
+    for module in pkgutil.iter_modules(contracts.__path__, "contracts."):
+        importlib.import_module(module.name)
+    models = [BaseModel]
+    made_up = []
+    while models:
+        model = models.pop()
+        models += model.__subclasses__()
+        if model.__module__.startswith("contracts."):
+            made_up += [
+                f"{model.__name__}.{name}"
+                for name, field in model.model_fields.items()
+                if field.default_factory is not None
+            ]
+
+    assert made_up == []
+
+
+def test_workflow_code_stays_small() -> None:
+    """The replay-sensitive code can be read in one sitting."""
+    assert lines_of("workflows") < WORKFLOW_LINES
+
+
+def test_the_product_stays_small() -> None:
+    """Small is a feature: the product's Python, demo world included, without tests and benchmarks."""
+    assert lines_of(*PRODUCT) < PRODUCT_LINES
+
+
+def test_playbooks_are_whole() -> None:
+    """Every module of playbooks/ but the kit has a docstring, its own Params and a plan."""
+    modules = {path.stem for path in (ROOT / "playbooks").glob("*.py")} - {"__init__", "kit"}
+    whole = {book.name.replace("-", "_"): book.params.__name__ for book in kit.catalogue()}
+
+    assert whole == dict.fromkeys(sorted(modules), "Params")
+
+
+def test_files_name_no_machine_and_no_registry() -> None:
+    """A clone works anywhere: no file names a path of one machine or the host of a package registry."""
+    hosts = ["pypi" + ".org", "pythonhosted" + ".org", "registry.npmjs" + ".org", "proxy.golang" + ".org"]
+    hosts += [
+        "docker" + ".io",
+        "ghcr" + ".io",
+        "quay" + ".io",
+        "deb.debian" + ".org",
+        "static.crates" + ".io",
+    ]
+    words = re.compile("|".join(map(re.escape, ["/" + "work/", "/root" + "/", *hosts])))
+    found = [
+        f"{path.relative_to(ROOT)}: {match.group()}"
+        for path in tracked()
+        if (match := words.search(path.read_text(encoding="utf-8", errors="ignore")))
+    ]
+
+    assert found == []
