@@ -42,6 +42,13 @@ class LaunchDarklyProject(Strict):
         None, description="Name of the variable with a server SDK key, to observe changes through the SDK."
     )
     stream: str | None = Field(None, description="Base URI of the SDK stream, when it is not the vendor's.")
+    sdk: str | None = Field(
+        None,
+        description="Base URI of SDK polling; without it `stream`, as a relay serves both, or the vendor's.",
+    )
+    sdk_environment: str | None = Field(
+        None, description="Key of the environment that the SDK key belongs to, when the project has several."
+    )
 
 
 class Prometheus(Strict):
@@ -112,6 +119,9 @@ class ServiceEnvironment(Strict):
     flags: tuple[Flag, ...] = ()
     signals: dict[str, Signal] = {}
     dashboards: dict[str, str] = {}
+    checks: dict[str, str] = Field(
+        {}, description="Name to URL (http or https) of something that answers 2xx when it is healthy."
+    )
 
 
 class Service(Strict):
