@@ -1,0 +1,273 @@
+"""Asking the playbooks, sealing what they propose, and putting the question to a person."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any, cast
+
+from pydantic import ValidationError
+from temporalio import activity
+
+from activities.beating import beating
+from activities.registry import Registry
+from authority.policy import Policy
+from authority.seals import digest
+from contracts import names
+from contracts.actions import ActionRequest, ProbeRequest, ResultT
+from contracts.catalogue import Catalogue, ServiceEnvironment
+from contracts.errors import ActionRefusedError, NothingToProposeError, ProviderUnavailableError
+from contracts.incidents import Attempt, AttemptEnd, Incident
+from contracts.messages import PlanAnswer, PlanRequest, PreviewAnswer, PreviewRequest, StepBrief
+from contracts.plans import Difference, Observation, Plan, Proposal, ProposedStep, Reading, Risk, Step
+from contracts.playbooks import Playbook
+from ledger import Ledger
+
+RISKS = list(Risk)
+
+
+class RegistryLook:
+    """A playbook's read-only view of the world: probes and observations, each in a thread."""
+
+    def __init__(self, registry: Registry, service: ServiceEnvironment, now: datetime) -> None:
+        self._registry = registry
+        self.service = service
+        self.now = now
+
+    async def at(self, request: ProbeRequest[ResultT]) -> ResultT:
+        """Look once through a probe."""
+        seen: Any = await asyncio.to_thread(self._registry.look, request)
+        return cast(ResultT, seen)
+
+    async def observe(self, request: ActionRequest) -> Observation:
+        """Read an action's target."""
+        action, _ = self._registry.action(request.call())
+        return await asyncio.to_thread(action.observe, request)
+
+
+class Planning:
+    """Makes plans: read-only towards the world, and repeatable."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        catalogue: Catalogue,
+        playbooks: Sequence[Playbook],
+        registry: Registry,
+        policy: Policy,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._ledger = ledger
+        self._catalogue = catalogue
+        self._playbooks = playbooks
+        self._registry = registry
+        self._policy = policy
+        self._clock = clock
+
+    @activity.defn(name=names.PLAN)
+    def plan(self, request: PlanRequest) -> PlanAnswer:
+        """Find the first playbook with something to propose, seal its plan and ask for approval.
+
+        A plan that would run comes before one that the provider would refuse; the latter is still shown, with
+        the reasons, when there is nothing better.
+
+        Idempotent: the plan that was asked under this mitigation's number is given again.
+        """
+        mitigation = f"{request.incident.id}/{request.number}"
+        with beating():
+            asked = self._ledger.approvals.for_mitigation(mitigation)
+            if asked is not None:
+                return _answer(asked.plan, asked.request.id)
+            incident = self._with_ledger(request.incident)
+            plans, notes = self._candidates(incident, mitigation)
+            best = next((plan for plan in plans if not plan.refusals), plans[0] if plans else None)
+            if best is None:
+                return PlanAnswer(mitigation=mitigation, notes=tuple(notes))
+            approval = self._ledger.approvals.ask(best, severity=incident.severity)
+            # Somebody else's attempt may have asked first: what was asked is what counts.
+            stored = self._ledger.approvals.get(approval.id)
+            return _answer(stored.plan, approval.id).model_copy(update={"notes": tuple(notes)})
+
+    @activity.defn(name=names.PREVIEW)
+    def preview(self, request: PreviewRequest) -> PreviewAnswer:
+        """Say what a playbook would propose now; nothing is stored and nobody is asked.
+
+        Idempotent: it only looks.
+        """
+        playbook = next((one for one in self._playbooks if one.name == request.playbook), None)
+        if playbook is None:
+            known = ", ".join(one.name for one in self._playbooks)
+            return PreviewAnswer(note=f"{request.playbook}: no such playbook; there are {known}")
+        with beating():
+            try:
+                plan = self._plan(playbook, request.incident, f"{request.incident.id}/0", request.params)
+            except (NothingToProposeError, ActionRefusedError, ProviderUnavailableError) as error:
+                return PreviewAnswer(note=str(error))
+            except ValidationError as error:
+                first = error.errors()[0]
+                return PreviewAnswer(note=f"{playbook.name}: {first['loc'][0]}: {first['msg']}")
+        return PreviewAnswer(plan=plan)
+
+    def _with_ledger(self, incident: Incident) -> Incident:
+        """Take roles and severity from the ledger, where people change them."""
+        stored = self._ledger.incidents.get(incident.id)
+        return incident.model_copy(update={"roles": stored.roles, "severity": stored.severity})
+
+    def _candidates(self, incident: Incident, mitigation: str) -> tuple[list[Plan], list[str]]:
+        """Give the plans of the matching playbooks until one would run, and why the others have none."""
+        plans: list[Plan] = []
+        notes: list[str] = []
+        if self._catalogue.environment(incident.service, incident.environment) is None:
+            return [], [f"the catalogue has no service {incident.service} in {incident.environment}: add it"]
+        matching = [playbook for playbook in self._playbooks if playbook.fits(incident)]
+        for playbook in matching:
+            try:
+                plan = self._plan(playbook, incident, mitigation, {})
+            except (NothingToProposeError, ActionRefusedError, ProviderUnavailableError) as error:
+                notes.append(f"{playbook.name}: {error}")
+                continue
+            except Exception as error:  # noqa: BLE001  (an author's mistake must not stop the other playbooks)
+                activity.logger.exception("playbook %s failed", playbook.name)
+                notes.append(f"{playbook.name}: failed with {type(error).__name__}: {error}")
+                continue
+            plans.append(plan)
+            if not plan.refusals:
+                break
+            notes.append(f"{playbook.name}: would be refused: {'; '.join(plan.refusals)}")
+        return plans, notes
+
+    def _plan(self, playbook: Playbook, incident: Incident, mitigation: str, params: dict[str, Any]) -> Plan:
+        service = self._catalogue.environment(incident.service, incident.environment)
+        if service is None:
+            where = f"{incident.service} in {incident.environment}"
+            raise NothingToProposeError(f"the catalogue has no service {where}: add it")
+        now = self._clock()
+        look = RegistryLook(self._registry, service, now)
+
+        async def propose() -> Proposal:
+            return await playbook.plan(incident, playbook.params.model_validate(params), look)
+
+        proposal = asyncio.run(propose())
+        return self._seal(playbook, incident, mitigation, proposal, now)
+
+    def _seal(
+        self, playbook: Playbook, incident: Incident, mitigation: str, proposal: Proposal, now: datetime
+    ) -> Plan:
+        for proposed in proposal.steps:
+            if not self._catalogue.owns(incident.service, incident.environment, proposed.action.target):
+                where = f"{incident.service} in {incident.environment}"
+                raise ActionRefusedError(
+                    f"{proposed.action.target}: the catalogue does not give it to {where}"
+                )
+            if incident.has_tried(str(proposed.action)):
+                raise NothingToProposeError(f"{proposed.action} was already tried in {incident.id}")
+        with ThreadPoolExecutor(max_workers=max(1, len(proposal.steps))) as pool:
+            steps = tuple(
+                pool.map(
+                    lambda numbered: self._step(playbook, numbered[0], numbered[1]),
+                    enumerate(proposal.steps, start=1),
+                )
+            )
+        if not any(step.change for step in steps):
+            raise NothingToProposeError(f"{proposal.title}: everything is already as it should be")
+        drifted = _drifted(incident)
+        return Plan(
+            incident=incident.id,
+            mitigation=mitigation,
+            service=incident.service,
+            environment=incident.environment,
+            playbook=playbook.name,
+            playbook_digest=playbook.digest,
+            policy_digest=self._policy.digest,
+            title=proposal.title,
+            rationale=proposal.rationale,
+            steps=steps,
+            undo_when=proposal.undo_when,
+            supersedes=drifted.plan_digest if drifted else None,
+            differences=self._differences(drifted, steps),
+            sealed_at=now,
+            expires_at=now + self._catalogue.approval,
+        )
+
+    def _step(self, playbook: Playbook, number: int, proposed: ProposedStep) -> Step:
+        action, request = self._registry.action(proposed.action)
+        observed = action.observe(request)
+        change = action.change(request, observed)
+        undo, undo_note = action.undo(request, observed)
+        risk = max((action.risk, playbook.risk, proposed.risk or Risk.NONE), key=RISKS.index)
+        return Step(
+            number=number,
+            title=proposed.title,
+            action=proposed.action,
+            observed=observed,
+            change=change,
+            verification=self._with_baseline(proposed),
+            undo=undo.call() if undo is not None else None,
+            undo_note=undo_note,
+            risk=risk,
+            blast_radius=action.blast_radius(request, observed),
+            idempotent=action.idempotent,
+            refusals=action.preflight(request, observed) if change else (),
+        )
+
+    def _with_baseline(self, proposed: ProposedStep) -> Any:
+        verification = proposed.verification
+        if verification is None:
+            return None
+        try:
+            baseline = self._registry.measure(verification.probe)
+        except (ActionRefusedError, ProviderUnavailableError) as error:
+            baseline = Reading(value=None, at=self._clock(), detail=str(error))
+        return verification.model_copy(update={"baseline": baseline})
+
+    def _differences(self, drifted: Attempt | None, steps: Sequence[Step]) -> tuple[Difference, ...]:
+        """Give what changed in the targets since the plan that this one replaces, to be shown highlighted."""
+        if drifted is None:
+            return ()
+        before = {
+            str(step.action.target): step for step in self._ledger.approvals.plan(drifted.plan_digest).steps
+        }
+        found: list[Difference] = []
+        for step in steps:
+            old = before.get(str(step.action.target))
+            if old is not None:
+                found += changed(old.observed, step.observed, f"{step.action.target} ")
+        return tuple(found)
+
+
+def changed(before: Observation, now: Observation, prefix: str = "") -> list[Difference]:
+    """Compare the guarded parts of two observations, field by field."""
+    keys = sorted(before.guard.keys() | now.guard.keys())
+    return [
+        Difference(path=f"{prefix}{key}", before=before.guard.get(key), after=now.guard.get(key))
+        for key in keys
+        if before.guard.get(key) != now.guard.get(key)
+    ]
+
+
+def _drifted(incident: Incident) -> Attempt | None:
+    last = incident.attempts[-1] if incident.attempts else None
+    return last if last is not None and last.end is AttemptEnd.DRIFTED else None
+
+
+def _answer(plan: Plan, approval: str) -> PlanAnswer:
+    return PlanAnswer(
+        mitigation=plan.mitigation,
+        playbook=plan.playbook,
+        title=plan.title,
+        plan_digest=digest(plan),
+        approval=approval,
+        expires_at=plan.expires_at,
+        steps=tuple(
+            StepBrief(
+                number=step.number,
+                title=step.title,
+                verified=step.verification is not None,
+                undoable=step.undo is not None,
+            )
+            for step in plan.steps
+        ),
+        actions=tuple(str(step.action) for step in plan.steps),
+        undo_when=plan.undo_when,
+    )

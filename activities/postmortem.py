@@ -1,0 +1,132 @@
+"""The postmortem's draft: its template filled from the evidence, with blanks where a person must think."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from contracts.evidence import ENGINE, EvidenceEntry, EvidenceKind
+from contracts.incidents import AttemptEnd, Incident, Role
+
+# What belongs on a timeline that people read; the log has everything else.
+TOLD = {
+    EvidenceKind.ALERT_RECEIVED,
+    EvidenceKind.ALERT_RESOLVED,
+    EvidenceKind.INCIDENT_OPENED,
+    EvidenceKind.INCIDENT_DECLARED,
+    EvidenceKind.ROLE_ASSIGNED,
+    EvidenceKind.SEVERITY_CHANGED,
+    EvidenceKind.PHASE_CHANGED,
+    EvidenceKind.ATTENTION_NEEDED,
+    EvidenceKind.PLAN_SEALED,
+    EvidenceKind.DECISION,
+    EvidenceKind.APPROVAL_CLOSED,
+    EvidenceKind.DRIFT,
+    EvidenceKind.OUTCOME,
+    EvidenceKind.VERIFICATION,
+    EvidenceKind.MONITORING,
+    EvidenceKind.COMMAND,
+}
+BLANK = "_(to be written by a person)_"
+ROLE_NAMES = {
+    Role.INCIDENT_COMMANDER: "the Incident Commander",
+    Role.TECHNICAL_LEAD: "the Technical Lead",
+    Role.COMMUNICATIONS_LEAD: "the Communications Lead",
+    Role.SCRIBE: "the Scribe",
+}
+
+
+def compose(incident: Incident, entries: Sequence[EvidenceEntry]) -> str:
+    """Write the draft in Markdown. People appear by their role: the evidence log keeps their names.
+
+    Args:
+        incident: As the ledger has it at the end.
+        entries: Its evidence, in order.
+    """
+    told = [entry for entry in entries if entry.kind in TOLD]
+    began, ended = _span(incident, told)
+    blameless = _Blameless(incident)
+    parts = [
+        f"# Postmortem {incident.id}: {_inline(incident.title)}",
+        "> Draft by the system from its evidence. Lines marked *to be written* need a person.",
+        "## Incident Summary",
+        _summary(incident, began, ended),
+        "## Timeline",
+        "All times UTC.",
+        "\n".join(f"- {entry.at:%H:%M:%S} - {_inline(blameless(entry))}" for entry in told) or BLANK,
+        "## Root Cause",
+        f"{BLANK} What in the system made this possible? What is known:",
+        _known(incident),
+        "## Contributing Factors",
+        f"- {BLANK}",
+        "## Action Items",
+        _items(incident),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+class _Blameless:
+    """Puts roles in the place of people: the system is the subject, not a name."""
+
+    def __init__(self, incident: Incident) -> None:
+        self._roles = {person: ROLE_NAMES[role] for role, person in incident.roles.items()}
+
+    def __call__(self, entry: EvidenceEntry) -> str:
+        text = entry.summary
+        people = {**self._roles}
+        if entry.actor != ENGINE and ":" not in entry.actor:
+            people.setdefault(entry.actor, "a responder")
+        for person, role in people.items():
+            text = " ".join(role if word.strip(".,:;()") == person else word for word in text.split(" "))
+        return text[:1].upper() + text[1:]
+
+
+def _span(incident: Incident, told: Iterable[EvidenceEntry]) -> tuple[datetime, datetime]:
+    times = [incident.opened_at, *(entry.at for entry in told)]
+    starts = [alert.starts_at for alert in incident.alerts]
+    return min(starts + times), max(times)
+
+
+def _summary(incident: Incident, began: datetime, ended: datetime) -> str:
+    impact = next((alert.summary for alert in incident.alerts if alert.summary), "")
+    lines = [
+        f"- Date/Time: {began:%Y-%m-%d, %H:%M} - {ended:%H:%M} UTC",
+        f"- Duration: {_duration(ended - began)}",
+        f"- Severity: {incident.severity.value.replace('SEV', 'SEV-')}",
+        f"- Impact: {_inline(impact)} {BLANK}",
+        f"- Service: {_inline(incident.service)} in {_inline(incident.environment)}",
+    ]
+    return "\n".join(lines)
+
+
+def _known(incident: Incident) -> str:
+    lines = [
+        f"- {_inline(attempt.title)}: {attempt.end.value}. {_inline(attempt.detail)}".rstrip()
+        for attempt in incident.attempts
+    ]
+    return "\n".join(lines) or "- No mitigation was tried."
+
+
+def _items(incident: Incident) -> str:
+    lines = []
+    for attempt in incident.attempts:
+        if attempt.end is AttemptEnd.EFFECTIVE:
+            lines.append(f"[P0] Make permanent or undo what is still in force: {_inline(attempt.title)}")
+        elif attempt.end in (AttemptEnd.INEFFECTIVE, AttemptEnd.WORSE):
+            lines.append(f"[P2] Review when to propose what did not help: {_inline(attempt.title)}")
+    lines += [f"[P0] {BLANK}", f"[P1] {BLANK}"]
+    return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1))
+
+
+def _duration(span: timedelta) -> str:
+    minutes, seconds = divmod(round(span.total_seconds()), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [(hours, "hour"), (minutes, "minute"), (seconds, "second")]
+    said = [f"{number} {unit}{'' if number == 1 else 's'}" for number, unit in parts if number]
+    return " ".join(said) or "0 seconds"
+
+
+def _inline(text: str) -> str:
+    """Keep text from outside on one line and out of the document's markup."""
+    flat = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    for char in "\\`*_{}[]<>#|":
+        flat = flat.replace(char, f"\\{char}")
+    return flat

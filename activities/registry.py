@@ -1,0 +1,70 @@
+"""Which actions and probes this worker has; the composition root fills it, so a provider shows in a diff."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import ValidationError
+
+from contracts.actions import Action, ActionRequest, Probe, ProbeRequest
+from contracts.base import Frozen
+from contracts.errors import ActionRefusedError
+from contracts.plans import ActionCall, ProbeCall, Reading
+
+
+class Registry:
+    """The catalogue of verbs and looks: what is not in it cannot be done."""
+
+    def __init__(self, actions: Iterable[Action[Any]], probes: Iterable[Probe[Any, Any]]) -> None:
+        self.actions = {action.request_type.action: action for action in actions}
+        self.probes = {probe.request_type.probe: probe for probe in probes}
+
+    def action(self, call: ActionCall) -> tuple[Action[Any], ActionRequest]:
+        """Find the action of a call, and its request.
+
+        Raises:
+            ActionRefusedError: There is no such action, its arguments are wrong, or its target is not theirs.
+        """
+        action = self.actions.get(call.name)
+        if action is None:
+            raise ActionRefusedError(f"{call.name}: this worker has no such action")
+        try:
+            request: ActionRequest = action.request_type.model_validate(call.arguments)
+        except ValidationError as error:
+            raise ActionRefusedError(f"{call.name}: {error.errors()[0]['msg']}") from error
+        if request.target != call.target:
+            raise ActionRefusedError(
+                f"{call.name}: its arguments are for {request.target}, not {call.target}"
+            )
+        return action, request
+
+    def look(self, request: ProbeRequest[Any]) -> Frozen:
+        """Look once.
+
+        Raises:
+            ActionRefusedError: There is no such probe, or the source says no.
+            ProviderUnavailableError: The source does not answer.
+        """
+        probe = self.probes.get(request.probe)
+        if probe is None:
+            raise ActionRefusedError(f"{request.probe}: this worker has no such probe")
+        seen: Frozen = probe.look(request)
+        return seen
+
+    def measure(self, call: ProbeCall) -> Reading:
+        """Take one reading through a probe that measures.
+
+        Raises:
+            ActionRefusedError: There is no such probe, its arguments are wrong, or it does not measure.
+            ProviderUnavailableError: The source does not answer.
+        """
+        probe = self.probes.get(call.name)
+        if probe is None:
+            raise ActionRefusedError(f"{call.name}: this worker has no such probe")
+        try:
+            request = probe.request_type.model_validate(call.arguments)
+        except ValidationError as error:
+            raise ActionRefusedError(f"{call.name}: {error.errors()[0]['msg']}") from error
+        reading = probe.look(request)
+        if not isinstance(reading, Reading):
+            raise ActionRefusedError(f"{call.name}: gives no reading, so nothing can be verified with it")
+        return reading

@@ -1,0 +1,285 @@
+"""Running one approved step so that a repeat is harmless: verify the decision, intend, call, settle.
+
+A run that finds an outcome gives it back. A run that finds an intent without an outcome reads the target
+before anything is sent again, and stops in doubt when it is neither as it was nor as it should be.
+"""
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from opentelemetry import trace
+from temporalio import activity
+
+from activities.beating import beating
+from activities.planning import changed
+from activities.registry import Registry
+from authority.decisions import Verifier
+from contracts import names
+from contracts.actions import Action, ActionRequest
+from contracts.base import JsonObject
+from contracts.catalogue import Catalogue
+from contracts.errors import (
+    ActionRefusedError,
+    ConflictError,
+    ForbiddenError,
+    PreconditionFailedError,
+    ProviderUnavailableError,
+)
+from contracts.evidence import ENGINE, Evidence, EvidenceKind
+from contracts.messages import StepOrder
+from contracts.outcomes import Direction, Outcome, Reached, StepResult
+from contracts.plans import ActionCall, Difference, Observation, Plan, Step
+from ledger import JournalEntry, JournalState, Ledger
+
+TRACER = trace.get_tracer("stanch")
+
+# An intent that is older than this when the call would be sent is not used: the process was frozen meanwhile,
+# and another run may already be reading the target.
+LEASE = timedelta(seconds=5)
+LOOK_EVERY = 0.5
+SURE_FAILURES = 5
+
+
+@dataclass(frozen=True)
+class Running:
+    """One run of one step: what was ordered and what it resolves to."""
+
+    order: StepOrder
+    plan: Plan
+    step: Step
+    key: str
+    action: Action[Any]
+    request: ActionRequest
+
+
+class Steps:
+    """Carries out approved steps; the only place that calls ``Action.apply``."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        catalogue: Catalogue,
+        registry: Registry,
+        verifier: Verifier,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._ledger = ledger
+        self._catalogue = catalogue
+        self._registry = registry
+        self._verifier = verifier
+        self._clock = clock
+
+    @activity.defn(name=names.RUN_STEP)
+    def run_step(self, order: StepOrder) -> StepResult:
+        """Run one step of an approved plan, or its undo.
+
+        Idempotent: the journal has one outcome per action; a second run gives it back or finds it by reading.
+        """
+        with beating(), TRACER.start_as_current_span("run_step") as span:
+            key = names.action_id(order.mitigation, order.step, order.direction.value)
+            span.set_attribute("stanch.action", key)
+            plan = self._ledger.approvals.plan(order.plan_digest)
+            step = plan.steps[order.step - 1]
+            try:
+                self._check_allowed(order, plan, step)
+            except ForbiddenError as error:
+                return self._forbidden(order, key, str(error))
+            entry = self._ledger.journal.begin(
+                key,
+                incident=plan.incident,
+                mitigation=plan.mitigation,
+                step=step.number,
+                direction=order.direction,
+                plan_digest=order.plan_digest,
+                approval=order.signed.decision.request,
+            )
+            if entry.result is not None:
+                return entry.result
+            try:
+                action, request = self._registry.action(_call(step, order.direction))
+                return self._run(Running(order, plan, step, key, action, request), entry)
+            except ActionRefusedError as error:
+                current = self._ledger.journal.get(key) or entry
+                return self._settle(
+                    current, StepResult(action=key, outcome=Outcome.NOT_DONE, detail=str(error))
+                )
+            except ConflictError as error:
+                raise ProviderUnavailableError(f"{key}: {error}") from error
+
+    def _check_allowed(self, order: StepOrder, plan: Plan, step: Step) -> None:
+        """Check the decision again, here where it is acted on: whatever delivered it is not trusted.
+
+        Raises:
+            ForbiddenError: It does not allow this step now.
+        """
+        begun = self._ledger.journal.get(names.action_id(plan.mitigation, 1, Direction.APPLY.value))
+        now = begun.intent_at if begun is not None and begun.intent_at is not None else self._clock()
+        self._verifier.check_approves(order.signed, plan, now=now)
+        if (plan.incident, plan.mitigation) != (order.incident, order.mitigation):
+            raise ForbiddenError(f"the plan is for {plan.mitigation}, not {order.mitigation}")
+        if not self._catalogue.owns(plan.service, plan.environment, step.action.target):
+            raise ForbiddenError(f"{step.action.target}: the catalogue no longer gives it to {plan.service}")
+
+    def _forbidden(self, order: StepOrder, key: str, reason: str) -> StepResult:
+        self._ledger.evidence.append(
+            Evidence(
+                key=f"{key}/forbidden/{order.signed.key_id}/{order.signed.signature[:24]}",
+                kind=EvidenceKind.DECISION_REFUSED,
+                incident=order.incident,
+                actor=order.signed.decision.person,
+                at=self._clock(),
+                summary=f"a decision was delivered that does not allow {order.mitigation}: {reason}",
+                body={"signed": order.signed.model_dump(mode="json"), "reason": reason},
+            )
+        )
+        return StepResult(action=key, outcome=Outcome.NOT_DONE, forbidden=reason)
+
+    def _run(self, run: Running, entry: JournalEntry) -> StepResult:
+        unsure = entry.state is JournalState.INTENT
+        for failures in itertools.count(1):
+            found = self._reconcile(run, entry) if unsure else None
+            if found is not None:
+                return self._settle(entry, found)
+            observed = run.action.observe(run.request)
+            drift = self._drift(run, observed)
+            if drift:
+                return self._drifted(run, observed, drift)
+            if not run.action.change(run.request, observed):
+                return self._settle(
+                    entry, self._found(run, observed, observed, "nothing had to be done", no_op=True)
+                )
+            entry = self._ledger.journal.intend(
+                run.key, fence=entry.fence, before=observed.model_dump(mode="json"), actor=ENGINE
+            )
+            unsure = False
+            if entry.intent_at is not None and self._clock() - entry.intent_at > LEASE:
+                continue
+            try:
+                self._apply(run, observed)
+            except PreconditionFailedError as error:
+                return self._settle(entry, self._precondition_failed(run, observed, error))
+            except ProviderUnavailableError as error:
+                unsure = error.may_have_applied
+                if not unsure and failures >= SURE_FAILURES:
+                    raise
+                time.sleep(min(error.retry_after or failures, 60))
+            else:
+                return self._settle(entry, self._applied(run, observed))
+        raise AssertionError("unreachable: the loop has no end of its own")
+
+    def _apply(self, run: Running, observed: Observation) -> None:
+        with TRACER.start_as_current_span(run.request.action) as span:
+            span.set_attribute("stanch.target", str(run.request.target))
+            run.action.apply(run.request, observed, action_id=run.key)
+
+    def _found(
+        self, run: Running, before: Observation, now: Observation, detail: str, *, no_op: bool = False
+    ) -> StepResult:
+        return StepResult(
+            action=run.key,
+            outcome=Outcome.DONE,
+            detail=detail,
+            no_op=no_op,
+            observed_only=not no_op,
+            before=before.state,
+            after=now.state,
+        )
+
+    def _reconcile(self, run: Running, entry: JournalEntry) -> StepResult | None:
+        """Find out what became of an intent without an outcome; ``None``: it certainly did nothing."""
+        before = Observation.model_validate(entry.before)
+        until = (entry.intent_at or self._clock()) + run.action.in_flight
+        while True:
+            now = run.action.observe(run.request)
+            progress = run.action.is_reached(run.request, now)
+            if progress.reached is not Reached.NO:
+                return self._found(run, before, now, f"found by reading the target: {progress.detail}")
+            if self._clock() >= until:
+                break
+            time.sleep(LOOK_EVERY)
+        other = changed(before, now)
+        if not other:
+            return None
+        paths = ", ".join(difference.path for difference in other)
+        return StepResult(
+            action=run.key,
+            outcome=Outcome.IN_DOUBT,
+            detail=f"the answer was lost, and the target is neither as it was nor as it should be: {paths}",
+            before=before.state,
+            after=now.state,
+        )
+
+    def _drift(self, run: Running, observed: Observation) -> tuple[Difference, ...]:
+        if run.order.direction is Direction.APPLY:
+            return tuple(changed(run.step.observed, observed))
+        # An undo is due only while our own change is still in place.
+        action, applied = self._registry.action(run.step.action)
+        progress = action.is_reached(applied, observed)
+        if progress.reached is Reached.NO:
+            return (Difference(path="what the step had done", before=None, after=progress.detail),)
+        return ()
+
+    def _drifted(self, run: Running, observed: Observation, drift: tuple[Difference, ...]) -> StepResult:
+        said = ", ".join(difference.path for difference in drift)
+        self._ledger.evidence.append(
+            Evidence(
+                key=f"{run.key}/drift",
+                kind=EvidenceKind.DRIFT,
+                incident=run.plan.incident,
+                actor=ENGINE,
+                at=self._clock(),
+                summary=f"{run.plan.mitigation} step {run.step.number} not run, changed since shown: {said}",
+                body={
+                    "differences": [difference.model_dump(mode="json") for difference in drift],
+                    "now": observed.state,
+                },
+            )
+        )
+        return StepResult(
+            action=run.key,
+            outcome=Outcome.NOT_DONE,
+            detail=f"changed since the plan was sealed: {said}",
+            drift=drift,
+            before=observed.state,
+        )
+
+    def _precondition_failed(
+        self, run: Running, observed: Observation, error: PreconditionFailedError
+    ) -> StepResult:
+        now = run.action.observe(run.request)
+        progress = run.action.is_reached(run.request, now)
+        if progress.reached is not Reached.NO:
+            return self._found(run, observed, now, f"found by reading the target: {progress.detail}")
+        return StepResult(
+            action=run.key,
+            outcome=Outcome.NOT_DONE,
+            detail=str(error),
+            drift=tuple(changed(observed, now)) or (Difference(path="precondition", after=str(error)),),
+            before=observed.state,
+            after=now.state,
+        )
+
+    def _applied(self, run: Running, before: Observation) -> StepResult:
+        """Read the target once more for the record; whether that works changes nothing about the outcome."""
+        after: JsonObject = {}
+        try:
+            after = run.action.observe(run.request).state
+        except (ActionRefusedError, ProviderUnavailableError):
+            activity.logger.warning("%s: applied, but the target could not be read back", run.key)
+        return StepResult(action=run.key, outcome=Outcome.DONE, before=before.state, after=after)
+
+    def _settle(self, entry: JournalEntry, result: StepResult) -> StepResult:
+        return self._ledger.journal.settle(entry.action, fence=entry.fence, result=result, actor=ENGINE)
+
+
+def _call(step: Step, direction: Direction) -> ActionCall:
+    if direction is Direction.APPLY:
+        return step.action
+    if step.undo is None:
+        raise ActionRefusedError(f"step {step.number} has no undo: {step.undo_note}")
+    return step.undo
