@@ -58,8 +58,8 @@ def decide(args: argparse.Namespace, verdict: Verdict) -> int:
     approval = _fetch(gateway, args.approval)
     request = approval.request
     now = utc_now()
-    if args.digest and not _is_pinned(request.plan_digest, args.digest):
-        raise ConflictError(f"{request.id} asks about the plan {request.plan_digest}, not {args.digest}")
+    if args.digest is not None and not _is_pinned(request.plan_digest, args.digest):
+        raise ConflictError(f"{request.id} asks about the plan {request.plan_digest}, not {args.digest!r}")
     if request.state is not ApprovalState.PENDING:
         return _closed(request, verdict, gateway.person, as_json=args.json)
     if not _is_whole(approval):

@@ -1,0 +1,108 @@
+"""`stanch incident`: seeing and commanding incidents."""
+
+import json
+
+import pytest
+
+from contracts.incidents import Phase
+from tests.cli.answers import INCIDENT, Answers, entry
+from tests.cli.conftest import Terminal
+
+
+def test_list_says_when_and_what_needs_a_person(stanch: Terminal, gateway: Answers) -> None:
+    """A listing has one line for each incident, and one for each that waits for a person."""
+    closed = INCIDENT.model_copy(update={"id": "INC-0", "phase": Phase.CLOSED})
+    gateway.give("GET /v1/incidents", [INCIDENT, closed])
+
+    lines = stanch("incident", "list").out.splitlines()
+
+    assert [line.split()[:4] for line in lines[1:3]] == [
+        ["INC-1", "SEV2", "mitigating", "web"],
+        ["INC-0", "SEV2", "closed", "web"],
+    ]
+    assert "Z, 4 min ago  5xx rate above 5 %" in lines[1]
+    assert [line.strip() for line in lines[3:]] == ["INC-1 needs a person: a decision on APR-2"]
+
+
+def test_list_can_leave_out_what_is_over(stanch: Terminal, gateway: Answers) -> None:
+    """--open is the gateway's own filter."""
+    gateway.give("GET /v1/incidents", [])
+
+    assert stanch("incident", "list", "--open").out == "No incident is open.\n"
+    assert gateway.asked[0].path == "/v1/incidents?open=true"
+
+
+def test_show_has_roles_attempts_and_the_timeline(stanch: Terminal, gateway: Answers) -> None:
+    """One incident is shown with who leads it, what was tried, and what happened under each day."""
+    gateway.give("GET /v1/incidents/INC-1", INCIDENT)
+    gateway.give("GET /v1/incidents/INC-1/evidence", [entry(0, "one\x07"), entry(20, "two")])
+
+    out = stanch("incident", "show", "INC-1").out
+
+    assert out.startswith("INC-1  SEV2  mitigating  5xx rate above 5 %\nservice   web in production\n")
+    assert "role      incident commander: ada\n" in out
+    assert "tried     Restart web: ineffective (error_rate stayed at 12 %)\n" in out
+    assert out.endswith(
+        "\n2026-03-01 (UTC)\n23:59:50  one\ufffd [stanch]\n\n2026-03-02 (UTC)\n00:00:10  two [stanch]\n"
+    )
+
+
+def test_show_keeps_to_a_screen(stanch: Terminal, gateway: Answers) -> None:
+    """A long timeline is cut at its beginning and says so; --all and --json give all of it."""
+    gateway.give("GET /v1/incidents/INC-1", INCIDENT)
+    gateway.give("GET /v1/incidents/INC-1/evidence", [entry(index, f"n{index}.") for index in range(40)])
+
+    short = stanch("incident", "show", "INC-1").out
+    whole = stanch("incident", "show", "INC-1", "--all").out
+    for_programs = json.loads(stanch("incident", "show", "INC-1", "--json").out)
+
+    assert "10 earlier entries are not shown; --all shows them." in short
+    assert ("n9." in short, "n10." in short, "n39." in short) == (False, True, True)
+    assert "n0." in whole
+    assert len(for_programs["timeline"]) == 40
+
+
+def test_declare_says_how_to_take_the_lead(stanch: Terminal, gateway: Answers) -> None:
+    """A declared incident is answered with its number and what to do next."""
+    gateway.give("POST /v1/incidents", INCIDENT, status=201)
+
+    said = stanch("incident", "declare", "Carts are empty", "--service", "web", "--severity", "sev2")
+
+    assert said.out == "INC-1 declared. Take the lead with `stanch incident ack INC-1`.\n"
+    assert gateway.orders[0].body == {
+        "title": "Carts are empty",
+        "service": "web",
+        "environment": "production",
+        "severity": "SEV2",
+    }
+
+
+@pytest.mark.parametrize(
+    ("argv", "path", "body"),
+    [
+        (["ack", "INC-1"], "ack", {}),
+        (["handoff", "INC-1", "--to", "bo"], "roles", {"role": "incident_commander", "person": "bo"}),
+        (
+            ["handoff", "INC-1", "--to", "bo", "--role", "scribe"],
+            "roles",
+            {"role": "scribe", "person": "bo"},
+        ),
+        (
+            ["severity", "INC-1", "SEV1", "--reason", "worse"],
+            "severity",
+            {"severity": "SEV1", "reason": "worse"},
+        ),
+        (["replan", "INC-1", "--reason", "new facts"], "replan", {"reason": "new facts"}),
+        (["resolve", "INC-1", "--reason", "over"], "resolve", {"reason": "over"}),
+    ],
+)
+def test_commands_are_sent_as_they_are(
+    stanch: Terminal, gateway: Answers, argv: list[str], path: str, body: dict[str, str]
+) -> None:
+    """Every command of the gateway's interface can be given at the terminal."""
+    gateway.give(f"POST /v1/incidents/INC-1/{path}", INCIDENT)
+
+    said = stanch("incident", *argv)
+
+    assert (said.code, said.err) == (0, "")
+    assert [(one.path, one.body) for one in gateway.orders] == [(f"/v1/incidents/INC-1/{path}", body)]
