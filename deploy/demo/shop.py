@@ -147,11 +147,16 @@ def _is_ready(pod: dict[str, Any]) -> bool:
 
 @dataclass
 class Shop:
-    """The service itself; every method may be called from any thread."""
+    """The service itself; every method may be called from any thread.
+
+    Attributes:
+        query: Seconds that one query holds its connection.
+    """
 
     cluster: Cluster
     flags: LDClient
     pool: Pool
+    query: float = QUERY
     responses: Counter[int] = field(default_factory=lambda: Counter({200: 0, 500: 0, 503: 0}))
     seconds: float = 0.0
     queries: int = 0
@@ -229,7 +234,7 @@ class Shop:
         with self._lock:
             self.queries += count
             uneven = 0.8 + self.queries % 9 / 20  # 0.8 to 1.2, so that requests do not march in step
-        time.sleep(count * QUERY * uneven)
+        time.sleep(count * self.query * uneven)
 
 
 class Handler(BaseHTTPRequestHandler):
