@@ -1,0 +1,586 @@
+"""LaunchDarkly over its REST API, observed through its own server SDK. SDK exceptions stop here."""
+
+import json
+import math
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import urllib3
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+
+from activities.launchdarkly.models import AuditEntry, FlagSeen, SdkSight, SetFlag
+from contracts.base import Frozen, JsonObject
+from contracts.catalogue import LaunchDarklyProject
+from contracts.errors import ActionRefusedError, InputError, ProviderUnavailableError
+
+API_VERSION = "20240415"
+SEMANTIC_PATCH = "application/json; domain-model=launchdarkly.semanticpatch"
+SDK_BASE = "https://sdk.launchdarkly.com"
+SDK_STREAM = "https://stream.launchdarkly.com"
+LARGEST_ANSWER = 32 * 1024 * 1024  # a whole environment's flags come in one answer
+LARGEST_ERROR = 200  # characters of the provider's own words that go into our sentence
+LONGEST_WAIT = 600.0  # seconds; the vendor's windows are 10 s, so more is a mistake
+AUDIT_PAGE = 20  # the vendor's maximum
+AUDIT_PAGES = 5
+OK, REDIRECT, BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 200, 300, 400, 401, 403, 404
+NOT_ALLOWED, CONFLICT, THROTTLED, SERVER_ERROR = 405, 409, 429, 500
+
+
+class _Variation(Frozen):
+    value: JsonValue = None
+    name: str | None = None
+
+
+class _Serve(Frozen):
+    variation: int | None = None
+    rollout: JsonObject | None = None
+
+
+class _Targets(Frozen):
+    values: tuple[str, ...] = ()
+
+
+class _Prerequisite(Frozen):
+    key: str
+
+
+class _Config(Frozen):
+    on: bool
+    version: int
+    archived: bool = False
+    modified: int = Field(0, alias="lastModified")
+    rules: tuple[JsonObject, ...] = ()
+    targets: tuple[_Targets, ...] = ()
+    context_targets: tuple[_Targets, ...] = Field((), alias="contextTargets")
+    fallthrough: _Serve | None = None
+    off: int | None = Field(None, alias="offVariation")
+    prerequisites: tuple[_Prerequisite, ...] = ()
+
+
+class _Flag(Frozen):
+    key: str
+    name: str = ""
+    archived: bool = False
+    variations: tuple[_Variation, ...] = ()
+    environments: dict[str, _Config] = {}
+
+
+class _Dependents(Frozen):
+    items: tuple[_Prerequisite, ...]
+
+
+class _Access(Frozen):
+    action: str = ""
+    resource: str = ""
+
+
+class _Actor(Frozen):
+    first: str = Field("", alias="firstName")
+    last: str = Field("", alias="lastName")
+    name: str = ""
+    email: str = ""
+
+    @property
+    def words(self) -> str:
+        return f"{self.first} {self.last}".strip() or self.name or self.email
+
+
+class _Entry(Frozen):
+    id: str = Field(alias="_id")
+    date: int
+    accesses: tuple[_Access, ...] = ()
+    comment: str = ""
+    verb: str = Field("", alias="titleVerb")
+    description: str = ""
+    member: _Actor | None = None
+    token: _Actor | None = None
+    app: _Actor | None = None
+
+
+class _Entries(Frozen):
+    items: tuple[_Entry, ...] = ()
+
+
+class _Served(Frozen):
+    on: bool
+
+
+class _AllServed(Frozen):
+    flags: dict[str, _Served] = {}
+
+
+class _Observer:
+    """One connected server SDK, and since when it has disagreed with what polling SDKs are given."""
+
+    def __init__(self, sdk_key: str, base: str, stream: str, start_wait: float) -> None:
+        # Only a project with an SDK key pays for the SDK.
+        from ldclient import Config, Context, LDClient  # noqa: PLC0415  (see the comment above)
+
+        self.stale_since: float | None = None
+        self._context = Context.create("stanch-observer")
+        self._sdk = LDClient(
+            Config(sdk_key, base_uri=base, stream_uri=stream, send_events=False, diagnostic_opt_out=True),
+            start_wait=start_wait,
+        )
+
+    def on(self, key: str) -> bool | None:
+        """Say whether the SDK has the flag on; ``None`` when it has no such flag or no data yet."""
+        if not self._sdk.is_initialized():
+            return None
+        kind = (self._sdk.variation_detail(key, self._context, None).reason or {}).get("kind")
+        return None if kind == "ERROR" else kind != "OFF"
+
+    def close(self) -> None:
+        self._sdk.close()  # type: ignore[no-untyped-call]
+
+
+class LaunchDarklyClient:
+    """What the catalogue's LaunchDarkly projects say and do. Used from threads.
+
+    Changes are sent once: nothing is repeated here. A semantic patch has no precondition of its own, but it
+    touches nothing except what it names, and turning off a flag that is off is a no-op for the vendor.
+
+    Args:
+        projects: The catalogue's projects.
+        secret: Gives the content of the environment variable that the catalogue names.
+        clock: The time now, in UTC.
+        connect_timeout: Seconds.
+        read_timeout: Seconds to wait for the next bytes of an answer to a read.
+        change_timeout: The same for a change.
+        sdk_wait: Seconds to wait for the SDK's first data.
+        stale_after: Seconds after which a stream that lags behind polling is connected anew.
+    """
+
+    def __init__(
+        self,
+        projects: Iterable[LaunchDarklyProject],
+        *,
+        secret: Callable[[str], str],
+        clock: Callable[[], datetime],
+        connect_timeout: float = 2.0,
+        read_timeout: float = 4.0,
+        change_timeout: float = 10.0,
+        sdk_wait: float = 3.0,
+        stale_after: float = 10.0,
+    ) -> None:
+        self._projects = {project.project: project for project in projects}
+        self._secret = secret
+        self._clock = clock
+        self._connect_timeout = connect_timeout
+        self._read_timeout = read_timeout
+        self._change_timeout = change_timeout
+        self._sdk_wait = sdk_wait
+        self._stale_after = stale_after
+        self._http = urllib3.PoolManager(retries=False, maxsize=8)
+        self._observers: dict[str, _Observer] = {}
+        self._observing = threading.Lock()
+
+    def close(self) -> None:
+        """Let go of every connection and of the SDK's threads."""
+        with self._observing:
+            for observer in self._observers.values():
+                observer.close()
+            self._observers.clear()
+        self._http.clear()
+
+    def now(self) -> datetime:
+        """Give the time now (UTC)."""
+        return self._clock()
+
+    def flag(self, project: str, environment: str, key: str) -> FlagSeen:
+        """Read a flag.
+
+        Raises:
+            ActionRefusedError: There is no such flag or environment, or the token may not read it.
+            ProviderUnavailableError: No usable answer.
+        """
+        path = f"/api/v2/flags/{_segment(project)}/{_segment(key)}"
+        what = f"{project}/{environment}/{key}"
+        body = self._rest(
+            project, "GET", path, what, {"env": environment}, needs=f"viewProject on proj/{project}"
+        )
+        flag = _parsed(TypeAdapter(_Flag), body, what)
+        config = flag.environments.get(environment)
+        if config is None:
+            raise ActionRefusedError(f"{what}: project {project} has no environment {environment}")
+        return FlagSeen(
+            project=project,
+            environment=environment,
+            key=key,
+            name=_clean(flag.name) or key,
+            on=config.on,
+            version=config.version,
+            archived=flag.archived or config.archived,
+            serves_off=_variation(flag, config.off),
+            serves_else=_serves(flag, config.fallthrough),
+            rules=len(config.rules),
+            targets=sum(len(targets.values) for targets in (*config.targets, *config.context_targets)),
+            prerequisites=tuple(prerequisite.key for prerequisite in config.prerequisites),
+            modified_at=_time(config.modified, what) if config.modified else None,
+        )
+
+    def dependents(self, project: str, environment: str, key: str) -> tuple[str, ...] | None:
+        """Name the flags that have this one as prerequisite.
+
+        Returns:
+            ``None`` when that cannot be known: the vendor sells it with some plans only, and as beta.
+        """
+        path = "/".join(("/api/v2/flags", *map(_segment, (project, environment, key)), "dependent-flags"))
+        try:
+            body = self._rest(project, "GET", path, key, headers={"LD-API-Version": "beta"})
+            return tuple(item.key for item in _parsed(TypeAdapter(_Dependents), body, key).items)
+        except (ActionRefusedError, ProviderUnavailableError):
+            return None
+
+    def set_flag(self, request: SetFlag, *, comment: str, dry_run: bool = False) -> None:
+        """Send the change once, as a semantic patch.
+
+        Args:
+            request: The desired state.
+            comment: What stands in LaunchDarkly's own audit log.
+            dry_run: Only ask whether it would be accepted.
+
+        Raises:
+            ActionRefusedError: LaunchDarkly said no; nothing was changed.
+            ProviderUnavailableError: See its ``may_have_applied``.
+        """
+        path = f"/api/v2/flags/{_segment(request.project)}/{_segment(request.key)}"
+        what = f"{request.project}/{request.environment}/{request.key}"
+        patch: JsonObject = {
+            "environmentKey": request.environment,
+            "comment": comment,
+            "instructions": [{"kind": "turnFlagOn" if request.on else "turnFlagOff"}],
+        }
+        self._rest(
+            request.project,
+            "PATCH",
+            path,
+            what,
+            {"dryRun": "true"} if dry_run else {},
+            body=patch,
+            headers={"Content-Type": SEMANTIC_PATCH},
+            needs=f"updateOn on proj/{request.project}:env/{request.environment}:flag/{request.key}",
+            changes=not dry_run,
+        )
+
+    def audit(
+        self, project: str, environment: str, keys: Sequence[str], since: datetime
+    ) -> tuple[tuple[AuditEntry, ...], bool]:
+        """Give the flags' entries of the audit log since then, newest first.
+
+        Returns:
+            The entries, and whether that is all of them: only the newest hundred are read.
+
+        Raises:
+            ActionRefusedError: The token may not read the audit log.
+            ProviderUnavailableError: No usable answer.
+        """
+        what = f"audit log of {project}/{environment}"
+        resources = [f"proj/{project}:env/{environment}:flag/{key}" for key in keys]
+        policy: JsonValue = [{"effect": "allow", "resources": [*resources], "actions": ["*"]}]
+        found: dict[str, AuditEntry] = {}
+        query = {"after": str(int(since.timestamp() * 1000)), "limit": str(AUDIT_PAGE)}
+        for _ in range(AUDIT_PAGES):
+            body = self._rest(
+                project,
+                "POST",
+                "/api/v2/auditlog",
+                what,
+                query,
+                body=policy,
+                needs="viewProject and the audit log",
+            )
+            items = _parsed(TypeAdapter(_Entries), body, what).items
+            fresh = [item for item in items if item.id not in found]
+            for item in fresh:
+                found[item.id] = _audit_entry(item, project, environment, what)
+            if len(items) < AUDIT_PAGE or not fresh:
+                return tuple(found.values()), True
+            # The bound is exclusive: without one more, entries of the same millisecond would be lost.
+            query["before"] = str(items[-1].date + 1)
+        return tuple(found.values()), False
+
+    def sight(self, seen: FlagSeen) -> SdkSight | None:
+        """Say what SDKs have of a flag that was just read through the API.
+
+        Returns:
+            ``None`` when the catalogue configures no observation for this environment.
+        """
+        project = self._project(seen.project)
+        if project.sdk_key_env is None or project.sdk_environment not in (None, seen.environment):
+            return None
+        try:
+            sdk_key = self._credential(project.sdk_key_env)
+        except ActionRefusedError as error:
+            return SdkSight(problem=str(error))
+        base = (project.sdk or project.stream or SDK_BASE).rstrip("/")
+        stream = (project.stream or SDK_STREAM).rstrip("/")
+        with self._observing:
+            observer = self._observers.get(seen.project)
+            if observer is None:
+                observer = self._observers[seen.project] = _Observer(sdk_key, base, stream, self._sdk_wait)
+            on = observer.on(seen.key)
+            if on == seen.on:
+                observer.stale_since = None
+                return SdkSight(stream=on)
+            try:
+                polled = self._polled(base, sdk_key, seen.key)
+            except ActionRefusedError:
+                return SdkSight(problem=f"LaunchDarkly refuses the SDK key in {project.sdk_key_env}")
+            except ProviderUnavailableError:
+                return SdkSight(stream=on)
+            if polled == seen.on and self._is_stale(observer):
+                # Our own connection may be the one that hangs; a new one begins with all flags as they are.
+                observer.close()
+                observer = self._observers[seen.project] = _Observer(sdk_key, base, stream, self._sdk_wait)
+                on = observer.on(seen.key)
+            return SdkSight(stream=on, polled=polled)
+
+    def _is_stale(self, observer: _Observer) -> bool:
+        now = time.monotonic()
+        if observer.stale_since is None:
+            observer.stale_since = now
+        return now - observer.stale_since >= self._stale_after
+
+    def _polled(self, base: str, sdk_key: str, key: str) -> bool | None:
+        url = f"{base}/sdk/latest-all"
+        status, _, body = self._exchange(
+            "GET", url, "flags for SDKs", {"Authorization": sdk_key}, None, changes=False
+        )
+        if status in (UNAUTHORIZED, FORBIDDEN):
+            raise ActionRefusedError(f"flags for SDKs: LaunchDarkly answered {status}")
+        if status != OK:
+            return None
+        served = _parsed(TypeAdapter(_AllServed), body, "flags for SDKs").flags.get(key)
+        return None if served is None else served.on
+
+    def _project(self, name: str) -> LaunchDarklyProject:
+        project = self._projects.get(name)
+        if project is None:
+            raise ActionRefusedError(f"LaunchDarkly project {name}: not in the catalogue")
+        return project
+
+    def _credential(self, variable: str) -> str:
+        try:
+            value = self._secret(variable).strip()
+        except InputError as error:
+            raise ActionRefusedError(str(error)) from error
+        if not (value.isascii() and value.isprintable()):
+            raise ActionRefusedError(f"{variable}: holds characters that no LaunchDarkly credential has")
+        return value
+
+    def _rest(
+        self,
+        project: str,
+        method: str,
+        path: str,
+        what: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        body: JsonValue = None,
+        headers: Mapping[str, str] | None = None,
+        needs: str = "",
+        changes: bool = False,
+    ) -> bytes:
+        """Ask the REST API once; give the body of a 2xx, or say what another answer means."""
+        entry = self._project(project)
+        url = entry.api.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
+        sent = {
+            "Authorization": self._credential(entry.token_env),
+            "LD-API-Version": API_VERSION,
+            "Content-Type": "application/json",
+            **(headers or {}),
+        }
+        status, answered, content = self._exchange(
+            method, url, what, sent, None if body is None else json.dumps(body).encode(), changes=changes
+        )
+        if OK <= status < REDIRECT:
+            return content
+        said = _said(content)
+        if status in (CONFLICT, THROTTLED) or status >= SERVER_ERROR:
+            why = {
+                CONFLICT: "somebody else is changing it right now",
+                THROTTLED: "LaunchDarkly is throttling this account",
+            }
+            raise ProviderUnavailableError(
+                f"{what}: {why.get(status, f'LaunchDarkly answered {status}')}{said}",
+                may_have_applied=changes and status >= SERVER_ERROR,
+                retry_after=self._retry_after(answered),
+            )
+        no = {
+            UNAUTHORIZED: f"LaunchDarkly refuses the token in {entry.token_env}{said}",
+            FORBIDDEN: f"the token in {entry.token_env} lacks {needs}{said}",
+            NOT_FOUND: f"not found in LaunchDarkly{said}",
+        }
+        if method == "PATCH":
+            no[NOT_ALLOWED] = (
+                f"LaunchDarkly wants its own approval for changes in this environment{said}; "
+                "approve it there, or give the token's role bypassRequiredApproval"
+            )
+            no[BAD_REQUEST] = (
+                "LaunchDarkly turned it down, as it does when a scheduled change or a pending approval "
+                f"request of the flag would fail{said}; settle that one in LaunchDarkly first"
+            )
+        raise ActionRefusedError(f"{what}: {no.get(status, f'LaunchDarkly answered {status}{said}')}")
+
+    def _exchange(
+        self,
+        method: str,
+        url: str,
+        what: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        *,
+        changes: bool,
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        patience = self._change_timeout if changes else self._read_timeout
+        timeout = urllib3.Timeout(connect=self._connect_timeout, read=patience)
+        deadline = time.monotonic() + self._connect_timeout + patience
+        try:
+            response = self._http.request(
+                method,
+                url,
+                body=body,
+                headers=headers,
+                timeout=timeout,
+                redirect=False,
+                preload_content=False,
+            )
+            try:
+                content = _body(response, deadline)
+                if content is not None:
+                    response.release_conn()
+            finally:
+                response.close()
+        except HTTPError as error:
+            never_sent = isinstance(error, NewConnectionError | ConnectTimeoutError)
+            raise ProviderUnavailableError(
+                f"{what}: no answer from {url.partition('/api/')[0]}: {_reason(error)}",
+                may_have_applied=changes and not never_sent,
+            ) from error
+        if content is None:
+            raise ProviderUnavailableError(
+                f"{what}: LaunchDarkly's answer is too long or too slow", may_have_applied=changes
+            )
+        return response.status, response.headers, content
+
+    def _retry_after(self, headers: Mapping[str, str]) -> float | None:
+        """Read how long to wait: ``Retry-After`` in seconds or as a date, else the end of the rate window."""
+        after, reset = headers.get("Retry-After", ""), headers.get("X-Ratelimit-Reset", "")
+        wait: float | None = None
+        try:
+            if after:
+                is_number = re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", after)
+                wait = (
+                    float(after)
+                    if is_number
+                    else (parsedate_to_datetime(after) - self._clock()).total_seconds()
+                )
+            elif reset:
+                wait = float(reset) / 1000 - self._clock().timestamp()
+        except (ValueError, TypeError, OverflowError):
+            return None
+        return None if wait is None or math.isnan(wait) else min(max(wait, 0.0), LONGEST_WAIT)
+
+
+def _body(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes | None:
+    """Read an answer to its end; ``None`` when it is too long or trickles."""
+    content = bytearray()
+    while chunk := response.read1(65536):
+        content += chunk
+        if len(content) > LARGEST_ANSWER or time.monotonic() > deadline:
+            return None
+    return bytes(content)
+
+
+def _segment(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _parsed(adapter: TypeAdapter[Any], body: bytes, what: str) -> Any:
+    try:
+        return adapter.validate_json(body)
+    except ValidationError as error:
+        raise ProviderUnavailableError(
+            f"{what}: LaunchDarkly's answer is not what its API promises"
+        ) from error
+
+
+def _clean(text: str) -> str:
+    """Make somebody else's words safe for one line of a log or a terminal."""
+    return "".join(
+        character if character.isprintable() else " " for character in text[:LARGEST_ERROR]
+    ).strip()
+
+
+def _said(content: bytes) -> str:
+    try:
+        answer = json.loads(content)
+    except (ValueError, RecursionError):
+        return ""
+    message = answer.get("message") if isinstance(answer, dict) else None
+    return f" (it says: {_clean(message)})" if isinstance(message, str) and message else ""
+
+
+def _reason(error: HTTPError) -> str:
+    if isinstance(error, NewConnectionError):
+        return "the connection was refused or the name is unknown"
+    if isinstance(error, ConnectTimeoutError):
+        return "no connection in time"
+    return _clean(str(error)) or type(error).__name__
+
+
+def _time(milliseconds: int, what: str) -> datetime:
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise ProviderUnavailableError(f"{what}: LaunchDarkly's answer has an impossible time") from error
+
+
+def _variation(flag: _Flag, index: int | None) -> str | None:
+    if index is None or not 0 <= index < len(flag.variations):
+        return None
+    variation = flag.variations[index]
+    value = _clean(json.dumps(variation.value, ensure_ascii=False))
+    return f"{_clean(variation.name)} ({value})" if variation.name else value
+
+
+def _serves(flag: _Flag, serve: _Serve | None) -> str | None:
+    if serve is not None and serve.rollout is not None:
+        return "a percentage rollout"
+    return _variation(flag, serve.variation if serve else None)
+
+
+def _audit_entry(entry: _Entry, project: str, environment: str, what: str) -> AuditEntry:
+    actor = next(
+        (one.words for one in (entry.member, entry.token, entry.app) if one and one.words), "somebody"
+    )
+    return AuditEntry(
+        id=entry.id,
+        at=_time(entry.date, what),
+        actions=tuple(
+            (access.action, key)
+            for access in entry.accesses
+            if (key := _flag_key(access.resource, project, environment)) is not None
+        ),
+        by=_clean(actor),
+        verb=_clean(entry.verb),
+        description=entry.description[:2000],
+        comment=_clean(entry.comment),
+    )
+
+
+def _flag_key(resource: str, project: str, environment: str) -> str | None:
+    """Read the flag out of ``proj/shop:env/production:flag/new-search;tag``; ``*`` stands for every one."""
+    parts = [part.partition(";")[0].partition("/") for part in resource.split(":")]
+    named = {kind: name for kind, _, name in parts}
+    if named.get("proj") not in (project, "*") or named.get("env") not in (environment, "*"):
+        return None
+    return named.get("flag")

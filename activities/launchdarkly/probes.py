@@ -1,0 +1,138 @@
+"""What can be seen of flags."""
+
+import re
+from collections.abc import Sequence
+
+from activities.launchdarkly.models import (
+    AuditEntry,
+    ChangeKind,
+    FlagChange,
+    FlagSeen,
+    FlagService,
+    FlagState,
+    RecentChanges,
+    RecentFlagChanges,
+)
+from contracts.actions import Probe
+from contracts.errors import ActionRefusedError
+
+# What changes who gets what; the audit log's other actions (names, tags, links, approvals) are no suspects.
+TARGETING = {
+    "applyApprovalRequest",
+    "copyFlagConfigFrom",
+    "copyFlagConfigTo",
+    "updateExpiringRules",
+    "updateExpiringTargets",
+    "updateFallthrough",
+    "updateFallthroughWithMeasuredRollout",
+    "updateFeatureWorkflows",
+    "updateFlagSalt",
+    "updateFlagVariations",
+    "updateGlobalArchived",
+    "updateOffVariation",
+    "updatePrerequisites",
+    "updateRules",
+    "updateRulesWithMeasuredRollout",
+    "updateScheduledChanges",
+    "updateTargets",
+}
+CREATED = {"createFlag", "cloneFlag"}
+ON = re.compile(r"turned (the flag )?on\b", re.IGNORECASE)
+OFF = re.compile(r"turned (the flag )?off\b", re.IGNORECASE)
+
+
+class FlagStateProbe(Probe[FlagState, FlagSeen]):
+    """Reads one flag in one environment."""
+
+    request_type = FlagState
+
+    def __init__(self, service: FlagService) -> None:
+        self._service = service
+
+    def look(self, request: FlagState) -> FlagSeen:
+        """Look once."""
+        return self._service.flag(request.project, request.environment, request.key)
+
+
+class RecentFlagChangesProbe(Probe[RecentFlagChanges, RecentChanges]):
+    """Finds who changed what some flags serve, from the audit log.
+
+    Where the token may not read that, or the log says nothing, only the time of the last change is known.
+    """
+
+    request_type = RecentFlagChanges
+
+    def __init__(self, service: FlagService) -> None:
+        self._service = service
+
+    def look(self, request: RecentFlagChanges) -> RecentChanges:
+        """Look once."""
+        flags: list[FlagSeen] = []
+        notes: list[str] = []
+        for key in dict.fromkeys(request.keys):
+            try:
+                flags.append(self._service.flag(request.project, request.environment, key))
+            except ActionRefusedError as error:
+                notes.append(str(error))
+        if not flags:
+            return RecentChanges(notes=tuple(notes))
+        since = self._service.now() - request.within
+        entries: Sequence[AuditEntry] = ()
+        try:
+            entries, complete = self._service.audit(
+                request.project, request.environment, [flag.key for flag in flags], since
+            )
+            if not complete:
+                notes.append(f"only the newest {len(entries)} entries of the audit log were read")
+        except ActionRefusedError as error:
+            notes.append(f"{error}; so only the time of a flag's last change is known")
+        changes: list[FlagChange] = []
+        for flag in flags:
+            mine = [(entry, actions) for entry in entries if (actions := _actions(entry, flag.key))]
+            changes += [
+                _change(flag, entry, kind)
+                for entry, actions in mine
+                if (kind := _kind(entry, actions)) is not None
+            ]
+            if not mine and flag.modified_at is not None and flag.modified_at >= since:
+                changes.append(
+                    FlagChange(
+                        key=flag.key,
+                        name=flag.name,
+                        on=flag.on,
+                        kind=ChangeKind.CHANGED,
+                        changed_at=flag.modified_at,
+                        title=f"{flag.name} was changed; the audit log does not say how",
+                    )
+                )
+        changes.sort(key=lambda change: change.changed_at, reverse=True)
+        return RecentChanges(changes=tuple(changes), notes=tuple(notes))
+
+
+def _actions(entry: AuditEntry, key: str) -> set[str]:
+    return {action for action, flag in entry.actions if flag == key}
+
+
+def _kind(entry: AuditEntry, actions: set[str]) -> ChangeKind | None:
+    if "updateOn" in actions:
+        # The action is one for both ways; only the words tell which.
+        words = f"{entry.verb} {entry.description}"
+        if ON.search(words):
+            return ChangeKind.TURNED_ON
+        return ChangeKind.TURNED_OFF if OFF.search(words) else ChangeKind.CHANGED
+    if actions & CREATED:
+        return ChangeKind.CREATED
+    return ChangeKind.TARGETING_CHANGED if actions & TARGETING else None
+
+
+def _change(flag: FlagSeen, entry: AuditEntry, kind: ChangeKind) -> FlagChange:
+    return FlagChange(
+        key=flag.key,
+        name=flag.name,
+        on=flag.on,
+        kind=kind,
+        changed_at=entry.at,
+        by=entry.by,
+        title=f"{entry.by} {entry.verb or 'changed'} {flag.name}",
+        comment=entry.comment,
+    )
