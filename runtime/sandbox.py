@@ -1,4 +1,4 @@
-"""What workflows share with the process outside their sandbox; worker and replay tests use the same policy."""
+"""What workflows share with the process outside their sandbox; the same for worker and replay tests."""
 
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 

@@ -101,6 +101,33 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         raise InputError(f"{name}: {first['msg']}") from error
 
 
+def exports_telemetry() -> bool:
+    """Say whether OpenTelemetry's own variables name an endpoint."""
+    names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    return any(os.environ.get(name) for name in names)  # noqa: TID251  (this is the one place)
+
+
+def names_temporal() -> bool:
+    """Say whether Temporal's own client configuration names a cluster."""
+    names = ("TEMPORAL_ADDRESS", "TEMPORAL_CONFIG_FILE")
+    return any(os.environ.get(name) for name in names)  # noqa: TID251  (this is the one place)
+
+
+def inherited() -> dict[str, str]:
+    """Give the environment for a child process: ours, as it is."""
+    return dict(os.environ)  # noqa: TID251  (this is the one place)
+
+
+def environment(config: Settings) -> dict[str, str]:
+    """Give the environment for a child process that shall have these settings, and ours besides."""
+    told = {
+        f"{PREFIX}{name.upper()}": str(value)
+        for name, value in config.model_dump().items()
+        if name in config.model_fields_set and value is not None
+    }
+    return inherited() | told
+
+
 def secret(name: str) -> str:
     """Read a credential from the variable that the catalogue names.
 

@@ -1,0 +1,180 @@
+"""``stanch up``: engine, worker, gateway and console together, with the state in one folder."""
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import urllib3
+
+from contracts.errors import InputError, ProviderUnavailableError
+from ledger import Ledger
+from runtime import engine, settings, telemetry, temporal
+from runtime.clock import utc_now
+from runtime.settings import Settings
+from runtime.supervisor import Child, Supervisor
+
+READY_WITHIN = 60.0
+LOOK_EVERY = 0.1
+
+STARTER = """\
+# The service catalogue: the only place that names targets, people and signals.
+# docs/reference/catalogue.md tells every field; `stanch doctor` checks this file.
+people:
+  - {id: me, name: "You"}
+
+# clusters:
+#   - {name: production, kubeconfig: /path/to/kubeconfig}
+# prometheus:
+#   - {name: main, url: "http://127.0.0.1:9090"}
+# services:
+#   - name: shop
+#     on_call: [me]
+#     environments:
+#       production:
+#         deployments: [{cluster: production, namespace: shop, name: web}]
+#         signals:
+#           error_rate:
+#             prometheus: main
+#             query: >-
+#               sum(rate(http_requests_total{service="shop",code=~"5.."}[1m]))
+#               / sum(rate(http_requests_total{service="shop"}[1m]))
+#             healthy_below: 0.01
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add nothing: everything is in the settings, so that all processes agree."""
+    parser.epilog = "Settings are environment variables: docs/reference/settings.md."
+
+
+def run(args: argparse.Namespace) -> int:  # noqa: ARG001  (every verb takes them)
+    """Run until Ctrl-C or SIGTERM; then stop everything cleanly."""
+    telemetry.log_to_stderr(logging.WARNING)
+    config = settings.load()
+    with _alone(config.home):
+        code = asyncio.run(_up(config))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The SDK's runtime can abort while the interpreter shuts down (sdk-python issue 300): leave without it.
+    os._exit(code)
+
+
+@contextlib.contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Hold the state folder: two of us on one SQLite file would be two engines.
+
+    Raises:
+        InputError: Another one runs.
+    """
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (home / "up.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise InputError(f"{home}: `stanch up` already runs there (pid {file.read().strip()})") from error
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+async def _up(config: Settings) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    supervisor = Supervisor(config.home / "logs")
+    starting = asyncio.create_task(_start(config, supervisor))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            await stopping
+    finally:
+        print("stopping ...", flush=True)
+        for task in (starting, stopping):
+            task.cancel()
+        await asyncio.gather(starting, stopping, return_exceptions=True)
+        await supervisor.stop()
+    print("stopped; `stanch up` goes on from here", flush=True)
+    return 0
+
+
+async def _start(config: Settings, supervisor: Supervisor) -> None:
+    path = config.catalogue_path
+    if config.catalogue is None and not path.exists():
+        path.write_text(STARTER, encoding="utf-8")
+        print(f"catalogue  {path} (a starter: tell it your services)", flush=True)
+    settings.load_catalogue(path)
+    settings.signing_key(config)
+    settings.local_token(config)
+    ledger = Ledger.open(config.ledger_url, clock=utc_now)
+    ledger.migrate()
+    ledger.close()
+
+    if not config.temporal_address and not settings.names_temporal():
+        config = await _start_engine(config, supervisor)
+    if not config.http_port:
+        config = config.model_copy(update={"http_port": engine.free_port()})
+    environ = settings.environment(config)
+    await supervisor.start("worker", [sys.executable, "-m", "worker"], environ)
+    gateway = await supervisor.start("gateway", [sys.executable, "-m", "gateway.serve"], environ)
+    await _wait_for_gateway(config, gateway)
+    addresses = {"gateway": config.url, "engine": config.temporal_address, "pid": os.getpid()}
+    (config.home / "run.json").write_text(json.dumps(addresses), encoding="utf-8")
+    print(f"engine     {config.temporal_address or 'from the Temporal client configuration'}")
+    print(f"console    {config.url}/")
+    print(f"alerts     {config.url}/v1/alerts/alertmanager")
+    print(f"state      {config.home.resolve()}  (logs in {config.home / 'logs'})")
+    print("identity   LOCAL EVALUATION MODE: whoever reaches this port can be anybody. Loopback only.")
+    print("ready; Ctrl-C stops it", flush=True)
+
+
+async def _start_engine(config: Settings, supervisor: Supervisor) -> Settings:
+    """Start the embedded engine where nobody named a cluster, and make it ready for our worker."""
+    binary = engine.find_binary(config)
+    port = config.temporal_port or engine.free_port()
+    argv = engine.command(binary, port=port, state=config.home / "engine.db")
+    child = await supervisor.start("engine", argv, settings.inherited())
+    config = config.model_copy(update={"temporal_address": f"127.0.0.1:{port}"})
+    until = asyncio.get_running_loop().time() + READY_WITHIN
+    while True:
+        try:
+            client = await temporal.connect(config)
+            await temporal.prepare(client, config)
+        except RuntimeError as error:
+            # RPCError is a RuntimeError too: the server answers before all of it is up.
+            if asyncio.get_running_loop().time() > until or child.restarts > 2:  # noqa: PLR2004  (it will not come)
+                raise ProviderUnavailableError(
+                    f"the engine does not start: {error}; its log is {child.log}"
+                ) from error
+            await asyncio.sleep(LOOK_EVERY)
+        else:
+            return config
+
+
+async def _wait_for_gateway(config: Settings, gateway: Child) -> None:
+    pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(total=2))
+    until = asyncio.get_running_loop().time() + READY_WITHIN
+    while True:
+        with contextlib.suppress(urllib3.exceptions.HTTPError):
+            answer = await asyncio.to_thread(pool.request, "GET", f"{config.url}/readyz")
+            if answer.status == 200:  # noqa: PLR2004  (OK)
+                return
+        if gateway.restarts:
+            last = gateway.log.read_text(encoding="utf-8").strip().splitlines()[-1:]
+            raise ProviderUnavailableError(
+                f"the gateway does not start: {''.join(last)} (log: {gateway.log})"
+            )
+        if asyncio.get_running_loop().time() > until:
+            raise ProviderUnavailableError(f"the gateway is not ready; its log is {gateway.log}")
+        await asyncio.sleep(LOOK_EVERY)

@@ -1,0 +1,165 @@
+"""From the ledger's inbox and outbox to Temporal: at least once, in order, harmless when repeated."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from opentelemetry import propagate, trace
+from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.common import (
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from authority.decisions import Signer
+from contracts import names
+from contracts.approvals import SignedDecision
+from contracts.catalogue import Catalogue
+from contracts.errors import ProviderUnavailableError
+from contracts.incidents import Alert
+from contracts.messages import AlertBatch, Command, IncidentInput
+from ledger import Ledger, OutboxMessage
+from runtime import temporal
+
+LOG = logging.getLogger("stanch.dispatcher")
+TRACER = trace.get_tracer("stanch")
+
+LEASE = timedelta(seconds=30)
+RPC_TIMEOUT = timedelta(seconds=5)
+# Another gateway's writes wake nobody here: this is how late they are seen at the most.
+POLL = 1.0
+AT_ONCE = 20
+RETRIES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+CHECKPOINT_EVERY = timedelta(seconds=10)
+
+
+class Dispatcher:
+    """Delivers what the ledger holds; several may run at once, and any may die at any moment."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        client: Client,
+        catalogue: Catalogue,
+        signer: Signer,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._ledger = ledger
+        self._client = client
+        self._catalogue = catalogue
+        self._signer = signer
+        self._clock = clock
+        self._news = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._checkpoint_at = clock()
+
+    def wake(self) -> None:
+        """Say that something was written; may be called from any thread."""
+        self._loop.call_soon_threadsafe(self._news.set)
+
+    async def run(self) -> None:
+        """Deliver until cancelled; trouble with the ledger or the engine is waited out."""
+        while True:
+            self._news.clear()
+            try:
+                busy = await self._turn()
+            except ProviderUnavailableError as error:
+                LOG.warning("the ledger does not answer: %s", error)
+                busy = False
+            if not busy:
+                try:
+                    await asyncio.wait_for(self._news.wait(), timeout=POLL)
+                except TimeoutError:
+                    continue
+
+    async def _turn(self) -> bool:
+        await asyncio.to_thread(self._ledger.inbox.dispatch)
+        messages = await asyncio.to_thread(self._ledger.outbox.claim, AT_ONCE, LEASE)
+        await asyncio.gather(*(self._deliver(message) for message in messages))
+        if self._clock() >= self._checkpoint_at:
+            self._checkpoint_at = self._clock() + CHECKPOINT_EVERY
+            await asyncio.to_thread(self._ledger.evidence.checkpoint, self._signer)
+        return bool(messages)
+
+    async def _deliver(self, message: OutboxMessage) -> None:
+        context = propagate.extract(message.trace)
+        try:
+            with TRACER.start_as_current_span(f"deliver {message.kind}", context=context):
+                await self._send(message)
+        except RPCError as error:
+            again = RETRIES[min(message.attempts, len(RETRIES)) - 1]
+            LOG.info("outbox %s (%s): %s; again in %s s", message.id, message.kind, error, again)
+            retry_in = timedelta(seconds=again)
+            await asyncio.to_thread(self._ledger.outbox.failed, message.id, str(error), retry_in)
+        else:
+            await asyncio.to_thread(self._ledger.outbox.done, message.id)
+
+    async def _send(self, message: OutboxMessage) -> None:
+        match message.kind:
+            case "incident.alerts":
+                await self._alerts(message)
+            case "mitigation.decision":
+                await self._decision(SignedDecision.model_validate(message.payload))
+            case "incident.command":
+                handle = self._client.get_workflow_handle(names.incident_workflow_id(message.incident))
+                try:
+                    await handle.signal(
+                        names.SIGNAL_COMMAND, Command.model_validate(message.payload), rpc_timeout=RPC_TIMEOUT
+                    )
+                except RPCError as error:
+                    if error.status is not RPCStatusCode.NOT_FOUND:
+                        raise
+                    LOG.warning("%s has ended: command %s came too late", message.incident, message.key)
+            case _:
+                LOG.error("outbox %s: unknown kind %s", message.id, message.kind)
+
+    async def _alerts(self, message: OutboxMessage) -> None:
+        """Start the incident's workflow, or signal the running one: durable at once, with no worker up."""
+        incident = await asyncio.to_thread(self._ledger.incidents.get, message.incident)
+        alerts = tuple(Alert.model_validate(alert) for alert in message.payload.get("alerts") or ())
+        attributes = TypedSearchAttributes(
+            [
+                SearchAttributePair(temporal.SERVICE, incident.service),
+                SearchAttributePair(temporal.ENVIRONMENT, incident.environment),
+                SearchAttributePair(temporal.SEVERITY, incident.severity.value),
+            ]
+        )
+        try:
+            await self._client.start_workflow(
+                names.INCIDENT_WORKFLOW,
+                IncidentInput(incident=incident, monitoring=self._catalogue.monitoring),
+                id=names.incident_workflow_id(incident.id),
+                task_queue=names.WORKER_QUEUE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                start_signal=names.SIGNAL_ALERTS,
+                start_signal_args=[AlertBatch(alerts=alerts)],
+                search_attributes=attributes,
+                static_summary=f"{incident.id} {incident.severity.value} {incident.service}",
+                rpc_timeout=RPC_TIMEOUT,
+            )
+        except WorkflowAlreadyStartedError:
+            # It ended between the correlation and now: what still fires opens a new incident.
+            await asyncio.to_thread(self._ledger.inbox.requeue, message.incident, alerts)
+
+    async def _decision(self, signed: SignedDecision) -> None:
+        """Deliver a decision as an Update with a stable id: a time-out is ambiguous, the repeat is not."""
+        decision = signed.decision
+        handle = self._client.get_workflow_handle(names.mitigation_workflow_id(decision.mitigation))
+        try:
+            await handle.execute_update(
+                names.UPDATE_DECIDE, signed, id=decision.request, rpc_timeout=RPC_TIMEOUT
+            )
+        except WorkflowUpdateFailedError as error:
+            LOG.warning("%s: the decision changes nothing any more: %s", decision.request, error.cause)
+        except RPCError as error:
+            # The question is asked before its workflow is started: not found is too early, or long ended.
+            if error.status is not RPCStatusCode.NOT_FOUND or self._clock() < decision.expires_at:
+                raise
+            LOG.warning("%s: no mitigation waits for the decision any more", decision.request)

@@ -1,0 +1,91 @@
+"""The HTTP side as a process: the gateway's app, its dispatcher, and a clean end."""
+
+import asyncio
+import logging
+import os
+import sys
+from contextlib import suppress
+
+import uvicorn
+
+import playbooks.kit
+from authority.decisions import Signer
+from contracts.errors import StanchError
+from gateway.app import build
+from gateway.dispatcher import Dispatcher
+from gateway.engine import TemporalEngine
+from ledger import Ledger
+from runtime import settings, telemetry, temporal
+from runtime.clock import utc_now
+from runtime.settings import Settings
+
+SHUTDOWN = 3
+
+
+async def serve(config: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    catalogue = settings.load_catalogue(config.catalogue_path)
+    ledger = Ledger.open(config.ledger_url, clock=utc_now)
+    ledger.migrate()
+    signer = Signer(settings.signing_key(config))
+    client = await temporal.connect(config, lazy=True)
+    dispatcher = Dispatcher(ledger=ledger, client=client, catalogue=catalogue, signer=signer, clock=utc_now)
+    app = build(
+        config,
+        ledger,
+        catalogue,
+        signer,
+        wake=dispatcher.wake,
+        engine=TemporalEngine(client),
+        playbooks=playbooks.kit.catalogue(),
+    )
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=config.http_host,
+            port=config.http_port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=SHUTDOWN,
+            timeout_keep_alive=30,
+        )
+    )
+    delivering = asyncio.create_task(dispatcher.run())
+    # A dispatcher that ended would leave a gateway that takes alerts and delivers none.
+    delivering.add_done_callback(lambda _: setattr(server, "should_exit", True))
+    logging.getLogger("stanch").info("gateway on %s", config.url)
+    await server.serve()
+    failed = delivering.done() and not delivering.cancelled()
+    delivering.cancel()
+    with suppress(asyncio.CancelledError):
+        await delivering
+    ledger.close()
+    if failed:
+        raise RuntimeError("the dispatcher ended")
+
+
+def run(config: Settings) -> int:
+    """Run the HTTP side alone, for scaling out: ``stanch gateway``."""
+    telemetry.log_to_stderr()
+    finish = telemetry.start("stanch-gateway")
+    try:
+        asyncio.run(serve(config))
+    except (StanchError, RuntimeError) as error:
+        print(f"gateway: {error}", file=sys.stderr)  # noqa: T201  (a program's last word)
+        return 1
+    finally:
+        finish()
+        sys.stderr.flush()
+    return 0
+
+
+def main() -> None:
+    """Run as a program."""
+    code = run(settings.load())
+    # The SDK's runtime can abort while the interpreter shuts down (sdk-python issue 300): leave without it.
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

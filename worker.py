@@ -1,0 +1,133 @@
+"""Composition root of the worker process: which actions, probes and playbooks it has, and main()."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+from temporalio.client import Client
+from temporalio.common import VersioningBehavior
+from temporalio.worker import Worker, WorkerDeploymentConfig
+
+import playbooks.kit
+from activities import http, k8s, launchdarkly, prometheus
+from activities.planning import Planning
+from activities.records import Records
+from activities.registry import Registry
+from activities.steps import Steps
+from activities.verification import Watching
+from authority.decisions import Verifier
+from authority.policy import Policy
+from contracts import names
+from contracts.catalogue import Catalogue
+from contracts.errors import StanchError
+from ledger import Ledger
+from runtime import settings, telemetry, temporal
+from runtime.clock import utc_now
+from runtime.settings import Settings
+from workflows.incident import IncidentWorkflow
+from workflows.mitigation import MitigationWorkflow
+
+# Verifying and monitoring hold a thread each while they wait.
+ACTIVITIES = 100
+
+
+def registry(catalogue: Catalogue) -> Registry:
+    """Name every action and probe that this worker has: what is not here cannot be done."""
+    clusters = k8s.connect(catalogue.clusters)
+    flags = launchdarkly.connect(catalogue.launchdarkly, settings.secret)
+    return Registry(
+        actions=[*k8s.actions(clusters), *launchdarkly.actions(flags)],
+        probes=[
+            *k8s.probes(clusters),
+            *launchdarkly.probes(flags),
+            *prometheus.probes(catalogue.prometheus),
+            *http.probes(catalogue),
+        ],
+    )
+
+
+def build(config: Settings, client: Client, ledger: Ledger, catalogue: Catalogue, verbs: Registry) -> Worker:
+    """Put the worker together."""
+    policy = Policy(solo=config.solo)
+    planning = Planning(
+        ledger=ledger,
+        catalogue=catalogue,
+        playbooks=playbooks.kit.catalogue(),
+        registry=verbs,
+        policy=policy,
+        clock=utc_now,
+    )
+    steps = Steps(
+        ledger=ledger,
+        catalogue=catalogue,
+        registry=verbs,
+        verifier=Verifier(settings.public_keys(config)),
+        clock=utc_now,
+    )
+    watching = Watching(ledger=ledger, catalogue=catalogue, registry=verbs, clock=utc_now)
+    records = Records(ledger=ledger)
+    return Worker(
+        client,
+        task_queue=names.WORKER_QUEUE,
+        workflows=[IncidentWorkflow, MitigationWorkflow],
+        activities=[
+            planning.plan,
+            planning.preview,
+            steps.run_step,
+            watching.verify_step,
+            watching.monitor,
+            records.record,
+            records.close_approval,
+            records.write_postmortem,
+        ],
+        activity_executor=ThreadPoolExecutor(ACTIVITIES, thread_name_prefix="activity"),
+        max_concurrent_activities=ACTIVITIES,
+        max_heartbeat_throttle_interval=timedelta(seconds=1),
+        # A killed worker's workflows are taken up by another after this; the default is ten seconds.
+        sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
+        graceful_shutdown_timeout=timedelta(seconds=3),
+        deployment_config=WorkerDeploymentConfig(
+            version=temporal.version(config),
+            use_worker_versioning=True,
+            default_versioning_behavior=VersioningBehavior.PINNED,
+        ),
+    )
+
+
+async def run(config: Settings) -> None:
+    """Work until SIGTERM or SIGINT."""
+    catalogue = settings.load_catalogue(config.catalogue_path)
+    ledger = Ledger.open(config.ledger_url, clock=utc_now)
+    ledger.migrate()
+    client = await temporal.connect(config, metrics_port=config.worker_metrics_port)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with build(config, client, ledger, catalogue, registry(catalogue)):
+        logging.getLogger("stanch").info("worker ready")
+        await stop.wait()
+    ledger.close()
+
+
+def main() -> int:
+    """Run the worker alone, for scaling out: ``python worker.py``."""
+    telemetry.log_to_stderr()
+    finish = telemetry.start("stanch-worker")
+    try:
+        asyncio.run(run(settings.load()))
+    except (StanchError, RuntimeError) as error:
+        print(f"worker: {error}", file=sys.stderr)  # noqa: T201  (a program's last word)
+        return 1
+    finally:
+        finish()
+        sys.stderr.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    # The SDK's runtime can abort while the interpreter shuts down (sdk-python issue 300): leave without it.
+    os._exit(main())
