@@ -150,7 +150,7 @@ class Shop:
     """The service itself; every method may be called from any thread.
 
     Attributes:
-        query: Seconds that one query holds its connection.
+        query: Seconds that one query holds its connection, on average.
     """
 
     cluster: Cluster
@@ -206,14 +206,17 @@ class Shop:
         pods = self.cluster.pods
         if not pods:
             return 503, "no pod is ready\n"
-        self._visits += 1
-        pod = pods[self._visits % len(pods)]
+        with self._lock:
+            self._visits += 1
+            turn = self._visits
+        pod = pods[turn % len(pods)]
+        query = self.query * (0.4 + turn * 7 % 13 / 10)  # 0.4 to 1.6 times, or requests would march in step
         try:
             with self.pool.connection(pod.name) as connection:
-                self._query(2)
+                self._query(2, query)
                 recommendations = ""
                 if self._recommends(pod):
-                    self._recommend(pod, connection)
+                    self._recommend(pod, connection, query)
                     recommendations = "<p>Others also bought 500 other things.</p>"
         except PoolTimeoutError as error:
             return 500, f"{error}\n"
@@ -223,18 +226,17 @@ class Shop:
     def _recommends(self, pod: Pod) -> bool:
         return pod.image == UNFLAGGED or (pod.image == FLAGGED and self.flag_is_on())
 
-    def _recommend(self, pod: Pod, connection: object) -> None:
+    def _recommend(self, pod: Pod, connection: object, query: float) -> None:
         """One query for each product: the bug."""
         for _ in range(RECOMMENDATIONS // BATCH):
             if not (self.pool.holds(connection) and self._recommends(pod)):
                 return
-            self._query(BATCH)
+            self._query(BATCH, query)
 
-    def _query(self, count: int) -> None:
+    def _query(self, count: int, seconds: float) -> None:
         with self._lock:
             self.queries += count
-            uneven = 0.8 + self.queries % 9 / 20  # 0.8 to 1.2, so that requests do not march in step
-        time.sleep(count * self.query * uneven)
+        time.sleep(count * seconds)
 
 
 class Handler(BaseHTTPRequestHandler):
