@@ -14,7 +14,11 @@ from temporalio.worker import Worker, WorkerDeploymentConfig
 
 import playbooks.kit
 from activities import http, k8s, launchdarkly, prometheus
+from activities.http.client import HttpClient
+from activities.k8s.client import KubernetesClusters
+from activities.launchdarkly.client import LaunchDarklyClient
 from activities.planning import Planning
+from activities.prometheus.client import PrometheusClient
 from activities.records import Records
 from activities.registry import Registry
 from activities.steps import Steps
@@ -37,17 +41,30 @@ ACTIVITIES = 100
 
 def registry(catalogue: Catalogue) -> Registry:
     """Name every action and probe that this worker has: what is not here cannot be done."""
-    clusters = k8s.connect(catalogue.clusters)
-    flags = launchdarkly.connect(catalogue.launchdarkly, settings.secret)
+    clusters = KubernetesClusters(catalogue.clusters)
+    flags = LaunchDarklyClient(catalogue.launchdarkly, secret=settings.secret, clock=utc_now)
     return Registry(
-        actions=[*k8s.actions(clusters), *launchdarkly.actions(flags)],
+        actions=[
+            k8s.RestartDeploymentAction(clusters, utc_now),
+            k8s.RollBackDeploymentAction(clusters, utc_now),
+            k8s.ScaleDeploymentAction(clusters, utc_now),
+            launchdarkly.SetFlagAction(flags),
+        ],
         probes=[
-            *k8s.probes(clusters),
-            *launchdarkly.probes(flags),
-            *prometheus.probes(catalogue.prometheus),
-            *http.probes(catalogue),
+            k8s.RolloutHistoryProbe(clusters),
+            k8s.RolloutStatusProbe(clusters),
+            launchdarkly.FlagStateProbe(flags),
+            launchdarkly.RecentFlagChangesProbe(flags),
+            prometheus.PrometheusQueryProbe(PrometheusClient(catalogue.prometheus), utc_now),
+            http.HttpCheckProbe(HttpClient(_checked(catalogue)), utc_now),
         ],
     )
+
+
+def _checked(catalogue: Catalogue) -> set[str]:
+    """Give every URL that may be asked: those that the catalogue names as checks."""
+    environments = (one for service in catalogue.services for one in service.environments.values())
+    return {url for environment in environments for url in environment.checks.values()}
 
 
 def build(config: Settings, client: Client, ledger: Ledger, catalogue: Catalogue, verbs: Registry) -> Worker:

@@ -1,21 +1,12 @@
-"""The engine as the gateway needs it: is it there, and what would a playbook propose."""
+"""The engine as the gateway needs it; the gateway's rooms know no more of it."""
 
-import secrets
-from datetime import timedelta
+from typing import Protocol
 
-from temporalio.client import ActivityFailureError, Client
-from temporalio.service import RPCError
-
-from contracts import names
-from contracts.errors import ActionRefusedError, ProviderUnavailableError
 from contracts.messages import PreviewAnswer, PreviewRequest
 
 
-class TemporalEngine:
-    """Temporal behind the gateway's small protocol."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
+class Engine(Protocol):
+    """Is it there, and what would a playbook propose."""
 
     async def check(self) -> None:
         """Check that the engine answers.
@@ -23,12 +14,6 @@ class TemporalEngine:
         Raises:
             ProviderUnavailableError: It does not.
         """
-        try:
-            healthy = await self._client.service_client.check_health(timeout=timedelta(seconds=2))
-        except RPCError as error:
-            raise ProviderUnavailableError(f"the engine does not answer: {error}") from error
-        if not healthy:
-            raise ProviderUnavailableError("the engine says that it is not serving")
 
     async def preview(self, request: PreviewRequest) -> PreviewAnswer:
         """Ask a worker what a playbook would propose now.
@@ -37,18 +22,4 @@ class TemporalEngine:
             ProviderUnavailableError: The engine or every worker is away.
             ActionRefusedError: The worker could not plan.
         """
-        try:
-            answer: PreviewAnswer = await self._client.execute_activity(
-                names.PREVIEW,
-                request,
-                id=f"preview/{secrets.token_hex(8)}",
-                task_queue=names.WORKER_QUEUE,
-                result_type=PreviewAnswer,
-                schedule_to_close_timeout=timedelta(seconds=60),
-                heartbeat_timeout=timedelta(seconds=5),
-            )
-        except RPCError as error:
-            raise ProviderUnavailableError(f"the engine does not answer: {error}") from error
-        except ActivityFailureError as error:
-            raise ActionRefusedError(f"{request.playbook}: {error.cause}") from error
-        return answer
+        ...

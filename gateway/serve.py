@@ -6,20 +6,17 @@ import os
 import sys
 from contextlib import suppress
 
-import uvicorn
-
+import gateway.server
 import playbooks.kit
 from authority.decisions import Signer
 from contracts.errors import StanchError
 from gateway.app import build
 from gateway.dispatcher import Dispatcher
-from gateway.engine import TemporalEngine
+from gateway.temporal_engine import TemporalEngine
 from ledger import Ledger
 from runtime import settings, telemetry, temporal
 from runtime.clock import utc_now
 from runtime.settings import Settings
-
-SHUTDOWN = 3
 
 
 async def serve(config: Settings) -> None:
@@ -39,18 +36,7 @@ async def serve(config: Settings) -> None:
         engine=TemporalEngine(client),
         playbooks=playbooks.kit.catalogue(),
     )
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=config.http_host,
-            port=config.http_port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=SHUTDOWN,
-            timeout_keep_alive=30,
-        )
-    )
+    server = gateway.server.server(app, host=config.http_host, port=config.http_port)
     delivering = asyncio.create_task(dispatcher.run())
     # A dispatcher that ended would leave a gateway that takes alerts and delivers none.
     delivering.add_done_callback(lambda _: setattr(server, "should_exit", True))
