@@ -124,7 +124,7 @@ def _report(signed: SignedDecision, *, as_json: bool) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     query = {} if args.state == "all" else {"state": str(args.state)}
-    answer = Gateway.of(args).get("/v1/approvals", **query)
+    answer = Gateway.of(args).get("/v1/approvals", query)
     requests = parse(list[ApprovalRequest], answer)
     if args.json:
         print(show.as_json(_dump(requests)))

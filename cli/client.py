@@ -1,6 +1,7 @@
 """The terminal's way to the gateway: HTTP with the local token, and every failure as one sentence."""
 
 import argparse
+import json
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -50,6 +51,7 @@ class Gateway:
 
     def __init__(self, settings: Settings, person: str = "") -> None:
         self._settings = settings
+        self.url = _address(settings)
         self.person = person
         self._pool = urllib3.PoolManager(retries=False, timeout=_TIMEOUT)
 
@@ -59,13 +61,18 @@ class Gateway:
         settings = configuration.load()
         return cls(settings, getattr(args, "person", None) or settings.person)
 
-    def get(self, path: str, **query: str) -> JsonValue:
+    def get(self, path: str, query: dict[str, str] | None = None, *, or_status: int = 0) -> JsonValue:
         """Read something.
+
+        Args:
+            path: Its path.
+            query: The query's parameters.
+            or_status: A status that is an answer here, not an error.
 
         Raises:
             StanchError: What the gateway said, or that it does not answer.
         """
-        return self._send("GET", path, query=query)
+        return self._json(self._request("GET", path, query=query, or_status=or_status))
 
     def text(self, path: str) -> str:
         """Read a text."""
@@ -79,7 +86,7 @@ class Gateway:
             StanchError: What the gateway said, or that it does not answer.
         """
         self.check_person()
-        return self._send("POST", path, body=body)
+        return self._json(self._request("POST", path, body=body))
 
     def check_person(self) -> None:
         """Check that somebody speaks.
@@ -100,38 +107,51 @@ class Gateway:
                 "or set STANCH_HOME to its state folder"
             ) from error
 
-    def _send(
-        self, method: str, path: str, *, query: dict[str, str] | None = None, body: JsonObject | None = None
-    ) -> JsonValue:
-        response = self._request(method, path, query=query, body=body)
+    def _json(self, response: urllib3.BaseHTTPResponse) -> JsonValue:
         try:
             value: JsonValue = response.json()
         except ValueError as error:
-            raise InputError(f"{self._settings.url} answers, but not as a Stanch gateway") from error
+            raise InputError(f"{self.url} answers, but not as a Stanch gateway") from error
         return value
 
     def _request(
-        self, method: str, path: str, *, query: dict[str, str] | None = None, body: JsonObject | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, str] | None = None,
+        body: JsonObject | None = None,
+        or_status: int = 0,
     ) -> urllib3.BaseHTTPResponse:
-        url = self._settings.url
         headers = {"Authorization": f"Bearer {self._token()}"}
         if self.person:
             headers["X-Stanch-Person"] = quote(self.person)
         try:
             response = self._pool.request(
-                method, url + path, fields=query or None, json=body, headers=headers, redirect=False
+                method, self.url + path, fields=query or None, json=body, headers=headers, redirect=False
             )
         except urllib3.exceptions.NewConnectionError as error:
             raise ProviderUnavailableError(
-                f"the gateway at {url} does not answer: start it with `stanch up`"
+                f"the gateway at {self.url} does not answer: start it with `stanch up`"
             ) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise ProviderUnavailableError(
-                f"the gateway at {url} did not finish its answer; look at what it recorded before you repeat"
+                f"the gateway at {self.url} did not finish its answer: look at what it recorded, then repeat"
             ) from error
-        if response.status >= _FAILED:
-            raise _ERRORS.get(response.status, InputError)(_sentence(response, url))
+        if response.status >= _FAILED and response.status != or_status:
+            raise _ERRORS.get(response.status, InputError)(_sentence(response, self.url))
         return response
+
+
+def _address(settings: Settings) -> str:
+    """Give the gateway's URL; with port 0, `stanch up` has noted which one it was given."""
+    if settings.http_port:
+        return settings.url
+    try:
+        noted: str = json.loads((settings.home / "run.json").read_text(encoding="utf-8"))["gateway"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return settings.url
+    return noted
 
 
 def _sentence(response: urllib3.BaseHTTPResponse, url: str) -> str:

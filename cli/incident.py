@@ -88,7 +88,7 @@ def _incident(
 
 def _list(args: argparse.Namespace) -> int:
     query = {"open": "true"} if args.open else {}
-    incidents = parse(list[Incident], Gateway.of(args).get("/v1/incidents", **query))
+    incidents = parse(list[Incident], Gateway.of(args).get("/v1/incidents", query))
     if args.json:
         print(show.as_json(TypeAdapter(list[Incident]).dump_python(incidents, mode="json")))
         return 0
@@ -139,7 +139,7 @@ def _timeline(gateway: Gateway, path: str) -> list[EvidenceEntry]:
     entries: list[EvidenceEntry] = []
     while True:
         after = str(entries[-1].index) if entries else "-1"
-        page = parse(list[EvidenceEntry], gateway.get(f"{path}/evidence", after=after))
+        page = parse(list[EvidenceEntry], gateway.get(f"{path}/evidence", {"after": after}))
         entries += page
         if len(page) < _PAGE:
             return entries

