@@ -1,0 +1,241 @@
+"""Verifying the whole log from what is stored: nothing is believed that can be computed again."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import Connection, Row, select
+
+from authority.decisions import Verifier
+from contracts.approvals import SignedDecision, Verdict
+from contracts.base import Frozen
+from contracts.errors import StanchError
+from contracts.evidence import EvidenceEntry, EvidenceKind
+from contracts.outcomes import StepResult
+from ledger import evidence, merkle, notes
+from ledger.journal import may_lack_intent
+from ledger.ledger import Ledger
+from ledger.schema import approval as approvals
+from ledger.schema import evidence as entries
+from ledger.schema import evidence_checkpoint, evidence_node
+from ledger.schema import journal as actions
+
+PAGE = 1000  # entries in memory at once
+
+
+class AuditReport(Frozen):
+    """What an audit found.
+
+    Attributes:
+        entries: How many entries were read.
+        size: How many the log says it has.
+        root: The root that the entries give, in hex.
+        checkpoints: How many signed checkpoints the log agrees with.
+        decisions: How many signed decisions are valid.
+        problems: What is wrong, each a sentence that names the entry.
+    """
+
+    ok: bool
+    entries: int
+    size: int
+    root: str
+    checkpoints: int
+    decisions: int
+    problems: tuple[str, ...]
+
+
+def verify(ledger: Ledger, verifier: Verifier) -> AuditReport:
+    """Verify the log: leaves, tree, checkpoints, decisions, and that nothing was done without one.
+
+    Args:
+        ledger: Whose log it is.
+        verifier: Knows the public keys of decisions and checkpoints.
+
+    Raises:
+        ProviderUnavailableError: The database does not answer.
+    """
+    with ledger.database.read() as connection:
+        return _Audit(connection, verifier).run()
+
+
+class _Audit:
+    """One pass over the log, in its order."""
+
+    def __init__(self, connection: Connection, verifier: Verifier) -> None:
+        self._connection = connection
+        self._verifier = verifier
+        self._problems: list[str] = []
+        self._edge: list[bytes] = []
+        self._count = 0
+        self._agreed = 0
+        self._decisions: dict[str, SignedDecision] = {}
+        self._approved: set[tuple[str, str]] = set()
+        self._intended: set[str] = set()
+        self._ended: dict[str, StepResult] = {}
+        query = select(evidence_checkpoint).order_by(evidence_checkpoint.c.size)
+        self._checkpoints = list(connection.execute(query))
+
+    def run(self) -> AuditReport:
+        """Read everything once."""
+        size = evidence.size(self._connection)
+        for page in self._pages():
+            self._check_page(page)
+        if self._count != size:
+            self._problems.append(f"entry {self._count}: missing; the log says that it has {size} entries")
+        self._check_surplus_nodes()
+        for late in self._checkpoints:
+            self._problems.append(
+                f"entry {self._count}: missing; a checkpoint at size {late.size} was signed"
+            )
+        self._check_approvals()
+        self._check_journal()
+        return AuditReport(
+            ok=not self._problems,
+            entries=self._count,
+            size=size,
+            root=merkle.root_of(self._edge).hex(),
+            checkpoints=self._agreed,
+            decisions=len(self._decisions),
+            problems=tuple(self._problems),
+        )
+
+    def _pages(self) -> Iterator[list[Row[Any]]]:
+        last = -1
+        while True:
+            query = select(entries).where(entries.c.position > last).order_by(entries.c.position).limit(PAGE)
+            page = list(self._connection.execute(query))
+            if not page:
+                return
+            yield page
+            last = page[-1].position
+
+    def _check_page(self, page: list[Row[Any]]) -> None:
+        span = evidence_node.c.leaf.between(page[0].position, page[-1].position)
+        query = select(evidence_node).where(span)
+        stored = {(row.leaf, row.level): row.hash for row in self._connection.execute(query)}
+        for row in page:
+            if row.position != self._count:
+                self._problems.append(f"entry {self._count}: missing; entry {row.position} follows")
+            leaf = merkle.leaf_hash(row.leaf.encode())
+            nodes, self._edge = merkle.grow(self._count, self._edge, [leaf])
+            for node in nodes:
+                if stored.pop((node.leaf, node.level), None) != node.hash:
+                    what = (
+                        "content is not what was appended"
+                        if node.level == 0
+                        else "place in the tree is wrong"
+                    )
+                    self._problems.append(f"entry {row.position}: its {what} (node of level {node.level})")
+            self._count += 1
+            self._check_checkpoints()
+            self._check_entry(row)
+        for leaf_index, level in stored:
+            self._problems.append(f"entry {leaf_index}: the tree has a node of level {level} too many")
+
+    def _check_checkpoints(self) -> None:
+        while self._checkpoints and self._checkpoints[0].size <= self._count:
+            self._check_checkpoint(self._checkpoints.pop(0))
+
+    def _check_checkpoint(self, row: Row[Any]) -> None:
+        """Check one checkpoint's signature, and that the log up to its size has its root."""
+        where = f"checkpoint at size {row.size}"
+        origin = row.note.partition("\n")[0]
+        try:
+            keys = notes.public_keys(self._verifier)
+            made = notes.Checkpoint.parse(notes.open_note(row.note, name=origin, keys=keys))
+        except StanchError as error:
+            self._problems.append(f"entry {row.size - 1}, {where}: {error}")
+            return
+        if (made.size, made.root) != (row.size, row.root):
+            self._problems.append(f"entry {row.size - 1}, {where}: what was signed is not what is stored")
+        elif made.root != merkle.root_of(self._edge) or row.size != self._count:
+            self._problems.append(
+                f"entry {row.size - 1}, {where}: the log up to here is not the one that was signed"
+            )
+        else:
+            self._agreed += 1
+
+    def _check_entry(self, row: Row[Any]) -> None:
+        """Check one entry against its own leaf, and its place in the order of things."""
+        where = f"entry {row.position}"
+        try:
+            facts = json.loads(row.leaf)
+            if facts["body_digest"] != evidence.body_digest(row.body):
+                self._problems.append(f"{where}: its body is not the one that was appended")
+                return
+            if (facts["index"], facts["key"], facts["incident"]) != (row.position, row.key, row.incident):
+                self._problems.append(
+                    f"{where}: it is stored under another index, key or incident than its own"
+                )
+            self._check_meaning(where, evidence.entry_of(row.position, row.leaf, row.body))
+        except (ValueError, KeyError, TypeError) as error:
+            self._problems.append(f"{where}: cannot be read: {str(error).partition(chr(10))[0]}")
+
+    def _check_meaning(self, where: str, entry: EvidenceEntry) -> None:
+        match entry.kind:
+            case EvidenceKind.DECISION:
+                self._check_decision(where, entry)
+            case EvidenceKind.INTENT:
+                action, plan, approval = (
+                    str(entry.body[name]) for name in ("action", "plan_digest", "approval")
+                )
+                if (approval, plan) not in self._approved:
+                    self._problems.append(
+                        f"{where}: {action} was begun, and no approval of its plan comes before"
+                    )
+                self._intended.add(action)
+            case EvidenceKind.OUTCOME:
+                action = str(entry.body["action"])
+                result = StepResult.model_validate(entry.body["result"])
+                if action not in self._intended and not may_lack_intent(result):
+                    self._problems.append(f"{where}: {action} ended, and no intent comes before")
+                self._ended[action] = result
+            case _:
+                pass
+
+    def _check_decision(self, where: str, entry: EvidenceEntry) -> None:
+        signed = SignedDecision.model_validate(entry.body["signed"])
+        try:
+            self._verifier.check_signature(signed)
+        except StanchError as error:
+            self._problems.append(f"{where}: {error}")
+            return
+        if signed.decision.request in self._decisions:
+            self._problems.append(f"{where}: {signed.decision.request} was decided before")
+            return
+        if signed.decision.person != entry.actor:
+            self._problems.append(f"{where}: {entry.actor} is named, and {signed.decision.person} decided")
+        self._decisions[signed.decision.request] = signed
+        if signed.decision.verdict is Verdict.APPROVE:
+            self._approved.add((signed.decision.request, signed.decision.plan_digest))
+
+    def _check_surplus_nodes(self) -> None:
+        query = select(evidence_node.c.leaf).where(evidence_node.c.leaf >= self._count).distinct()
+        for leaf in self._connection.scalars(query.order_by(evidence_node.c.leaf).limit(PAGE)):
+            self._problems.append(f"entry {leaf}: missing; the tree has a node for it")
+
+    def _check_approvals(self) -> None:
+        """Check that the decisions people are shown are those of the log."""
+        query = select(approvals.c.number, approvals.c.signed, approvals.c.state).order_by(approvals.c.number)
+        for row in self._connection.execute(query):
+            request = f"APR-{row.number}"
+            logged = self._decisions.get(request)
+            try:
+                shown = None if row.signed is None else SignedDecision.model_validate(row.signed)
+            except ValidationError:
+                shown = None
+            if shown != logged:
+                self._problems.append(f"{request}: it stands as {row.state}, and the log does not say so")
+
+    def _check_journal(self) -> None:
+        """Check that the outcomes that are acted on are those of the log."""
+        query = select(actions.c.action, actions.c.result).order_by(actions.c.number)
+        for row in self._connection.execute(query):
+            logged = self._ended.get(row.action)
+            try:
+                shown = None if row.result is None else StepResult.model_validate(row.result)
+            except ValidationError:
+                shown = None
+            if shown != logged:
+                self._problems.append(f"{row.action}: its outcome in the journal is not the log's")

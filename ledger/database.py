@@ -1,0 +1,172 @@
+"""Connections and transactions: one writer at a time, and every trouble in the word *unavailable*."""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import psycopg
+from sqlalchemy import URL, Connection, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from contracts.errors import InputError, ProviderUnavailableError
+from ledger.storable import dump
+
+Clock = Callable[[], datetime]
+
+PATIENCE = 5  # seconds to wait for a connection or a lock; then the caller hears it and may come again
+WRITERS_LOCK = 0x5374616E6368  # the advisory lock on PostgreSQL: "Stanch"
+_TROUBLE = (SQLAlchemyError, sqlite3.Error, psycopg.Error, OSError)
+
+# A server that answers no more, or a client that was stopped in the middle, must not hold anybody for long.
+_POSTGRESQL = {
+    "connect_timeout": 3,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "options": f"-c lock_timeout={PATIENCE}s -c statement_timeout=30s"
+    " -c idle_in_transaction_session_timeout=30s",
+}
+
+
+class Database:
+    """One SQLite file or one PostgreSQL database.
+
+    Transactions that write run one after another, over all processes: SQLite knows no other way, and on
+    PostgreSQL they take one advisory lock first. So a check and the change that depends on it are never torn
+    apart, and the evidence log has one order. ``write(serial=False)`` is for changes that need neither.
+    """
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        """Make the engine; connect to nothing yet.
+
+        Raises:
+            InputError: The URL is not one of SQLite or PostgreSQL.
+        """
+        self.now = clock
+        self._url = _parse(url)
+        self._is_sqlite = self._url.get_backend_name() == "sqlite"
+        self._engine = create_engine(
+            self._url,
+            json_serializer=dump,
+            json_deserializer=json.loads,
+            hide_parameters=True,  # what people wrote does not belong in our own logs
+            pool_size=8,
+            max_overflow=24,
+            pool_timeout=PATIENCE,
+            pool_pre_ping=not self._is_sqlite,
+            connect_args={"timeout": PATIENCE} if self._is_sqlite else _POSTGRESQL,
+        )
+        self._turn = (
+            threading.Lock()
+        )  # SQLite's own waiting is by polling and unfair; threads queue here first
+        if self._is_sqlite:
+            event.listen(self._engine, "do_connect", self._make_folder)
+            event.listen(self._engine, "connect", _prepare_sqlite)
+            event.listen(self._engine, "begin", _begin_sqlite)
+
+    @property
+    def name(self) -> str:
+        """Where it is, without a password."""
+        return self._url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def write(self, *, serial: bool = True) -> Iterator[Connection]:
+        """Give one transaction that is committed at the end of the block, and rolled back on any error.
+
+        Args:
+            serial: Wait for the turn among all writers of all processes.
+
+        Raises:
+            ProviderUnavailableError: The database did not do it; ``may_have_applied`` when the answer to the
+                commit was lost.
+        """
+        is_committing = False
+        try:
+            with self._queue(), self._engine.connect() as connection:
+                connection = connection.execution_options(stanch_writes=True)  # noqa: PLW2901  (the same one)
+                with connection.begin():
+                    if serial and not self._is_sqlite:
+                        connection.execute(
+                            text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": WRITERS_LOCK}
+                        )
+                    yield connection
+                    is_committing = True
+        except _TROUBLE as error:
+            raise self._unavailable(error, may_have_applied=is_committing) from error
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Give one transaction that sees one state of everything and changes nothing.
+
+        Raises:
+            ProviderUnavailableError: The database did not answer.
+        """
+        try:
+            with self._engine.connect() as connection:
+                if not self._is_sqlite:
+                    connection = connection.execution_options(  # noqa: PLW2901  (the same one)
+                        isolation_level="REPEATABLE READ", postgresql_readonly=True
+                    )
+                with connection.begin():
+                    yield connection
+        except _TROUBLE as error:
+            raise self._unavailable(error, may_have_applied=False) from error
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _queue(self) -> Iterator[None]:
+        if not self._is_sqlite:
+            yield
+            return
+        if not self._turn.acquire(timeout=PATIENCE):
+            raise ProviderUnavailableError(f"ledger {self.name}: busy for more than {PATIENCE} s")
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _make_folder(self, *_: object) -> None:
+        Path(self._url.database or "").parent.mkdir(parents=True, exist_ok=True)
+
+    def _unavailable(self, error: Exception, *, may_have_applied: bool) -> ProviderUnavailableError:
+        reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        return ProviderUnavailableError(f"ledger {self.name}: {reason}", may_have_applied=may_have_applied)
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise InputError(
+            "the ledger's URL cannot be read; use sqlite:///<file> or postgresql://..."
+        ) from error
+    if parsed.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername != "sqlite":
+        raise InputError(f"the ledger knows no {parsed.drivername}; use sqlite:///<file> or postgresql://...")
+    if parsed.database in (None, "", ":memory:"):
+        raise InputError("the ledger is not kept in memory; use sqlite:///<file>")
+    return parsed
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # transactions are begun below, not by the driver's guess
+    connection.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it returns
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that reads first and writes later can fail in its middle with "locked": lock at once.
+    writes = connection.get_execution_options().get("stanch_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

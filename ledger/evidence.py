@@ -1,0 +1,238 @@
+"""The evidence log: append-only leaves, their bodies beside them, and the Merkle tree over them."""
+
+import hashlib
+import json
+from datetime import UTC
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, tuple_, update
+
+from authority.decisions import Signer
+from contracts.base import JsonObject
+from contracts.errors import ConflictError, InputError, NotFoundError
+from contracts.evidence import Evidence, EvidenceEntry
+from ledger import merkle, notes
+from ledger.database import Database
+from ledger.schema import evidence, evidence_checkpoint, evidence_head, evidence_node
+from ledger.storable import canonical_text, clean
+
+LARGEST_INDEX = 2**62  # what a database's integer holds, with room
+MOST_AT_ONCE = 5000  # names in one query
+
+
+def append(connection: Connection, *entries: Evidence) -> None:
+    """Append within the caller's serial transaction: the state change and its evidence are one.
+
+    An entry whose key is in the log already is skipped.
+
+    Raises:
+        InputError: An entry's time has no zone.
+    """
+    fresh: dict[str, Evidence] = {}
+    for entry in entries:
+        fresh.setdefault(clean(entry.key), entry)
+    keys = list(fresh)
+    for start in range(0, len(keys), MOST_AT_ONCE):
+        query = select(evidence.c.key).where(evidence.c.key.in_(keys[start : start + MOST_AT_ONCE]))
+        for known in connection.scalars(query):
+            del fresh[known]
+    if not fresh:
+        return
+    before = size(connection)
+    rows = [_row(index, key, entry) for index, (key, entry) in enumerate(fresh.items(), start=before)]
+    leaves = [merkle.leaf_hash(row["leaf"].encode()) for row in rows]
+    nodes, _ = merkle.grow(before, _edge(connection, before), leaves)
+    connection.execute(insert(evidence), rows)
+    connection.execute(insert(evidence_node), [node._asdict() for node in nodes])
+    connection.execute(update(evidence_head).values(size=before + len(rows)))
+
+
+def has(connection: Connection, key: str) -> bool:
+    """Say whether an entry with this key is in the log."""
+    return connection.scalar(select(evidence.c.position).where(evidence.c.key == key)) is not None
+
+
+def size(connection: Connection) -> int:
+    """Give the number of entries."""
+    return int(connection.scalars(select(evidence_head.c.size)).one())
+
+
+def body_digest(body: str) -> str:
+    """Give what the leaf holds of a body."""
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
+def entry_of(index: int, leaf: str, body: str) -> EvidenceEntry:
+    """Read a stored entry."""
+    facts = json.loads(leaf)
+    return EvidenceEntry(
+        **{name: facts[name] for name in ("key", "kind", "incident", "actor", "at", "summary")},
+        body=json.loads(body),
+        index=index,
+        leaf_hash=merkle.leaf_hash(leaf.encode()).hex(),
+    )
+
+
+class EvidenceLog:
+    """The log as its readers see it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def append(self, *entries: Evidence) -> None:
+        """Append in one transaction; an entry whose key is in the log already is skipped."""
+        with self._database.write() as connection:
+            append(connection, *entries)
+
+    def entries(
+        self, *, incident: str | None = None, after: int = -1, limit: int = 1000
+    ) -> list[EvidenceEntry]:
+        """Give entries in the log's order.
+
+        Args:
+            incident: Only those of this incident.
+            after: Only those behind this index.
+            limit: At most so many.
+        """
+        query = select(evidence.c.position, evidence.c.leaf, evidence.c.body).order_by(evidence.c.position)
+        query = query.where(evidence.c.position > _bounded(after)).limit(max(0, _bounded(limit)))
+        if incident is not None:
+            query = query.where(evidence.c.incident == incident)
+        with self._database.read() as connection:
+            return [entry_of(*row) for row in connection.execute(query)]
+
+    def size(self) -> int:
+        """Give the number of entries."""
+        with self._database.read() as connection:
+            return size(connection)
+
+    def root(self, size: int | None = None) -> bytes:
+        """Give the root of the tree over the first ``size`` entries, or over all.
+
+        Raises:
+            NotFoundError: The log is not that long.
+        """
+        with self._database.read() as connection:
+            return merkle.root(_known_size(connection, size), _Nodes(connection))
+
+    def inclusion(self, index: int, size: int) -> list[bytes]:
+        """Prove that an entry is in the tree over the first ``size`` entries.
+
+        Raises:
+            NotFoundError: There is no such entry in it, or the log is not that long.
+        """
+        with self._database.read() as connection:
+            if not 0 <= index < _known_size(connection, size):
+                raise NotFoundError(f"evidence {index}: not among the first {size} entries")
+            return merkle.inclusion(index, size, _Nodes(connection))
+
+    def consistency(self, old: int, new: int) -> list[bytes]:
+        """Prove that the log of ``old`` entries is the beginning of that of ``new`` entries.
+
+        Raises:
+            NotFoundError: The log is not that long, or ``old`` is longer than ``new``.
+        """
+        with self._database.read() as connection:
+            if not 0 <= old <= _known_size(connection, new):
+                raise NotFoundError(f"evidence log: {old} entries are not a beginning of {new}")
+            return merkle.consistency(old, new, _Nodes(connection))
+
+    def checkpoint(self, signer: Signer, origin: str = "stanch") -> str | None:
+        """Sign and keep the tree's size and root as a C2SP checkpoint, if the log has grown since the last.
+
+        Raises:
+            ConflictError: The log does not continue the one that was signed before; nothing is signed.
+        """
+        with self._database.write() as connection:
+            count = size(connection)
+            latest = select(evidence_checkpoint).order_by(evidence_checkpoint.c.size.desc()).limit(1)
+            last = connection.execute(latest).one_or_none()
+            nodes = _Nodes(connection)
+            if last is not None:
+                if count < last.size or merkle.root(last.size, nodes) != last.root:
+                    raise ConflictError(
+                        f"evidence log: its {count} entries do not continue the {last.size} that were signed"
+                        f" at {last.made_at.isoformat()}; run `stanch audit verify` before anything else"
+                    )
+                if count == last.size:
+                    return None
+            if count == 0:
+                return None
+            root = merkle.root(count, nodes)
+            key = notes.public_key(signer)
+            text = notes.Checkpoint(origin, count, root).text
+            note = notes.sign(text, name=origin, key=key, sign_bytes=signer.sign_bytes)
+            made = {"size": count, "root": root, "note": note, "made_at": self._database.now()}
+            connection.execute(insert(evidence_checkpoint), made)
+            return note
+
+
+def _row(index: int, key: str, entry: Evidence) -> dict[str, Any]:
+    if entry.at.tzinfo is None:
+        raise InputError(f"evidence {key}: its time {entry.at.isoformat()} has no time zone")
+    body = canonical_text(entry.body)
+    leaf: JsonObject = {
+        "index": index,
+        "key": key,
+        "kind": entry.kind.value,
+        "incident": None if entry.incident is None else clean(entry.incident),
+        "actor": clean(entry.actor),
+        "at": entry.at.astimezone(UTC).isoformat(),
+        "summary": clean(entry.summary),
+        "body_digest": body_digest(body),
+    }
+    return {
+        "position": index,
+        "key": key,
+        "incident": entry.incident,
+        "leaf": canonical_text(leaf),
+        "body": body,
+    }
+
+
+def _edge(connection: Connection, count: int) -> list[bytes]:
+    names = merkle.frontier(count)
+    if not names:
+        return []
+    query = select(evidence_node).where(tuple_(evidence_node.c.leaf, evidence_node.c.level).in_(names))
+    hashes = {(row.leaf, row.level): row.hash for row in connection.execute(query)}
+    try:
+        return [hashes[name] for name in names]
+    except KeyError as error:
+        raise _damaged(error.args[0]) from error
+
+
+class _Nodes:
+    """Reads one node of the tree at a time; a proof needs a few dozen."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __call__(self, name: merkle.Subtree) -> bytes:
+        query = select(evidence_node.c.hash).where(
+            evidence_node.c.leaf == name.leaf, evidence_node.c.level == name.level
+        )
+        found = self._connection.scalars(query).one_or_none()
+        if found is None:
+            raise _damaged(name)
+        return bytes(found)
+
+
+def _damaged(name: merkle.Subtree) -> ConflictError:
+    return ConflictError(
+        f"evidence log: the tree's node at entry {name.leaf}, level {name.level} is missing;"
+        " run `stanch audit verify`"
+    )
+
+
+def _known_size(connection: Connection, wanted: int | None) -> int:
+    count = size(connection)
+    if wanted is None:
+        return count
+    if not 0 <= wanted <= count:
+        raise NotFoundError(f"evidence log: it has {count} entries, not {wanted}")
+    return wanted
+
+
+def _bounded(number: int) -> int:
+    return max(-LARGEST_INDEX, min(number, LARGEST_INDEX))

@@ -1,0 +1,368 @@
+"""The durable inbox: raw deliveries, the episodes in them, and which incident each belongs to."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
+
+from contracts.base import Frozen
+from contracts.evidence import ENGINE, Evidence, EvidenceKind
+from contracts.incidents import OPEN_PHASES, Alert, AlertStatus, Severity
+from contracts.messages import AlertBatch
+from ledger import evidence, incidents, outbox
+from ledger.database import Database
+from ledger.schema import alert as episodes_table
+from ledger.schema import alert_is_pending, delivery
+from ledger.schema import incident as incidents_table
+from ledger.storable import dump, one_line
+
+KEPT_OF_REFUSED = 4096  # bytes
+LARGEST_BATCH = 256 * 1024  # bytes of JSON in one message; the engine's limit for one payload is 2 MiB
+EPISODES_AT_ONCE = 5000  # names in one query
+
+
+class Receipt(Frozen):
+    """What a delivery came to.
+
+    Attributes:
+        delivery: Its number; the same bytes from the same source are one delivery.
+        accepted: Episodes that began or ended with it.
+        duplicates: Alerts that told nothing new.
+    """
+
+    delivery: int
+    accepted: int
+    duplicates: int
+
+
+class PendingAlert(Frozen):
+    """An episode that waits to be given to an incident.
+
+    Attributes:
+        id: The episode's number.
+        episode: The digest of its key.
+        incident: The number of the incident that has it already.
+        behind: The number of an incident that could not take it any more; only a later one may.
+    """
+
+    id: int
+    episode: str
+    alert: Alert
+    incident: int | None
+    behind: int
+    trace: dict[str, str]
+
+
+class Inbox:
+    """Takes deliveries in and correlates them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def accept(
+        self, source: str, body: bytes, alerts: Sequence[Alert], *, trace: Mapping[str, str]
+    ) -> Receipt:
+        """Keep a delivery and what is new in it; when this returns, it is on the disk.
+
+        Args:
+            source: Who sent it.
+            body: The raw bytes.
+            alerts: What they say, in their order.
+            trace: The W3C trace context that came with them.
+
+        Raises:
+            InputError: A name in an alert cannot be searched by.
+        """
+        for alert in alerts:
+            incidents.check_names(alert.service, alert.environment)
+        with self._database.write() as connection:
+            intake = _Intake(connection, self._database.now(), trace)
+            number = intake.keep(source, body)
+            accepted = intake.take(number, alerts)
+        return Receipt(delivery=number, accepted=accepted, duplicates=len(alerts) - accepted)
+
+    def refuse(self, source: str, body: bytes, reason: str) -> None:
+        """Keep as evidence that a delivery was refused, and why; the same one again is no change."""
+        digest = hashlib.sha256(body).hexdigest()
+        refused = Evidence(
+            key=f"refused/{hashlib.sha256(source.encode(errors='replace')).hexdigest()[:16]}/{digest}",
+            kind=EvidenceKind.ALERT_REFUSED,
+            incident=None,
+            actor=f"source:{one_line(source, 80)}",
+            at=self._database.now(),
+            summary=one_line(f"A delivery from {one_line(source, 80)} is refused: {reason}"),
+            body={
+                "reason": reason,
+                "size": len(body),
+                "sha256": digest,
+                "body": body[:KEPT_OF_REFUSED].decode(errors="replace"),
+            },
+        )
+        with self._database.write() as connection:
+            evidence.append(connection, refused)
+
+    def dispatch(self, limit: int = 100) -> list[str]:
+        """Give pending episodes to incidents, those of one service and environment in one transaction.
+
+        Args:
+            limit: Look at so many episodes.
+
+        Returns:
+            The incidents that have something new.
+        """
+        query = select(episodes_table.c.service, episodes_table.c.environment).where(alert_is_pending)
+        with self._database.read() as connection:
+            waiting = connection.execute(query.order_by(episodes_table.c.id).limit(limit)).all()
+        touched: list[str] = []
+        for service, environment in dict.fromkeys(tuple(row) for row in waiting):
+            with self._database.write() as connection:
+                correlation = _Correlation(connection, self._database, service, environment)
+                touched += correlation.run(limit)
+        return list(dict.fromkeys(touched))
+
+    def requeue(self, incident: str, alerts: Sequence[Alert]) -> None:
+        """Take back the episodes that an incident was given and could not take, because it has ended.
+
+        Those that are still firing are given to a later incident by the next ``dispatch``.
+
+        Raises:
+            NotFoundError: The incident's id is none.
+        """
+        number = incidents.number_of(incident, "INC")
+        episodes = [_digest(alert) for alert in alerts]
+        is_it = episodes_table.c.episode.in_(episodes) & (episodes_table.c.incident == number)
+        back = {"pending": True, "incident": None, "behind": number}
+        with self._database.write() as connection:
+            is_firing = episodes_table.c.status == AlertStatus.FIRING
+            connection.execute(update(episodes_table).where(is_it, is_firing).values(back))
+
+
+def _digest(alert: Alert) -> str:
+    return hashlib.sha256(alert.episode.encode(errors="replace")).hexdigest()
+
+
+class _Intake:
+    """One transaction of ``accept``."""
+
+    def __init__(self, connection: Connection, now: datetime, trace: Mapping[str, str]) -> None:
+        self._connection = connection
+        self._now = now
+        self._trace = dict(trace)
+
+    def keep(self, source: str, body: bytes) -> int:
+        """Keep the raw bytes once, and give the delivery's number."""
+        digest = hashlib.sha256(body).hexdigest()
+        is_it = (delivery.c.source == source) & (delivery.c.digest == digest)
+        known = self._connection.scalar(select(delivery.c.id).where(is_it))
+        if known is not None:
+            again = update(delivery).where(delivery.c.id == known).values(times=delivery.c.times + 1)
+            self._connection.execute(again)
+            return int(known)
+        values = {"source": source, "digest": digest, "body": body, "received_at": self._now}
+        values |= {"times": 1, "trace": self._trace}
+        fresh = insert(delivery).values(values).returning(delivery.c.id)
+        return int(self._connection.execute(fresh).scalar_one())
+
+    def take(self, number: int, alerts: Sequence[Alert]) -> int:
+        """Take what is new, and count it."""
+        episodes = [_digest(alert) for alert in alerts]
+        known = self._known(episodes)
+        seen_again: list[int] = []
+        told: list[Evidence] = []
+        accepted = 0
+        for episode, alert in zip(episodes, alerts, strict=True):
+            row = known.get(episode)
+            ends = alert.status is AlertStatus.RESOLVED
+            if row is None:
+                known[episode] = self._begin(number, episode, alert)
+                if not ends:
+                    told.append(self._evidence(EvidenceKind.ALERT_RECEIVED, number, episode, alert, None))
+            elif ends and row.status == AlertStatus.FIRING:
+                known[episode] = self._end(row, alert)
+                told.append(self._evidence(EvidenceKind.ALERT_RESOLVED, number, episode, alert, row.incident))
+            else:
+                seen_again.append(row.id)
+                continue
+            accepted += 1
+        if seen_again:
+            again = (
+                update(episodes_table)
+                .where(episodes_table.c.id.in_(seen_again))
+                .values(times=episodes_table.c.times + 1)
+            )
+            self._connection.execute(again)
+        evidence.append(self._connection, *told)
+        return accepted
+
+    def _known(self, episodes: Sequence[str]) -> dict[str, Row[Any]]:
+        known: dict[str, Row[Any]] = {}
+        for start in range(0, len(episodes), EPISODES_AT_ONCE):
+            query = select(episodes_table).where(
+                episodes_table.c.episode.in_(episodes[start : start + EPISODES_AT_ONCE])
+            )
+            known |= {row.episode: row for row in self._connection.execute(query)}
+        return known
+
+    def _begin(self, number: int, episode: str, alert: Alert) -> Row[Any]:
+        """Keep a new episode. One that begins with its end starts nothing: it is there to be known later."""
+        values = {
+            "episode": episode,
+            "service": alert.service,
+            "environment": alert.environment,
+            "status": alert.status,
+            "content": alert.model_dump(mode="json"),
+            "delivery": number,
+            "incident": None,
+            "behind": 0,
+            "received_at": self._now,
+            "times": 1,
+            "pending": alert.status is AlertStatus.FIRING,
+            "trace": self._trace,
+        }
+        return self._connection.execute(insert(episodes_table).values(values).returning(episodes_table)).one()
+
+    def _end(self, row: Row[Any], alert: Alert) -> Row[Any]:
+        values = {"status": alert.status, "content": alert.model_dump(mode="json"), "pending": True}
+        ended = (
+            update(episodes_table)
+            .where(episodes_table.c.id == row.id)
+            .values(values)
+            .returning(episodes_table)
+        )
+        return self._connection.execute(ended).one()
+
+    def _evidence(
+        self, kind: EvidenceKind, number: int, episode: str, alert: Alert, incident: int | None
+    ) -> Evidence:
+        verb = "is firing" if kind is EvidenceKind.ALERT_RECEIVED else "is resolved"
+        return Evidence(
+            key=f"alert/{episode}/{alert.status.value}",
+            kind=kind,
+            incident=None if incident is None else f"INC-{incident}",
+            actor=f"source:{alert.source}",
+            at=self._now,
+            summary=one_line(f"{alert.name} {verb} for {alert.service} ({alert.environment})"),
+            body={"alert": alert.model_dump(mode="json"), "episode": episode, "delivery": number},
+        )
+
+
+class _Correlation:
+    """One transaction of ``dispatch``: the pending episodes of one service and environment."""
+
+    def __init__(self, connection: Connection, database: Database, service: str, environment: str) -> None:
+        self._connection = connection
+        self._now = database.now
+        self._service = service
+        self._environment = environment
+
+    def run(self, limit: int) -> list[str]:
+        """Attach, open, pass on; give the incidents that have something new."""
+        query = select(episodes_table).where(alert_is_pending).order_by(episodes_table.c.id).limit(limit)
+        query = query.where(
+            episodes_table.c.service == self._service, episodes_table.c.environment == self._environment
+        )
+        news: dict[str, list[PendingAlert]] = {}
+        for row in self._connection.execute(query).all():
+            pending = PendingAlert(
+                id=row.id,
+                episode=row.episode,
+                alert=Alert.model_validate(row.content),
+                incident=row.incident,
+                behind=row.behind,
+                trace=row.trace,
+            )
+            incident = self._place(pending)
+            if incident is not None:
+                news.setdefault(incident, []).append(pending)
+        for incident, batch in news.items():
+            self._pass_on(incident, batch)
+        return list(news)
+
+    def _place(self, pending: PendingAlert) -> str | None:
+        """Find the incident of an episode, or open it."""
+        settled = update(episodes_table).where(episodes_table.c.id == pending.id)
+        if pending.alert.status is AlertStatus.RESOLVED:
+            # Nobody has seen it firing, or it is the tail of a closed incident: then there is nothing to do.
+            self._connection.execute(settled.values(pending=False))
+            return self._open_incident(incidents_table.c.number == pending.incident)
+        incident = self._open_incident(
+            incidents_table.c.service == self._service,
+            incidents_table.c.environment == self._environment,
+            incidents_table.c.number > pending.behind,
+        )
+        incident = incident or self._open_new(pending)
+        row = incidents.find(self._connection, incident)
+        self._connection.execute(settled.values(pending=False, incident=row.number))
+        evidence.append(
+            self._connection,
+            Evidence(
+                key=f"{incident}/alert/{pending.episode}",
+                kind=EvidenceKind.ALERT_RECEIVED,
+                incident=incident,
+                actor=ENGINE,
+                at=self._now(),
+                summary=one_line(f"{pending.alert.name} is firing: {pending.alert.summary}".rstrip(": ")),
+                body={"alert": pending.alert.model_dump(mode="json"), "episode": pending.episode},
+            ),
+        )
+        order = list(Severity)
+        if order.index(pending.alert.severity) < order.index(Severity(row.severity)):
+            reason = f"{pending.alert.name} is firing"
+            incidents.change_severity(
+                self._connection, self._now, row, pending.alert.severity, actor=ENGINE, reason=reason
+            )
+        return incident
+
+    def _open_incident(self, *which: ColumnElement[bool]) -> str | None:
+        """Give the oldest open one of these incidents."""
+        query = select(incidents_table.c.number).where(incidents_table.c.phase.in_(OPEN_PHASES), *which)
+        found = self._connection.scalar(query.order_by(incidents_table.c.number).limit(1))
+        return None if found is None else f"INC-{found}"
+
+    def _open_new(self, pending: PendingAlert) -> str:
+        alert = pending.alert
+        facts = {"service": alert.service, "environment": alert.environment, "region": alert.region}
+        title = one_line(alert.summary) or one_line(alert.name)
+        incident = incidents.open_new(
+            self._connection, self._now, title=title, trace=pending.trace, severity=alert.severity, **facts
+        )
+        evidence.append(
+            self._connection,
+            Evidence(
+                key=f"{incident}/opened",
+                kind=EvidenceKind.INCIDENT_OPENED,
+                incident=incident,
+                actor=ENGINE,
+                at=self._now(),
+                summary=one_line(f"{alert.name} opens {alert.severity.value} on {alert.service}: {title}"),
+                body={"title": title, "severity": alert.severity.value, "episode": pending.episode, **facts},
+            ),
+        )
+        return incident
+
+    def _pass_on(self, incident: str, batch: Iterable[PendingAlert]) -> None:
+        """Tell the incident's workflow, in messages that the engine can carry."""
+        message: list[PendingAlert] = []
+        length = 0
+        for pending in batch:
+            cost = len(dump(pending.alert.model_dump(mode="json")))
+            if message and length + cost > LARGEST_BATCH:
+                self._send(incident, message)
+                message, length = [], 0
+            message.append(pending)
+            length += cost
+        self._send(incident, message)
+
+    def _send(self, incident: str, message: Sequence[PendingAlert]) -> None:
+        first = message[0]
+        outbox.add(
+            self._connection,
+            self._now,
+            kind=outbox.ALERTS,
+            key=f"{first.episode}/{first.alert.status.value}",
+            incident=incident,
+            payload=AlertBatch(alerts=tuple(pending.alert for pending in message)).model_dump(mode="json"),
+            trace=first.trace,
+        )

@@ -1,0 +1,297 @@
+"""The incidents: severity, phase, roles, alerts and attempts, as everybody sees them."""
+
+import builtins
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from contracts.errors import ConflictError, InputError, NotFoundError
+from contracts.evidence import Evidence, EvidenceKind
+from contracts.incidents import OPEN_PHASES, Alert, Incident, Phase, Role, Severity
+from contracts.messages import AlertBatch, Command, CommandKind, RecordRequest
+from ledger import evidence, outbox
+from ledger.database import Clock, Database
+from ledger.schema import alert as alerts
+from ledger.schema import incident as incidents
+from ledger.storable import one_line
+
+FINAL_PHASES = (Phase.CLOSED, Phase.FALSE_ALARM, Phase.MERGED)
+LONGEST_NAME = 200  # characters of a service or an environment, which are searched by
+
+
+def number_of(text: str, prefix: str) -> int:
+    """Give the number in ``INC-42`` or ``APR-7``.
+
+    Raises:
+        NotFoundError: The text is no such id.
+    """
+    match = re.fullmatch(rf"{prefix}-([1-9][0-9]{{0,17}})", text)
+    if match is None:
+        raise NotFoundError(f"{one_line(text, 80)}: not found; an id looks like {prefix}-1")
+    return int(match[1])
+
+
+def check_names(service: str, environment: str) -> None:
+    """Check that a service's and an environment's name can be searched by.
+
+    Raises:
+        InputError: One of them is empty or too long.
+    """
+    for what, name in (("service", service), ("environment", environment)):
+        if not name or len(name) > LONGEST_NAME:
+            raise InputError(f"the {what} {one_line(name, 40)!r} must have 1 to {LONGEST_NAME} characters")
+
+
+def find(connection: Connection, incident: str) -> Row[Any]:
+    """Give an incident's row.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    query = select(incidents).where(incidents.c.number == number_of(incident, "INC"))
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise NotFoundError(f"{incident}: not found")
+    return row
+
+
+def load(connection: Connection, rows: Iterable[Row[Any]]) -> builtins.list[Incident]:
+    """Make incidents of rows. Of each problem, as its source knows it, they show the newest episode."""
+    rows = builtins.list(rows)
+    query = select(alerts.c.incident, alerts.c.content).order_by(alerts.c.id)
+    query = query.where(alerts.c.incident.in_([row.number for row in rows]))
+    shown: dict[int, dict[tuple[str, str], Alert]] = {}
+    for number, content in connection.execute(query):
+        alert = Alert.model_validate(content)
+        problems = shown.setdefault(number, {})
+        problems.pop((alert.source, alert.fingerprint), None)
+        problems[alert.source, alert.fingerprint] = alert
+    return [
+        Incident.model_validate(
+            row._asdict()
+            | {"id": f"INC-{row.number}", "alerts": builtins.list(shown.get(row.number, {}).values())}
+        )
+        for row in rows
+    ]
+
+
+def open_new(
+    connection: Connection, clock: Clock, *, title: str, trace: Mapping[str, str], **facts: Any
+) -> str:
+    """Insert an incident within the caller's transaction and give its id."""
+    values = {
+        "title": one_line(title),
+        "phase": Phase.DETECTED,
+        "opened_at": clock(),
+        "roles": {},
+        "attempts": [],
+        "version": 0,
+        "revision": 0,
+        "trace": dict(trace),
+    }
+    fresh = insert(incidents).values(values | facts).returning(incidents.c.number)
+    return f"INC-{connection.execute(fresh).scalar_one()}"
+
+
+def change_severity(
+    connection: Connection, clock: Clock, row: Row[Any], severity: Severity, *, actor: str, reason: str
+) -> None:
+    """Change an incident's severity, with evidence, within the caller's transaction."""
+    if row.severity == severity:
+        return
+    incident = f"INC-{row.number}"
+    changed = update(incidents).where(incidents.c.number == row.number)
+    connection.execute(changed.values(severity=severity, revision=incidents.c.revision + 1))
+    evidence.append(
+        connection,
+        Evidence(
+            key=f"{incident}/severity/{row.revision + 1}",
+            kind=EvidenceKind.SEVERITY_CHANGED,
+            incident=incident,
+            actor=actor,
+            at=clock(),
+            summary=one_line(f"Severity changes from {row.severity} to {severity.value}: {reason}"),
+            body={"before": row.severity, "after": severity.value, "reason": reason},
+        ),
+    )
+
+
+class Incidents:
+    """The projection of all incidents."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, incident: str) -> Incident:
+        """Give an incident as it is now.
+
+        Raises:
+            NotFoundError: There is none with this id.
+        """
+        with self._database.read() as connection:
+            return load(connection, [find(connection, incident)])[0]
+
+    def list(self, *, open_only: bool = False, limit: int = 100) -> builtins.list[Incident]:
+        """Give incidents, the newest first."""
+        query = select(incidents).order_by(incidents.c.number.desc()).limit(limit)
+        if open_only:
+            query = query.where(incidents.c.phase.in_(OPEN_PHASES))
+        with self._database.read() as connection:
+            return load(connection, connection.execute(query))
+
+    def declare(
+        self,
+        *,
+        title: str,
+        service: str,
+        environment: str,
+        severity: Severity,
+        person: str,
+        trace: Mapping[str, str],
+    ) -> Incident:
+        """Open an incident on a person's word.
+
+        Raises:
+            InputError: It has no title, or a name cannot be used.
+        """
+        check_names(service, environment)
+        if not title.strip():
+            raise InputError("an incident needs a title: say in one line what users see")
+        with self._database.write() as connection:
+            facts = {"service": service, "environment": environment, "severity": severity}
+            incident = open_new(
+                connection, self._database.now, title=title, trace=trace, declared_by=person, **facts
+            )
+            evidence.append(
+                connection,
+                Evidence(
+                    key=f"{incident}/declared",
+                    kind=EvidenceKind.INCIDENT_DECLARED,
+                    incident=incident,
+                    actor=person,
+                    at=self._database.now(),
+                    summary=one_line(
+                        f"{person} declares {severity.value} on {service} ({environment}): {title}"
+                    ),
+                    body={"title": title, **facts},
+                ),
+            )
+            outbox.add(
+                connection,
+                self._database.now,
+                kind=outbox.ALERTS,
+                key=f"{incident}/declared",
+                incident=incident,
+                payload=AlertBatch(alerts=()).model_dump(mode="json"),
+                trace=trace,
+            )
+            return load(connection, [find(connection, incident)])[0]
+
+    def assign(self, incident: str, role: Role, person: str, *, by: str) -> Incident:
+        """Give a role to a person; who holds it already keeps it.
+
+        Raises:
+            NotFoundError: There is no such incident.
+            ConflictError: It is closed.
+        """
+        with self._database.write() as connection:
+            row = find(connection, incident)
+            _check_is_not_final(row)
+            holder = row.roles.get(role)
+            if holder != person:
+                changed = {"roles": row.roles | {role.value: person}, "revision": row.revision + 1}
+                connection.execute(update(incidents).where(incidents.c.number == row.number).values(changed))
+                evidence.append(
+                    connection,
+                    Evidence(
+                        key=f"{incident}/role/{row.revision + 1}",
+                        kind=EvidenceKind.ROLE_ASSIGNED,
+                        incident=incident,
+                        actor=by,
+                        at=self._database.now(),
+                        summary=one_line(f"{person} takes the role {role.value}, given by {by}"),
+                        body={"role": role.value, "person": person, "by": by, "before": holder},
+                    ),
+                )
+            return load(connection, [find(connection, incident)])[0]
+
+    def command(self, incident: str, command: Command, *, trace: Mapping[str, str]) -> None:
+        """Record a person's order and send it on; the same command again is no change.
+
+        Raises:
+            NotFoundError: There is no such incident.
+            ConflictError: It is closed.
+            InputError: It changes the severity without saying to which.
+        """
+        entry = Evidence(
+            key=f"{incident}/command/{command.id}",
+            kind=EvidenceKind.COMMAND,
+            incident=incident,
+            actor=command.person,
+            at=self._database.now(),
+            summary=one_line(f"{command.person} orders {command.kind.value}: {command.reason}".rstrip(": ")),
+            body=command.model_dump(mode="json"),
+        )
+        with self._database.write() as connection:
+            row = find(connection, incident)
+            if evidence.has(connection, entry.key):
+                return
+            _check_is_not_final(row)
+            evidence.append(connection, entry)
+            if command.kind is CommandKind.SEVERITY:
+                if command.severity is None:
+                    raise InputError("say which severity: SEV1, SEV2, SEV3 or SEV4")
+                change_severity(
+                    connection,
+                    self._database.now,
+                    row,
+                    command.severity,
+                    actor=command.person,
+                    reason=command.reason,
+                )
+            outbox.add(
+                connection,
+                self._database.now,
+                kind=outbox.COMMAND,
+                key=command.id,
+                incident=incident,
+                payload=command.model_dump(mode="json"),
+                trace=trace,
+            )
+
+    def record(self, request: RecordRequest) -> None:
+        """Bring the projection up to date, with evidence.
+
+        An older version than the recorded one leaves the projection as it is. Its evidence is appended all
+        the same, unless it is there: what happened has happened, in whatever order we hear of it.
+
+        Raises:
+            NotFoundError: There is no such incident.
+        """
+        with self._database.write() as connection:
+            row = find(connection, request.incident)
+            evidence.append(connection, *request.evidence)
+            if request.version > row.version:
+                values = {
+                    "phase": request.phase,
+                    "attention": request.attention,
+                    "attempts": [attempt.model_dump(mode="json") for attempt in request.attempts],
+                    "version": request.version,
+                }
+                connection.execute(update(incidents).where(incidents.c.number == row.number).values(values))
+
+    def trace(self, incident: str) -> dict[str, str]:
+        """Give the trace context of the delivery or declaration that opened it.
+
+        Raises:
+            NotFoundError: There is no such incident.
+        """
+        with self._database.read() as connection:
+            return dict(find(connection, incident).trace)
+
+
+def _check_is_not_final(row: Row[Any]) -> None:
+    if row.phase in FINAL_PHASES:
+        raise ConflictError(f"INC-{row.number} is {row.phase}: nothing can be changed any more")

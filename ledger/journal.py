@@ -1,0 +1,214 @@
+"""The journal of actions: an intent is on the disk before the call, an outcome is kept once."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from contracts.base import Frozen, JsonObject
+from contracts.errors import ConflictError, NotFoundError
+from contracts.evidence import Evidence, EvidenceKind
+from contracts.outcomes import Direction, Outcome, StepResult
+from ledger import evidence
+from ledger.database import Database
+from ledger.schema import journal
+from ledger.storable import one_line
+
+
+class JournalState(StrEnum):
+    """How far an action is."""
+
+    PLANNED = "planned"
+    INTENT = "intent"
+    OUTCOME = "outcome"
+
+
+class JournalEntry(Frozen):
+    """One action of one mitigation.
+
+    Attributes:
+        action: Its key, ``INC-42/1/1/apply``.
+        fence: How many intents there were; only who knows the present one may go on.
+        intent_at: When the last intent was written: no call on it began earlier.
+        before: The target as it was read just before that intent.
+    """
+
+    action: str
+    incident: str
+    mitigation: str
+    step: int
+    direction: Direction
+    plan_digest: str
+    approval: str
+    state: JournalState = JournalState.PLANNED
+    fence: int = 0
+    intent_at: datetime | None = None
+    before: JsonObject = {}
+    result: StepResult | None = None
+
+
+class Journal:
+    """All actions, each moved forward by compare-and-set."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def begin(
+        self,
+        action: str,
+        *,
+        incident: str,
+        mitigation: str,
+        step: int,
+        direction: Direction,
+        plan_digest: str,
+        approval: str,
+    ) -> JournalEntry:
+        """Enter an action, unless it is there, and give it as it stands.
+
+        Raises:
+            ConflictError: It is there for another plan or under another approval.
+        """
+        facts = {
+            "action": action,
+            "incident": incident,
+            "mitigation": mitigation,
+            "step": step,
+            "direction": direction,
+            "plan_digest": plan_digest,
+            "approval": approval,
+        }
+        with self._database.write() as connection:
+            row = connection.execute(select(journal).where(journal.c.action == action)).one_or_none()
+            if row is None:
+                fresh = insert(journal).values(
+                    facts | {"state": JournalState.PLANNED, "fence": 0, "before": {}}
+                )
+                row = connection.execute(fresh.returning(journal)).one()
+        entry = _entry(row)
+        if (entry.plan_digest, entry.approval) != (plan_digest, approval):
+            raise ConflictError(
+                f"{action} was begun for plan {entry.plan_digest[:12]} under {entry.approval},"
+                f" not for {plan_digest[:12]} under {approval}"
+            )
+        return entry
+
+    def intend(self, action: str, *, fence: int, before: JsonObject, actor: str) -> JournalEntry:
+        """Write down that the call follows now; when this returns, that is on the disk.
+
+        Args:
+            action: Its key.
+            fence: The fence as it was read; the entry that is given back has the next one.
+            before: The target as it was read.
+            actor: Who is about to call.
+
+        Raises:
+            NotFoundError: The action was not begun.
+            ConflictError: Somebody else went on, or there is an outcome: do not call.
+        """
+        with self._database.write() as connection:
+            entry = _find(connection, action)
+            if entry.state is JournalState.OUTCOME:
+                raise ConflictError(f"{action} has an outcome already: nothing may be called for it again")
+            _check_fence(entry, fence)
+            now = self._database.now()
+            values = {"state": JournalState.INTENT, "fence": fence + 1, "intent_at": now, "before": before}
+            connection.execute(update(journal).where(journal.c.action == action).values(values))
+            evidence.append(
+                connection,
+                Evidence(
+                    key=f"{action}/intent/{fence + 1}",
+                    kind=EvidenceKind.INTENT,
+                    incident=entry.incident,
+                    actor=actor,
+                    at=now,
+                    summary=one_line(f"{actor} is about to {_told(entry)}"),
+                    body=_facts(entry) | {"fence": fence + 1, "before": before},
+                ),
+            )
+            return _find(connection, action)
+
+    def settle(self, action: str, *, fence: int, result: StepResult, actor: str) -> StepResult:
+        """Write down the outcome; if there is one, that one counts and is given back.
+
+        Raises:
+            NotFoundError: The action was not begun.
+            ConflictError: Somebody else went on, or something was done without an intent.
+        """
+        with self._database.write() as connection:
+            entry = _find(connection, action)
+            if entry.result is not None:
+                return entry.result
+            _check_fence(entry, fence)
+            if entry.state is JournalState.PLANNED and not may_lack_intent(result):
+                raise ConflictError(
+                    f"{action} has no intent, so it cannot have ended as {result.outcome.value}"
+                )
+            content = result.model_dump(mode="json")
+            values = {"state": JournalState.OUTCOME, "result": content}
+            connection.execute(update(journal).where(journal.c.action == action).values(values))
+            told = f"{_told(entry)}: {result.outcome.value}. {result.detail}"
+            evidence.append(
+                connection,
+                Evidence(
+                    key=f"{action}/outcome",
+                    kind=EvidenceKind.OUTCOME,
+                    incident=entry.incident,
+                    actor=actor,
+                    at=self._database.now(),
+                    summary=one_line(told.removesuffix(". ")),
+                    body=_facts(entry) | {"fence": fence, "result": content},
+                ),
+            )
+            return result
+
+    def get(self, action: str) -> JournalEntry | None:
+        """Give an action as it stands, if it was begun."""
+        with self._database.read() as connection:
+            row = connection.execute(select(journal).where(journal.c.action == action)).one_or_none()
+            return None if row is None else _entry(row)
+
+    def for_incident(self, incident: str) -> list[JournalEntry]:
+        """Give all actions of an incident in the order in which they were begun."""
+        query = select(journal).where(journal.c.incident == incident).order_by(journal.c.number)
+        with self._database.read() as connection:
+            return [_entry(row) for row in connection.execute(query)]
+
+
+def may_lack_intent(result: StepResult) -> bool:
+    """Say whether an outcome may come without an intent: nothing was called for it."""
+    return result.no_op or result.outcome is Outcome.NOT_DONE
+
+
+def _find(connection: Connection, action: str) -> JournalEntry:
+    row = connection.execute(select(journal).where(journal.c.action == action)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"{one_line(action, 80)}: not begun")
+    return _entry(row)
+
+
+def _entry(row: Row[Any]) -> JournalEntry:
+    return JournalEntry.model_validate(row._asdict())
+
+
+def _check_fence(entry: JournalEntry, fence: int) -> None:
+    if entry.fence != fence:
+        raise ConflictError(
+            f"{entry.action}: somebody else has gone on with it (fence {entry.fence}, not {fence})"
+        )
+
+
+def _told(entry: JournalEntry) -> str:
+    return f"{entry.direction.value} step {entry.step} of {entry.mitigation}"
+
+
+def _facts(entry: JournalEntry) -> JsonObject:
+    return {
+        "action": entry.action,
+        "mitigation": entry.mitigation,
+        "step": entry.step,
+        "direction": entry.direction.value,
+        "plan_digest": entry.plan_digest,
+        "approval": entry.approval,
+    }
