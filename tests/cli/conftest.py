@@ -34,7 +34,7 @@ def home(tmp_path: Path) -> Path:
     """Give a state folder with a token."""
     folder = tmp_path / "home"
     folder.mkdir()
-    (folder / "local.token").write_text("secret-token\n", encoding="utf-8")
+    (folder / "local.token").write_text("secret-token", encoding="utf-8")
     return folder
 
 
