@@ -14,7 +14,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from contracts.errors import InputError, ProviderUnavailableError
-from ledger.storable import dump
+from ledger.storable import canonical_text
 
 Clock = Callable[[], datetime]
 
@@ -53,7 +53,7 @@ class Database:
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
         self._engine = create_engine(
             self._url,
-            json_serializer=dump,
+            json_serializer=canonical_text,
             json_deserializer=json.loads,
             hide_parameters=True,  # what people wrote does not belong in our own logs
             pool_size=8,

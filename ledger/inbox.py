@@ -16,7 +16,7 @@ from ledger.database import Database
 from ledger.schema import alert as episodes_table
 from ledger.schema import alert_is_pending, delivery
 from ledger.schema import incident as incidents_table
-from ledger.storable import dump, one_line
+from ledger.storable import canonical_text, one_line
 
 KEPT_OF_REFUSED = 4096  # bytes
 LARGEST_BATCH = 256 * 1024  # bytes of JSON in one message; the engine's limit for one payload is 2 MiB
@@ -347,7 +347,7 @@ class _Correlation:
         message: list[PendingAlert] = []
         length = 0
         for pending in batch:
-            cost = len(dump(pending.alert.model_dump(mode="json")))
+            cost = len(canonical_text(pending.alert.model_dump(mode="json")))
             if message and length + cost > LARGEST_BATCH:
                 self._send(incident, message)
                 message, length = [], 0

@@ -7,6 +7,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection
 
 from contracts.errors import ProviderUnavailableError
@@ -16,8 +17,8 @@ _SCRIPTS = Path(__file__).parent / "migrations"
 _one_at_a_time = threading.Lock()  # Alembic keeps its environment in a global
 
 
-def config(connection: Connection | None = None) -> Config:
-    """Give Alembic's configuration, for this connection if there is one."""
+def config(connection: Connection) -> Config:
+    """Give Alembic's configuration for this connection."""
     made = Config()
     made.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
     made.attributes["connection"] = connection
@@ -28,10 +29,15 @@ def upgrade(database: Database) -> None:
     """Upgrade in one transaction; who comes second waits and finds nothing to do.
 
     Raises:
-        ProviderUnavailableError: The database did not do it.
+        ProviderUnavailableError: The database did not do it, or a newer version of this program made it.
     """
     with _one_at_a_time, database.write() as connection:
-        command.upgrade(config(connection), "head")
+        try:
+            command.upgrade(config(connection), "head")
+        except CommandError as error:
+            raise ProviderUnavailableError(
+                f"ledger {database.name}: cannot be migrated by this version: {error}"
+            ) from error
 
 
 def check(database: Database) -> None:
@@ -46,7 +52,7 @@ def check(database: Database) -> None:
     if found != wanted:
         raise ProviderUnavailableError(
             f"ledger {database.name}: its schema is at {', '.join(found) or 'nothing'} and this program needs"
-            f" {', '.join(wanted)}; start the gateway of this version, which migrates it"
+            f" {', '.join(wanted)}; starting the gateway or a worker of its version migrates it"
         )
 
 

@@ -1,6 +1,5 @@
 """What every database and canonical JSON can hold, whatever an alert or a provider said."""
 
-import json
 import math
 import re
 
@@ -41,16 +40,8 @@ def plain(value: JsonValue) -> JsonValue:
 
 
 def canonical_text(value: JsonValue) -> str:
-    """Give the canonical JSON of the nearest value that has one."""
+    """Give the canonical JSON of the nearest value that has one: what is stored is what evidence says."""
     try:
         return canonical(value).decode()
     except ValueError:
         return canonical(plain(value)).decode()
-
-
-def dump(value: JsonValue) -> str:
-    """Give JSON that both databases accept."""
-    try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":"))
-    except ValueError:
-        return json.dumps(plain(value), allow_nan=False, separators=(",", ":"))

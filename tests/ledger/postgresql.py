@@ -1,0 +1,125 @@
+"""A PostgreSQL server of its own for tests: from installed programs, on a socket in a temporary folder."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg import conninfo, sql
+
+START = 30  # seconds until a fresh server must answer
+ACCOUNT = "postgres"  # the server refuses to run as root
+QUIET = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "listen_addresses=")
+
+
+def programs() -> Path | None:
+    """Find the newest installed server's programs."""
+    found = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")]
+    on_path = shutil.which("postgres")
+    if on_path is not None:
+        found.append(Path(on_path).resolve().parent)
+    return max(found, key=lambda path: path.parent.name, default=None)
+
+
+def why_not() -> str | None:
+    """Say why no server can be started here, if so."""
+    if programs() is None:
+        return "PostgreSQL's programs are not installed (Debian: apt-get install postgresql)"
+    if os.geteuid() == 0 and ACCOUNT not in {entry.pw_name for entry in pwd.getpwall()}:
+        return f"PostgreSQL does not run as root, and there is no account {ACCOUNT}"
+    return None
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """Run a server with its data in a temporary folder; give the URL of its database ``postgres``.
+
+    Nothing listens on the network, and nothing is left behind.
+    """
+    bin_folder = programs()
+    assert bin_folder is not None, why_not()
+    user = ACCOUNT if os.geteuid() == 0 else None
+    # Not pytest's own folder: a socket's path has at most 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="stanch-pg-"))
+    try:
+        if user is not None:
+            shutil.chown(folder, user, user)
+        data = folder / "data"
+        groups = [] if user is not None else None
+        subprocess.run(
+            [bin_folder / "initdb", "--no-sync", "--auth=trust", f"--username={ACCOUNT}", "--encoding=UTF8"]
+            + ["--locale=C", data],
+            check=True,
+            capture_output=True,
+            cwd=folder,
+            user=user,
+            group=user,
+            extra_groups=groups,
+        )
+        settings = [part for setting in QUIET for part in ("-c", setting)]
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [bin_folder / "postgres", "-D", data, "-k", folder, *settings],
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+                user=user,
+                group=user,
+                extra_groups=groups,
+            )
+        try:
+            url = f"postgresql://{ACCOUNT}@/postgres?host={folder}"
+            _wait(url, process, folder / "log")
+            yield url
+        finally:
+            process.send_signal(signal.SIGINT)  # its fast shutdown: clients are cut off
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def database(server_url: str, *, template: str | None = None) -> Iterator[str]:
+    """Make a database of its own on a server, give its URL, and drop it in the end."""
+    name = f"test_{uuid.uuid4().hex}"
+    copy = sql.SQL("TEMPLATE {}").format(sql.Identifier(template or "template0"))
+    _run(server_url, sql.SQL("CREATE DATABASE {} {}").format(sql.Identifier(name), copy))
+    try:
+        yield server_url.replace("/postgres?", f"/{name}?")
+    finally:
+        _run(server_url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def name_of(url: str) -> str:
+    """Give the name of a database by its URL."""
+    return str(conninfo.conninfo_to_dict(url)["dbname"])
+
+
+def _run(server_url: str, statement: sql.Composed) -> None:
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(statement)
+
+
+def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    until = time.monotonic() + START
+    while True:
+        try:
+            psycopg.connect(url).close()
+        except psycopg.OperationalError:
+            if process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text()}") from None
+            time.sleep(0.05)
+        else:
+            return
