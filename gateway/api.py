@@ -1,0 +1,305 @@
+"""The HTTP interface under /v1: what programs and the terminal use."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Header, Query
+from pydantic import Field, ValidationError
+from starlette.responses import PlainTextResponse, StreamingResponse
+
+from contracts.approvals import Approval, ApprovalRequest, ApprovalState, SignedDecision, Verdict
+from contracts.base import Frozen, JsonObject, Strict
+from contracts.errors import InputError, NotFoundError
+from contracts.evidence import EvidenceEntry
+from contracts.incidents import Alert, Incident, Phase, Severity
+from contracts.messages import CommandKind, PreviewAnswer, PreviewRequest, RoleAssignment
+from contracts.plans import Risk
+from contracts.playbooks import Playbook
+from gateway.engine import Engine
+from gateway.identity import Identity, Principal
+from gateway.live import Live
+from gateway.orders import LONGEST_REASON, LONGEST_TITLE, Orders
+
+PAGE: Final = 1_000
+SSE_HEADERS: Final = {"X-Accel-Buffering": "no"}
+
+Limit = Annotated[int, Query(ge=1, le=PAGE)]
+After = Annotated[int, Query(ge=-1)]
+Key = Annotated[str, Header(alias="Idempotency-Key", max_length=100)]
+
+
+class Declaration(Strict):
+    """An incident that a person opens."""
+
+    title: str = Field(max_length=LONGEST_TITLE)
+    service: str
+    environment: str = "production"
+    severity: Severity
+
+
+class Reason(Strict):
+    """Why; kept with the evidence."""
+
+    reason: str = Field(max_length=LONGEST_REASON)
+
+
+class SeverityOrder(Reason):
+    """How bad it is now, and why."""
+
+    severity: Severity
+
+
+class DecisionOrder(Strict):
+    """A person's answer to an approval request; ``plan_digest`` says which plan the person has seen."""
+
+    verdict: Verdict
+    plan_digest: str
+    reason: str = Field("", max_length=LONGEST_REASON)
+
+
+class PreviewOrder(Strict):
+    """For what a playbook should propose something."""
+
+    service: str
+    environment: str = "production"
+    severity: Severity = Severity.SEV3
+    signal: str | None = None
+    params: JsonObject = {}
+
+
+class ListedPlaybook(Frozen):
+    """A playbook of the catalogue.
+
+    Attributes:
+        params: JSON schema of its parameters.
+    """
+
+    name: str
+    summary: str
+    description: str
+    digest: str
+    risk: Risk
+    order: int
+    params: JsonObject
+
+
+def incidents_router(  # noqa: C901  (a list of routes, not a decision)
+    orders: Orders, identity: Identity, live: Live
+) -> APIRouter:
+    """Give the routes about incidents."""
+    routes = APIRouter(prefix="/v1", tags=["incidents"])
+    ledger = orders.ledger
+    reads = [Depends(identity.reader)]
+    by = Annotated[Principal, Depends(identity.principal)]
+
+    @routes.get("/incidents", dependencies=reads)
+    def list_incidents(
+        *, open_only: Annotated[bool, Query(alias="open")] = False, limit: Limit = 100
+    ) -> list[Incident]:
+        """List incidents, the newest first."""
+        return ledger.incidents.list(open_only=open_only, limit=limit)
+
+    @routes.post("/incidents", status_code=201)
+    def declare_incident(order: Declaration, principal: by) -> Incident:
+        """Open an incident without an alert."""
+        return orders.declare(
+            title=order.title,
+            service=order.service,
+            environment=order.environment,
+            severity=order.severity,
+            principal=principal,
+        )
+
+    @routes.get("/incidents/{incident}", dependencies=reads)
+    def get_incident(incident: str) -> Incident:
+        """Show one incident."""
+        return ledger.incidents.get(incident)
+
+    @routes.post("/incidents/{incident}/ack")
+    def acknowledge_incident(incident: str, principal: by) -> Incident:
+        """Take the Incident Commander's role."""
+        return orders.take_command(incident, principal)
+
+    @routes.post("/incidents/{incident}/roles")
+    def assign_role(incident: str, order: RoleAssignment, principal: by) -> Incident:
+        """Give a role to somebody."""
+        return orders.assign(incident, order.role, order.person, principal)
+
+    @routes.post("/incidents/{incident}/severity")
+    def change_severity(incident: str, order: SeverityOrder, principal: by, key: Key = "") -> Incident:
+        """Say how bad it is."""
+        return orders.command(
+            incident,
+            CommandKind.SEVERITY,
+            principal=principal,
+            reason=order.reason,
+            key=key,
+            severity=order.severity,
+        )
+
+    @routes.post("/incidents/{incident}/resolve")
+    def resolve_incident(incident: str, order: Reason, principal: by, key: Key = "") -> Incident:
+        """Say that it is over; the engine takes that up."""
+        return orders.command(
+            incident, CommandKind.RESOLVE, principal=principal, reason=order.reason, key=key
+        )
+
+    @routes.post("/incidents/{incident}/replan")
+    def replan_incident(incident: str, order: Reason, principal: by, key: Key = "") -> Incident:
+        """Ask for another plan; the engine takes that up."""
+        return orders.command(incident, CommandKind.REPLAN, principal=principal, reason=order.reason, key=key)
+
+    @routes.get("/incidents/{incident}/evidence", dependencies=reads)
+    def list_evidence(incident: str, after: After = -1, limit: Limit = PAGE) -> list[EvidenceEntry]:
+        """List an incident's entries of the evidence log, in order."""
+        ledger.incidents.get(incident)
+        return ledger.evidence.entries(incident=incident, after=after, limit=limit)
+
+    @routes.get("/incidents/{incident}/postmortem", dependencies=reads, response_class=PlainTextResponse)
+    def get_postmortem(incident: str) -> PlainTextResponse:
+        """Give the postmortem as Markdown."""
+        ledger.incidents.get(incident)
+        return PlainTextResponse(ledger.postmortems.get(incident), media_type="text/markdown")
+
+    @routes.get("/incidents/{incident}/events", dependencies=reads, response_class=StreamingResponse)
+    def incident_events(
+        incident: str, after: After = -1, last_event_id: Annotated[str, Header(max_length=20)] = ""
+    ) -> StreamingResponse:
+        """Stream an incident's evidence as server-sent events: all of it after ``after``, and what comes."""
+        ledger.incidents.get(incident)
+        return _events(live, incident=incident, after=_place(last_event_id, after))
+
+    @routes.get("/events", dependencies=reads, response_class=StreamingResponse)
+    def all_events(
+        after: Annotated[int | None, Query(ge=-1)] = None,
+        last_event_id: Annotated[str, Header(max_length=20)] = "",
+    ) -> StreamingResponse:
+        """Stream the evidence of all incidents as server-sent events, from now on or after ``after``."""
+        return _events(live, incident=None, after=_place(last_event_id, after))
+
+    return routes
+
+
+def approvals_router(orders: Orders, identity: Identity) -> APIRouter:
+    """Give the routes about approvals."""
+    routes = APIRouter(prefix="/v1", tags=["approvals"])
+    ledger = orders.ledger
+    reads = [Depends(identity.reader)]
+    by = Annotated[Principal, Depends(identity.principal)]
+
+    @routes.get("/approvals", dependencies=reads)
+    def list_approvals(
+        state: ApprovalState | None = None, incident: str | None = None, limit: Limit = 100
+    ) -> list[ApprovalRequest]:
+        """List approval requests."""
+        return ledger.approvals.list(state, incident, limit)
+
+    @routes.get("/approvals/{approval}", dependencies=reads)
+    def get_approval(approval: str) -> Approval:
+        """Show a request and the plan that it asks about."""
+        return ledger.approvals.get(approval)
+
+    @routes.post("/approvals/{approval}/decision")
+    def decide_approval(approval: str, order: DecisionOrder, principal: by) -> SignedDecision:
+        """Approve or reject; the same answer again gives the recorded decision."""
+        return orders.decide(
+            approval,
+            verdict=order.verdict,
+            plan_digest=order.plan_digest,
+            reason=order.reason,
+            principal=principal,
+        )
+
+    return routes
+
+
+def playbooks_router(
+    orders: Orders,
+    identity: Identity,
+    engine: Engine,
+    playbooks: Sequence[Playbook],
+    *,
+    clock: Callable[[], datetime],
+) -> APIRouter:
+    """Give the routes about playbooks."""
+    routes = APIRouter(prefix="/v1", tags=["playbooks"])
+    by_name = {playbook.name: playbook for playbook in playbooks}
+    known = ", ".join(by_name) or "none"
+
+    @routes.get("/playbooks", dependencies=[Depends(identity.reader)])
+    def list_playbooks() -> list[ListedPlaybook]:
+        """List the playbooks in the order in which they are tried."""
+        return [
+            ListedPlaybook(
+                name=playbook.name,
+                summary=playbook.summary,
+                description=playbook.description,
+                digest=playbook.digest,
+                risk=playbook.risk,
+                order=playbook.order,
+                params=playbook.params.model_json_schema(),
+            )
+            for playbook in sorted(playbooks, key=lambda playbook: (playbook.order, playbook.name))
+        ]
+
+    @routes.post("/playbooks/{name}/plan", dependencies=[Depends(identity.principal)])
+    async def preview_playbook(name: str, order: PreviewOrder) -> PreviewAnswer:
+        """See what a playbook would propose now; nothing is sealed and nobody is asked."""
+        playbook = by_name.get(name)
+        if playbook is None:
+            raise NotFoundError(f"no playbook is called {name[:64]!r}; there is {known}")
+        if orders.catalogue.environment(order.service, order.environment) is None:
+            raise InputError(
+                f"the service catalogue has no {order.service[:64]!r} in {order.environment[:64]!r}"
+            )
+        try:
+            playbook.params.model_validate(order.params)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "all of them"
+            raise InputError(f"parameters of {name}: {where}: {first['msg']}") from error
+        return await engine.preview(
+            PreviewRequest(playbook=name, incident=_imagined(order, clock()), params=order.params)
+        )
+
+    return routes
+
+
+def _imagined(order: PreviewOrder, now: datetime) -> Incident:
+    """Give the incident that a preview is for: nobody has it."""
+    alerts: tuple[Alert, ...] = ()
+    if order.signal:
+        alerts = (
+            Alert(
+                source="preview",
+                fingerprint="preview",
+                starts_at=now,
+                name="preview",
+                service=order.service,
+                environment=order.environment,
+                severity=order.severity,
+                signal=order.signal,
+            ),
+        )
+    return Incident(
+        id="preview",
+        title=f"Preview for {order.service}",
+        service=order.service,
+        environment=order.environment,
+        severity=order.severity,
+        phase=Phase.TRIAGE,
+        opened_at=now,
+        alerts=alerts,
+    )
+
+
+def _place(last_event_id: str, after: int | None) -> int | None:
+    """Say where a stream goes on: where the browser was, else where it asks for."""
+    return int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() else after
+
+
+def _events(live: Live, *, incident: str | None, after: int | None) -> StreamingResponse:
+    return StreamingResponse(
+        live.stream(incident=incident, after=after), media_type="text/event-stream", headers=SSE_HEADERS
+    )

@@ -1,0 +1,91 @@
+"""The outermost layer of every request: who may speak to us at all, and what every answer carries."""
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from typing import Final
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.identity import host_of, is_loopback
+from gateway.metrics import Metrics
+
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+Answer = Callable[[str, int, str], Response]
+"""Makes an error's answer: the request's path, the status, the sentence."""
+
+HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+log = logging.getLogger(__name__)
+
+
+class Edge:
+    """Turns away what is not for us, times the rest, and lets no stack trace out."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, answer: Answer) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.monotonic()
+        status = 0
+
+        async def send_guarded(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        refusal = _refusal(HTTPConnection(scope))
+        try:
+            if refusal:
+                await self._answer(scope["path"], 403, refusal)(scope, receive, send_guarded)
+            else:
+                await self._app(scope, receive, send_guarded)
+        except ClientDisconnect:
+            log.info("the client went away in the middle of its request")
+        except Exception:
+            reference = secrets.token_hex(6)
+            log.exception("internal error, reference %s", reference)
+            if status:
+                raise  # the answer has begun: only a broken connection can still say that it is not whole
+            sentence = f"internal error; see the gateway's log, reference {reference}"
+            await self._answer(scope["path"], 500, sentence)(scope, receive, send_guarded)
+        finally:
+            route = getattr(scope.get("route"), "path", "none")
+            if not route.endswith("/events"):
+                took = time.monotonic() - began
+                method = scope["method"] if scope["method"] in SAFE_METHODS | {"POST"} else "other"
+                self._metrics.latency.labels(method, route, str(status)).observe(took)
+
+
+def _refusal(connection: HTTPConnection) -> str:
+    """Say why this request is turned away: a name that DNS was rebound to, or a page of another site."""
+    if not is_loopback(host_of(connection)):
+        return "in local mode Stanch answers only to localhost and 127.0.0.1, not to another host name"
+    site = connection.headers.get("sec-fetch-site", "same-origin")
+    if connection.scope["method"] not in SAFE_METHODS and site != "same-origin":
+        return "this was sent by a page of another site: use the console itself, or the API"
+    return ""

@@ -1,0 +1,96 @@
+"""What Prometheus may know of the gateway, in a registry of its own."""
+
+import logging
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from contracts.approvals import ApprovalState
+from contracts.errors import ProviderUnavailableError
+from contracts.incidents import Severity
+from ledger import Ledger
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_MOST = 1_000  # more open incidents or requests than a person can look at; the gauge then stays there
+
+log = logging.getLogger(__name__)
+
+
+class Metrics:
+    """Counts what comes in, and asks the ledger for the rest when it is scraped."""
+
+    def __init__(self, ledger: Ledger, *, clock: Callable[[], datetime]) -> None:
+        self._registry = CollectorRegistry()
+        self.deliveries = Counter(
+            "stanch_deliveries",
+            "Alert deliveries by source and result.",
+            ["source", "result"],
+            registry=self._registry,
+        )
+        self.alerts = Counter(
+            "stanch_alerts",
+            "Alerts within deliveries by source and result.",
+            ["source", "result"],
+            registry=self._registry,
+        )
+        self.latency = Histogram(
+            "stanch_http_request_seconds",
+            "Time to answer a request, event streams left out.",
+            ["method", "route", "status"],
+            registry=self._registry,
+        )
+        self._registry.register(_FromLedger(ledger, clock))
+
+    def exposition(self) -> bytes:
+        """Give the text that Prometheus reads."""
+        return generate_latest(self._registry)
+
+
+class _FromLedger(Collector):
+    """Gauges that are read from the ledger at each scrape; without the ledger, one that says so."""
+
+    def __init__(self, ledger: Ledger, clock: Callable[[], datetime]) -> None:
+        self._ledger = ledger
+        self._clock = clock
+
+    def describe(self) -> Iterable[Metric]:
+        """Name nothing in advance: registering must not read the ledger."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Read the ledger once."""
+        up = GaugeMetricFamily("stanch_ledger_up", "1 when the ledger answers.")
+        try:
+            families = self._families()
+        except ProviderUnavailableError as error:
+            log.warning("metrics without the ledger: %s", error)
+            families = []
+        up.add_metric([], float(bool(families)))
+        return [up, *families]
+
+    def _families(self) -> list[Metric]:
+        pending = self._ledger.approvals.list(ApprovalState.PENDING, limit=_MOST)
+        oldest = min((request.asked_at for request in pending), default=None)
+        waited = (self._clock() - oldest).total_seconds() if oldest else 0.0
+        incidents = GaugeMetricFamily(
+            "stanch_incidents_open", "Open incidents by severity.", labels=["severity"]
+        )
+        listed = self._ledger.incidents.list(open_only=True, limit=_MOST)
+        for severity in Severity:
+            count = sum(incident.severity is severity for incident in listed)
+            incidents.add_metric([severity.value], count)
+        plain = [
+            ("stanch_approvals_pending", "Plans that wait for a decision.", float(len(pending))),
+            ("stanch_approval_oldest_seconds", "How long the oldest of them has waited.", max(waited, 0.0)),
+            (
+                "stanch_outbox_backlog",
+                "Messages not yet delivered to the engine.",
+                float(self._ledger.outbox.backlog()),
+            ),
+            ("stanch_evidence_entries", "Entries of the evidence log.", float(self._ledger.evidence.size())),
+        ]
+        gauges = [GaugeMetricFamily(name, text, value=value) for name, text, value in plain]
+        return [incidents, *gauges]

@@ -1,0 +1,213 @@
+"""What a person may tell Stanch to do, with the checks: the same for the API and the console."""
+
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from authority.decisions import Signer
+from authority.policy import Policy
+from contracts.approvals import SignedDecision, Verdict
+from contracts.catalogue import Catalogue
+from contracts.errors import ConflictError, ForbiddenError, InputError
+from contracts.incidents import OPEN_PHASES, Incident, Role, Severity
+from contracts.messages import Command, CommandKind
+from gateway.identity import Identity, Principal
+from gateway.sources.reading import storable
+from gateway.tracing import span
+from ledger import Ledger
+
+LONGEST_REASON = 2_000
+LONGEST_TITLE = 200
+
+
+@dataclass
+class Orders:
+    """Every order that changes something: check, record in the ledger, wake the dispatcher."""
+
+    ledger: Ledger
+    catalogue: Catalogue
+    identity: Identity
+    signer: Signer
+    policy: Policy
+    wake: Callable[[], None]
+
+    def __post_init__(self) -> None:
+        self._assigning = threading.Lock()
+
+    def declare(
+        self, *, title: str, service: str, environment: str, severity: Severity, principal: Principal
+    ) -> Incident:
+        """Open an incident without an alert.
+
+        Raises:
+            InputError: There is no title, or the catalogue has no such service or environment.
+        """
+        known = self.catalogue.service(service)
+        if known is None:
+            names = ", ".join(entry.name for entry in self.catalogue.services) or "none yet"
+            raise InputError(f"service {service[:64]!r} is not in the service catalogue; it has {names}")
+        if environment not in known.environments:
+            names = ", ".join(known.environments)
+            raise InputError(f"service {service} has no environment {environment[:64]!r}; it has {names}")
+        with span("incident declared", {}, service=service) as trace:
+            incident = self.ledger.incidents.declare(
+                title=_said(title, "a title", LONGEST_TITLE),
+                service=service,
+                environment=environment,
+                severity=severity,
+                person=principal.person,
+                trace=trace,
+            )
+        self.wake()
+        return incident
+
+    def take_command(self, incident: str, principal: Principal) -> Incident:
+        """Give the asking person the Incident Commander's role; asking again changes nothing.
+
+        Raises:
+            ForbiddenError: The service has people on call, and the person is not one of them.
+            ConflictError: Somebody holds it, or the incident is closed.
+        """
+        with self._assigning:
+            now = self._open(incident)
+            holder = now.roles.get(Role.INCIDENT_COMMANDER)
+            if holder == principal.person:
+                return now
+            self.check_may_command(now, principal.person)
+            if holder:
+                raise ConflictError(
+                    f"{incident} is commanded by {holder}: ask {holder} to hand the role over"
+                )
+            after = self.ledger.incidents.assign(
+                incident, Role.INCIDENT_COMMANDER, principal.person, by=principal.person
+            )
+        self.wake()
+        return after
+
+    def check_may_command(self, incident: Incident, person: str) -> None:
+        """Check that this person may hold the Incident Commander's role.
+
+        Raises:
+            ForbiddenError: The service has people on call, and the person is not one of them.
+        """
+        service = self.catalogue.service(incident.service)
+        if service and service.on_call and person not in service.on_call:
+            raise ForbiddenError(
+                f"{person} is not on call for {service.name}: its Incident Commander is one of "
+                + ", ".join(service.on_call)
+            )
+
+    def assign(self, incident: str, role: Role, person: str, principal: Principal) -> Incident:
+        """Give a role to somebody.
+
+        The Incident Commander hands out every role, the own one included; anybody may take another role.
+
+        Raises:
+            ForbiddenError: The person is unknown or not on call, or the role is not the asking one's to give.
+            ConflictError: The incident is closed.
+        """
+        chosen = self.identity.person(person).id
+        if role is Role.INCIDENT_COMMANDER and chosen == principal.person:
+            return self.take_command(incident, principal)
+        with self._assigning:
+            now = self._open(incident)
+            if role is Role.INCIDENT_COMMANDER:
+                self.check_may_command(now, chosen)
+            if role is Role.INCIDENT_COMMANDER or chosen != principal.person:
+                _check_commands(now, principal.person)
+            after = self.ledger.incidents.assign(incident, role, chosen, by=principal.person)
+        self.wake()
+        return after
+
+    def command(
+        self,
+        incident: str,
+        kind: CommandKind,
+        *,
+        principal: Principal,
+        reason: str,
+        key: str = "",
+        severity: Severity | None = None,
+    ) -> Incident:
+        """Tell an incident to resolve, to plan again, or how bad it is.
+
+        With the same ``key`` a repeated order is the same order; without it, each one is new.
+
+        Raises:
+            InputError: There is no reason.
+            ForbiddenError: The person does not command the incident.
+            ConflictError: The incident is closed.
+        """
+        said = _said(reason, "a reason", LONGEST_REASON)
+        _check_commands(self._open(incident), principal.person)
+        order = Command(
+            id=f"{incident}/{kind}/{principal.person}/{key or secrets.token_hex(8)}",
+            kind=kind,
+            person=principal.person,
+            reason=said,
+            severity=severity,
+        )
+        with span(f"incident {kind}", self.ledger.incidents.trace(incident), incident=incident) as trace:
+            self.ledger.incidents.command(incident, order, trace=trace)
+        self.wake()
+        return self.ledger.incidents.get(incident)
+
+    def decide(
+        self, approval: str, *, verdict: Verdict, plan_digest: str, reason: str, principal: Principal
+    ) -> SignedDecision:
+        """Answer an approval request; the ledger checks who, when and about which plan.
+
+        Raises:
+            InputError: A rejection has no reason.
+            ForbiddenError: The person may not decide; the attempt is evidence.
+            ConflictError: It is decided or expired, or the plan is another one.
+        """
+        said = ""
+        if reason.strip() or verdict is Verdict.REJECT:
+            said = _said(reason, "a reason to reject: the next plan is made with it", LONGEST_REASON)
+        incident = self.ledger.approvals.get(approval).request.incident
+        trace_of_incident = self.ledger.incidents.trace(incident)
+        with span(
+            "decision", trace_of_incident, incident=incident, approval=approval, verdict=verdict
+        ) as trace:
+            signed = self.ledger.approvals.decide(
+                approval,
+                verdict=verdict,
+                plan_digest=plan_digest,
+                person=principal.person,
+                authenticated_by=principal.how,
+                reason=said,
+                policy=self.policy,
+                signer=self.signer,
+                trace=trace,
+            )
+        self.wake()
+        return signed
+
+    def _open(self, incident: str) -> Incident:
+        found = self.ledger.incidents.get(incident)
+        if found.phase not in OPEN_PHASES:
+            raise ConflictError(
+                f"{incident} is {found.phase.replace('_', ' ')}: nothing about it can be ordered any more"
+            )
+        return found
+
+
+def _check_commands(incident: Incident, person: str) -> None:
+    commander = incident.roles.get(Role.INCIDENT_COMMANDER)
+    if commander is None:
+        raise ForbiddenError(f"{incident.id} has no Incident Commander yet: acknowledge it to take the role")
+    if commander != person:
+        raise ForbiddenError(
+            f"{incident.id}: only the Incident Commander ({commander}) may do this, not {person}"
+        )
+
+
+def _said(text: str, what: str, limit: int) -> str:
+    said = text.strip()
+    if not said:
+        raise InputError(f"give {what}")
+    if len(said) > limit:
+        raise InputError(f"give {what} in at most {limit} characters; this has {len(said)}")
+    return storable(said, limit)

@@ -1,0 +1,75 @@
+"""Templates and static files: loaded once, escaped always, served with no path of the client's making."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.responses import HTMLResponse, Response
+
+from contracts.errors import NotFoundError
+from gateway import wording
+
+_FOLDER: Final = Path(__file__).parent / "console"
+_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_THING: Final = re.compile(r"(/(?:incidents|approvals)/[A-Z]+-[0-9]+)/.")
+_HEADINGS: Final = {
+    403: "Not allowed",
+    404: "Not found",
+    409: "Not any more",
+    422: "That cannot be used",
+    500: "Something broke",
+    503: "Not available now",
+}
+
+
+class Pages:
+    """Renders pages, and holds the few files that they need."""
+
+    def __init__(self, *, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        files = sorted((_FOLDER / "static").iterdir())
+        self._static = {file.name: file.read_bytes() for file in files if file.suffix in _TYPES}
+        version = hashlib.sha256(b"".join(self._static.values())).hexdigest()[:12]
+        self._environment = Environment(
+            loader=FileSystemLoader(_FOLDER / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            finalize=wording.visible,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.globals.update(words=wording, assets=f"/static/{version}")
+
+    def page(self, template: str, *, status: int = 200, **content: object) -> HTMLResponse:
+        """Render a page; of its content, ``session`` is who looks, or ``None``."""
+        text = self._environment.get_template(template).render(now=self._clock(), **content)
+        return HTMLResponse(text, status_code=status)
+
+    def problem(self, path: str, status: int, sentence: str) -> HTMLResponse:
+        """Render the page that says what went wrong, with a way back to what the request was about."""
+        thing = _THING.match(path)
+        return self.page(
+            "problem.html",
+            status=status,
+            heading=_HEADINGS.get(status, "That did not work"),
+            sentence=sentence,
+            back=thing[1] if thing else "/",
+            session=None,
+        )
+
+    def static(self, name: str) -> Response:
+        """Give one of our files.
+
+        Raises:
+            NotFoundError: There is none of that name.
+        """
+        if name not in self._static:
+            raise NotFoundError("there is no such file")
+        headers = {
+            "Cache-Control": "public, max-age=31536000, immutable"
+        }  # its address has the content's digest
+        return Response(self._static[name], media_type=_TYPES[Path(name).suffix], headers=headers)

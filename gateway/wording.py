@@ -1,0 +1,237 @@
+"""How the console says things: short, exact, and never by colour or position alone. Pure functions."""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
+from pydantic import JsonValue
+
+from contracts.approvals import ApprovalState
+from contracts.evidence import EvidenceKind
+from contracts.incidents import AttemptEnd, Incident, Phase, Role, Severity
+from contracts.plans import ActionCall, Plan, Reading, Risk, Step, Verification
+
+SEVERITIES: Final = {
+    Severity.SEV1: "critical",
+    Severity.SEV2: "major",
+    Severity.SEV3: "minor",
+    Severity.SEV4: "low",
+}
+PUBLIC_SEVERITIES: Final = {
+    Severity.SEV1: "Major outage",
+    Severity.SEV2: "Partial outage",
+    Severity.SEV3: "Degraded",
+    Severity.SEV4: "Minor problem",
+}
+PUBLIC_PHASES: Final = {
+    Phase.DETECTED: "We have noticed a problem and are looking at it.",
+    Phase.TRIAGE: "We are investigating.",
+    Phase.MITIGATING: "We are working on restoring the service.",
+    Phase.MONITORING: "The service is back; we are watching that it stays so.",
+}
+ROLES: Final = {
+    Role.INCIDENT_COMMANDER: "Incident Commander",
+    Role.TECHNICAL_LEAD: "Technical lead",
+    Role.COMMUNICATIONS_LEAD: "Communications lead",
+    Role.SCRIBE: "Scribe",
+}
+RISKS: Final = {
+    Risk.NONE: "No risk",
+    Risk.LOW: "Low risk",
+    Risk.MEDIUM: "Medium risk",
+    Risk.HIGH: "High risk",
+}
+ENDS: Final = {
+    AttemptEnd.EFFECTIVE: ("✓", "effective"),
+    AttemptEnd.INEFFECTIVE: ("✕", "ineffective"),
+    AttemptEnd.INCONCLUSIVE: ("?", "inconclusive"),
+    AttemptEnd.WORSE: ("‼", "made it worse"),
+    AttemptEnd.REJECTED: ("⊘", "rejected"),
+    AttemptEnd.EXPIRED: ("⌛", "expired unanswered"),
+    AttemptEnd.WITHDRAWN: ("↶", "withdrawn"),
+    AttemptEnd.DRIFTED: ("≠", "target changed meanwhile"),
+    AttemptEnd.REFUSED: ("⊘", "refused by the provider"),
+    AttemptEnd.IN_DOUBT: ("?", "in doubt: look at the target"),
+}
+STATES: Final = {
+    ApprovalState.PENDING: "waits for a decision",
+    ApprovalState.APPROVED: "approved",
+    ApprovalState.REJECTED: "rejected",
+    ApprovalState.EXPIRED: "expired unanswered",
+    ApprovalState.WITHDRAWN: "withdrawn",
+}
+RAIL: Final = (Phase.DETECTED, Phase.TRIAGE, Phase.MITIGATING, Phase.MONITORING, Phase.RESOLVED)
+_AFTER_RESOLVED: Final = {Phase.LEARNING, Phase.CLOSED}
+
+# What matters most when the timeline is skimmed at night.
+LOUD: Final = {
+    EvidenceKind.ATTENTION_NEEDED,
+    EvidenceKind.DECISION_REFUSED,
+    EvidenceKind.ALERT_REFUSED,
+    EvidenceKind.DRIFT,
+    EvidenceKind.REFUSED,
+}
+HUMAN: Final = {
+    EvidenceKind.DECISION,
+    EvidenceKind.ROLE_ASSIGNED,
+    EvidenceKind.COMMAND,
+    EvidenceKind.INCIDENT_DECLARED,
+    EvidenceKind.SEVERITY_CHANGED,
+    EvidenceKind.APPROVAL_ASKED,
+}
+DEEDS: Final = {
+    EvidenceKind.INTENT,
+    EvidenceKind.OUTCOME,
+    EvidenceKind.VERIFICATION,
+    EvidenceKind.MITIGATION_ENDED,
+}
+
+_MINUTE: Final = 60
+_HOUR: Final = 60 * _MINUTE
+_DAY: Final = 24 * _HOUR
+
+# Control characters and those that turn the direction of text are shown, not obeyed; tab and newline stay.
+_INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+
+
+class RailStep(NamedTuple):
+    """One phase on the rail; ``state`` is done, now or later."""
+
+    label: str
+    state: str
+
+
+def visible(value: object) -> object:
+    """Make what would hide or turn text visible, in anything that a template prints."""
+    if type(value) is str:  # not Markup: that is our own
+        return _INVISIBLE.sub(lambda found: f"⟦U+{ord(found.group()):04X}⟧", value)
+    return value
+
+
+def age(at: datetime, now: datetime) -> str:
+    """Say how long ago: ``4 min ago``."""
+    seconds = int((now - at).total_seconds())
+    return "just now" if seconds < _MINUTE else f"{_coarse(seconds)} ago"
+
+
+def left(until: datetime, now: datetime) -> str:
+    """Say how much time there is: ``12 min left`` or ``expired``."""
+    seconds = int((until - now).total_seconds())
+    if seconds <= 0:
+        return "expired"
+    return f"{seconds} s left" if seconds < _MINUTE else f"{_coarse(seconds)} left"
+
+
+def _coarse(seconds: int) -> str:
+    if seconds < _HOUR:
+        return f"{seconds // _MINUTE} min"
+    if seconds < _DAY:
+        return f"{seconds // _HOUR} h {seconds % _HOUR // _MINUTE:02} min"
+    return f"{seconds // _DAY} d {seconds % _DAY // _HOUR} h"
+
+
+def utc(at: datetime) -> str:
+    """Give the whole moment: ``2026-03-10 14:32:05 UTC``."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def clock(at: datetime, now: datetime) -> str:
+    """Give the time of day, with the day when it is another one."""
+    moment, today = at.astimezone(UTC), now.astimezone(UTC)
+    return f"{moment:%H:%M:%S}" if moment.date() == today.date() else f"{moment:%d %b %H:%M:%S}"
+
+
+def duration(span: timedelta) -> str:
+    """Give a span as people say it: ``90 s``, ``5 min``."""
+    seconds = span.total_seconds()
+    for size, unit in ((_HOUR, "h"), (_MINUTE, "min")):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:g} s"
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """Give a number with its unit; no number is said, not shown as zero."""
+    return "no data" if value is None else f"{value:.4g} {unit}".strip()
+
+
+def goal(verification: Verification) -> str:
+    """Say when the step counts as effective."""
+    below = verification.healthy_below is not None
+    threshold = verification.healthy_below if below else verification.healthy_above
+    return (
+        f"{verification.signal} {'below' if below else 'above'} {quantity(threshold, verification.unit)} "
+        f"for {duration(verification.hold)}, read every {duration(verification.every)}; "
+        f"known within {duration(verification.within)}"
+    )
+
+
+def baseline(verification: Verification) -> str:
+    """Say what was measured when the plan was sealed."""
+    reading: Reading | None = verification.baseline
+    if reading is None:
+        return "not measured"
+    said = quantity(reading.value, verification.unit)
+    if reading.value is None:
+        return said
+    return f"{said}, {'healthy' if verification.is_healthy(reading.value) else 'unhealthy'}"
+
+
+def value(content: JsonValue) -> str:
+    """Give one side of a difference, exactly."""
+    return "absent" if content is None else json.dumps(content, ensure_ascii=False)
+
+
+def pretty(content: JsonValue) -> str:
+    """Give JSON for reading."""
+    return json.dumps(content, ensure_ascii=False, indent=2)
+
+
+def arguments(call: ActionCall) -> str:
+    """Give a call's arguments on one line."""
+    return ", ".join(f"{name}={value(content)}" for name, content in call.arguments.items())
+
+
+def undo(step: Step) -> str:
+    """Say how the step is taken back."""
+    if step.undo is None:
+        return f"None: {step.undo_note}" if step.undo_note else "None"
+    return f"{step.undo.name}({arguments(step.undo)})"
+
+
+def undo_rule(plan: Plan) -> str:
+    """Say when the undo runs without another question."""
+    if not plan.undo_when or not any(step.undo for step in plan.steps):
+        return "Nothing is undone without a new decision."
+    return f"If the effect is {' or '.join(plan.undo_when)}, the undo runs by itself under this approval."
+
+
+def short(digest: str) -> str:
+    """Give the first part of a digest in groups, to be compared by eye."""
+    return " ".join(digest[start : start + 4] for start in range(0, 12, 4))
+
+
+def rail(incident: Incident) -> tuple[RailStep, ...]:
+    """Say where an incident is on its way."""
+    phase = Phase.RESOLVED if incident.phase in _AFTER_RESOLVED else incident.phase
+    place = RAIL.index(phase) if phase in RAIL else -1
+    steps = []
+    for number, step in enumerate(RAIL):
+        state = "done" if number < place else "now" if number == place else "later"
+        steps.append(RailStep(step.value, state))
+    return tuple(steps)
+
+
+def kind(of: EvidenceKind) -> str:
+    """Give an evidence kind as words."""
+    return of.replace("_", " ")
+
+
+def tone(of: EvidenceKind) -> str:
+    """Give the class that styles an entry of the timeline."""
+    if of in LOUD:
+        return "loud"
+    if of in HUMAN:
+        return "human"
+    return "deed" if of in DEEDS else "plain"
