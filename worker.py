@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -39,10 +40,15 @@ from workflows.mitigation import MitigationWorkflow
 ACTIVITIES = 100
 
 
-def registry(catalogue: Catalogue) -> Registry:
-    """Name every action and probe that this worker has: what is not here cannot be done."""
+def registry(catalogue: Catalogue, *, secret: Callable[[str], str] = settings.secret) -> Registry:
+    """Name every action and probe that this worker has: what is not here cannot be done.
+
+    Args:
+        catalogue: Where the providers are.
+        secret: Gives the credential in the variable that the catalogue names.
+    """
     clusters = KubernetesClusters(catalogue.clusters)
-    flags = LaunchDarklyClient(catalogue.launchdarkly, secret=settings.secret, clock=utc_now)
+    flags = LaunchDarklyClient(catalogue.launchdarkly, secret=secret, clock=utc_now)
     return Registry(
         actions=[
             k8s.RestartDeploymentAction(clusters, utc_now),

@@ -32,7 +32,8 @@ async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposa
     flags = look.service.flags
     if not flags:
         raise NothingToProposeError(f"{incident.service} has no flags in {incident.environment}")
-    for change, flag in await _changes(flags, params, look):
+    changes, notes = await _changes(flags, params, look)
+    for change, flag in changes:
         request = launchdarkly.SetFlag(
             project=flag.project, environment=flag.environment, key=flag.key, on=False
         )
@@ -44,16 +45,16 @@ async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposa
             f"{change.title}, {_ago(look, change)}.",
             steps=(step(f"Disable flag {flag.key}", request, verify=verification(look, incident)),),
         )
-    raise NothingToProposeError(
-        f"no flag of {incident.service} that is on was changed within {params.within}"
-    )
+    nothing = f"no flag of {incident.service} that is on was changed within {params.within}"
+    raise NothingToProposeError("; ".join([nothing, *notes]))
 
 
 async def _changes(
     flags: tuple[Flag, ...], params: Params, look: ServiceLook
-) -> list[tuple[launchdarkly.FlagChange, Flag]]:
-    """Give the recent changes of these flags, the latest first."""
-    found = []
+) -> tuple[list[tuple[launchdarkly.FlagChange, Flag]], list[str]]:
+    """Give the recent changes of these flags, the latest first, and what could not be seen."""
+    found: list[tuple[launchdarkly.FlagChange, Flag]] = []
+    notes: list[str] = []
     for project, environment in dict.fromkeys((flag.project, flag.environment) for flag in flags):
         mine = {
             flag.key: flag for flag in flags if (flag.project, flag.environment) == (project, environment)
@@ -64,7 +65,8 @@ async def _changes(
             )
         )
         found += [(change, mine[change.key]) for change in recent.changes]
-    return sorted(found, key=lambda pair: pair[0].changed_at, reverse=True)
+        notes += recent.notes
+    return sorted(found, key=lambda pair: pair[0].changed_at, reverse=True), notes
 
 
 def _ago(look: ServiceLook, change: launchdarkly.FlagChange) -> str:

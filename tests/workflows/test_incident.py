@@ -1,0 +1,159 @@
+"""The way of one incident, on the real engine."""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from contracts.approvals import ApprovalState, Verdict
+from contracts.evidence import EvidenceKind
+from contracts.incidents import AlertStatus, AttemptEnd, Phase
+from tests import site as sites
+from tests.site import Site
+
+
+@pytest.fixture(scope="module")
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    """Give one product for all tests of this module; each uses a service of its own."""
+    async with sites.site(tmp_path_factory.mktemp("site")) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def numbers() -> Iterator[int]:
+    """Count the services that were given away."""
+    return count()
+
+
+@pytest.fixture
+def service(running: Site, numbers: Iterator[int]) -> str:
+    """Give a service that no other test uses."""
+    return running.catalogue.services[next(numbers)].name
+
+
+async def test_ineffective_then_effective(running: Site, service: str) -> None:
+    """A mitigation that does not help is followed by the next, and one that helps leads to the postmortem."""
+    running.alert(service)
+    incident = await running.command(service)
+    first = await running.asked(incident.id)
+    running.decide(first)
+    second = await running.asked(incident.id, 2)
+    running.break_service(service, 0.001)
+    running.decide(second)
+    await running.phase(incident.id, Phase.MONITORING)
+    running.alert(service, status=AlertStatus.RESOLVED)
+    seen = await running.phase(incident.id, Phase.LEARNING)
+
+    assert [attempt.end for attempt in seen.attempts] == [AttemptEnd.INEFFECTIVE, AttemptEnd.EFFECTIVE]
+    assert first.plan.steps[0].action.target != second.plan.steps[0].action.target
+    assert running.changes(f"{service}-new") == 1
+    assert running.changes(f"{service}-old") == 1
+    text = running.postmortem(incident.id) or ""
+    assert "## Root Cause" in text
+    assert "ineffective" in text
+    running.check_audit()
+
+
+async def test_same_alert_twice_is_one_incident(running: Site, service: str) -> None:
+    """The same delivery from two Alertmanagers is one incident with one plan."""
+    running.alert(service)
+    running.alert(service)
+    incident = await running.incident(service)
+    await running.asked(incident.id)
+    running.alert(service)
+
+    assert len([one for one in running.ledger.incidents.list() if one.service == service]) == 1
+    assert running.ledger.approvals.for_mitigation(f"{incident.id}/2") is None
+
+
+async def test_rejected_plan_is_not_proposed_again(running: Site, service: str) -> None:
+    """After a rejection nothing ran, and the next plan is another one."""
+    running.alert(service)
+    incident = await running.command(service)
+    first = await running.asked(incident.id)
+    running.decide(first, Verdict.REJECT, reason="not that one")
+    second = await running.asked(incident.id, 2)
+
+    assert second.plan.steps[0].action != first.plan.steps[0].action
+    assert running.flags.config("web", "production", f"{service}-new")["on"]
+    assert running.changes(f"{service}-new") == running.changes(f"{service}-old") == 0
+
+
+async def test_signal_that_clears_withdraws_the_question(running: Site, service: str) -> None:
+    """When the alert resolves before anybody decided, nothing runs and the incident is resolved."""
+    running.alert(service)
+    incident = await running.command(service)
+    asked = await running.asked(incident.id)
+    running.break_service(service, 0.0)
+    running.alert(service, status=AlertStatus.RESOLVED)
+    seen = await running.phase(incident.id, Phase.LEARNING)
+
+    assert [attempt.end for attempt in seen.attempts] == [AttemptEnd.WITHDRAWN]
+    assert await running.closed(asked.request.id) is ApprovalState.WITHDRAWN
+    assert running.changes(f"{service}-new") == 0
+
+
+async def test_drift_voids_the_approval_and_asks_again(running: Site, service: str) -> None:
+    """A target that changed since the plan is not touched; the next plan shows the difference."""
+    running.alert(service)
+    incident = await running.command(service)
+    asked = await running.asked(incident.id)
+    flag = asked.plan.steps[0].action.target.path[-1]
+    running.flags.add_rule("web", "production", flag)
+    running.decide(asked)
+    again = await running.asked(incident.id, 2)
+
+    assert running.changes(flag) == 0
+    assert again.plan.supersedes == asked.request.plan_digest
+    assert again.plan.differences
+    assert EvidenceKind.DRIFT in running.kinds(incident.id)
+
+
+async def test_resolved_by_a_person_while_waiting(running: Site, service: str) -> None:
+    """A person's order to resolve withdraws the open question and ends with the postmortem."""
+    running.alert(service)
+    incident = await running.command(service)
+    asked = await running.asked(incident.id)
+    running.order(incident.id, "resolve")
+    await running.phase(incident.id, Phase.LEARNING)
+
+    assert await running.closed(asked.request.id) is ApprovalState.WITHDRAWN
+    assert running.postmortem(incident.id)
+
+
+async def test_nothing_left_asks_a_person(running: Site, service: str) -> None:
+    """When every playbook has been turned down the incident says why it needs a person."""
+    running.alert(service)
+    incident = await running.command(service)
+    running.decide(await running.asked(incident.id), Verdict.REJECT, reason="no")
+    running.decide(await running.asked(incident.id, 2), Verdict.REJECT, reason="no")
+    attention = await running.attention(incident.id)
+
+    assert "no mitigation to propose" in attention
+    assert "no flag of" in attention
+
+
+async def test_unknown_service_asks_a_person(running: Site) -> None:
+    """An alert for a service that the catalogue does not have opens an incident that says so."""
+    running.alert("nobody-knows")
+    incident = await running.incident("nobody-knows")
+
+    assert "the catalogue has no service nobody-knows" in await running.attention(incident.id)
+
+
+async def test_unanswered_question_expires(tmp_path: Path) -> None:
+    """A question that nobody answers expires, nothing runs, a person is asked; a late answer is refused."""
+    async with sites.site(tmp_path, approval=timedelta(seconds=1), services=1) as site:
+        site.alert("s0")
+        incident = await site.command("s0")
+        asked = await site.asked(incident.id)
+
+        assert await site.closed(asked.request.id) is ApprovalState.EXPIRED
+        assert "expired" in await site.attention(incident.id)
+        with pytest.raises(Exception, match="expired"):
+            site.decide(asked)
+        assert site.changes("s0-new") == 0
+        site.order(incident.id, "replan")
+        await site.asked(incident.id, 2)
