@@ -1,0 +1,395 @@
+"""Running one step: every answer of the provider, every retry, and whoever may not."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from temporalio.testing import ActivityEnvironment
+
+from activities.launchdarkly import SetFlag, SetFlagAction
+from activities.launchdarkly.client import LaunchDarklyClient
+from activities.launchdarkly.fake import FakeLaunchDarkly, Fault
+from activities.registry import Registry
+from activities.steps import Steps
+from authority.decisions import Signer, Verifier
+from authority.policy import Policy
+from authority.seals import digest
+from contracts.approvals import Decision, SignedDecision, Verdict
+from contracts.catalogue import Catalogue, Flag, LaunchDarklyProject, Service, ServiceEnvironment
+from contracts.errors import ProviderUnavailableError, StanchError
+from contracts.evidence import EvidenceKind
+from contracts.incidents import Effect, Role, Severity
+from contracts.messages import StepOrder
+from contracts.outcomes import Direction, Outcome, StepResult
+from contracts.plans import Plan, Risk, Step
+from ledger import Ledger
+from runtime.clock import utc_now
+
+KEY = "new-recommendations"
+POLICY = Policy()
+KEY_PAIR = Ed25519PrivateKey.generate()
+
+
+class QuickSetFlag(SetFlagAction):
+    """The same action, whose calls cannot be on their way for as long."""
+
+    in_flight: ClassVar[timedelta] = timedelta(seconds=0.6)
+
+
+class Scene:
+    """One approved plan to switch a flag off, and the world that it is run in."""
+
+    def __init__(self, flags: FakeLaunchDarkly, ledger: Ledger) -> None:
+        self.flags = flags
+        self.ledger = ledger
+        self.catalogue = Catalogue(
+            launchdarkly=(LaunchDarklyProject(project="web", api=flags.url),),
+            services=(
+                Service(
+                    name="shop",
+                    environments={
+                        "production": ServiceEnvironment(
+                            flags=(Flag(project="web", environment="production", key=KEY),)
+                        )
+                    },
+                ),
+            ),
+        )
+        self.client = LaunchDarklyClient(
+            self.catalogue.launchdarkly,
+            secret=lambda _: "api-token",
+            clock=utc_now,
+            connect_timeout=0.3,
+            read_timeout=0.3,
+            change_timeout=0.3,
+        )
+        self.action = QuickSetFlag(self.client)
+        incident = ledger.incidents.declare(
+            title="broken",
+            service="shop",
+            environment="production",
+            severity=Severity.SEV2,
+            person="grace",
+            trace={},
+        )
+        ledger.incidents.assign(incident.id, Role.INCIDENT_COMMANDER, "ada", by="ada")
+        self.incident = incident.id
+        self.plan = self.seal()
+        self.signed = self.approve(self.plan)
+
+    def seal(self, mitigation: int = 1, *, expires_in: float = 600) -> Plan:
+        """Seal a plan with one step."""
+        request = SetFlag(project="web", environment="production", key=KEY, on=False)
+        observed = self.action.observe(request)
+        undo, note = self.action.undo(request, observed)
+        now = utc_now()
+        return Plan(
+            incident=self.incident,
+            mitigation=f"{self.incident}/{mitigation}",
+            service="shop",
+            environment="production",
+            playbook="disable-flag",
+            playbook_digest="0" * 64,
+            policy_digest=POLICY.digest,
+            title="Disable it",
+            rationale="It is new.",
+            steps=(
+                Step(
+                    number=1,
+                    title="Disable it",
+                    action=request.call(),
+                    observed=observed,
+                    change=self.action.change(request, observed),
+                    undo=undo.call() if undo else None,
+                    undo_note=note,
+                    risk=Risk.LOW,
+                    blast_radius="everybody",
+                    idempotent="yes",
+                ),
+            ),
+            undo_when=(Effect.WORSE,),
+            sealed_at=now,
+            expires_at=now + timedelta(seconds=expires_in),
+        )
+
+    def approve(self, plan: Plan) -> SignedDecision:
+        """Ask for a plan and approve it."""
+        asked = self.ledger.approvals.ask(plan, severity=Severity.SEV2)
+        return self.ledger.approvals.decide(
+            asked.id,
+            verdict=Verdict.APPROVE,
+            plan_digest=asked.plan_digest,
+            person="ada",
+            authenticated_by="local",
+            reason="",
+            policy=POLICY,
+            signer=Signer(KEY_PAIR),
+            trace={},
+        )
+
+    def steps(self) -> Steps:
+        """Give the activity as a fresh worker has it."""
+        return Steps(
+            ledger=self.ledger,
+            catalogue=self.catalogue,
+            registry=Registry([self.action], []),
+            verifier=Verifier([KEY_PAIR.public_key()]),
+            clock=utc_now,
+        )
+
+    def order(
+        self, direction: Direction = Direction.APPLY, signed: SignedDecision | None = None
+    ) -> StepOrder:
+        """Give the order to run the step."""
+        return StepOrder(
+            incident=self.incident,
+            mitigation=self.plan.mitigation,
+            step=1,
+            direction=direction,
+            plan_digest=digest(self.plan),
+            signed=signed or self.signed,
+        )
+
+    def die_after_intent(self) -> None:
+        """Leave the journal as a worker does that was killed between its intent and its outcome."""
+        key = f"{self.plan.mitigation}/1/apply"
+        entry = self.ledger.journal.begin(
+            key,
+            incident=self.incident,
+            mitigation=self.plan.mitigation,
+            step=1,
+            direction=Direction.APPLY,
+            plan_digest=digest(self.plan),
+            approval=self.signed.decision.request,
+        )
+        before = self.plan.steps[0].observed.model_dump(mode="json")
+        self.ledger.journal.intend(key, fence=entry.fence, before=before, actor="stanch")
+
+    def run(self, order: StepOrder | None = None) -> StepResult:
+        """Run the step once, as one attempt."""
+        result: StepResult = ActivityEnvironment().run(self.steps().run_step, order or self.order())
+        return result
+
+    def run_with_retries(self) -> StepResult:
+        """Run the step as the engine does: again while the provider is unavailable."""
+        for _ in range(4):
+            try:
+                return self.run()
+            except ProviderUnavailableError:
+                continue
+        raise AssertionError("it never ended")
+
+    @property
+    def applied(self) -> int:
+        """How many requests changed the flag: the provider's own log is the witness."""
+        return len([seen for seen in self.flags.arrived("PATCH") if seen.changed])
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the flag is on, really."""
+        on: bool = self.flags.config("web", "production", KEY)["on"]
+        return on
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    """Give an approved plan in a fresh world."""
+    ledger = Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}", clock=utc_now)
+    ledger.migrate()
+    with FakeLaunchDarkly(utc_now, hold=0.5) as flags:
+        flags.add_flag("web", "production", KEY)
+        scene = Scene(flags, ledger)
+        yield scene
+        scene.client.close()
+    ledger.close()
+
+
+def test_runs_once_and_gives_the_outcome_back(scene: Scene) -> None:
+    """The change is sent once; a second run gives the stored outcome and sends nothing."""
+    first, second = scene.run(), scene.run()
+
+    assert first == second
+    assert first.outcome is Outcome.DONE
+    assert scene.applied == 1
+    assert not scene.is_on
+
+
+# What may happen to the change, and what then is true: outcome, changes that were applied, flag on.
+ANSWERS = [
+    (Fault.BAD_REQUEST, Outcome.NOT_DONE, 0, True),
+    (Fault.UNAUTHORIZED, Outcome.NOT_DONE, 0, True),
+    (Fault.FORBIDDEN, Outcome.NOT_DONE, 0, True),
+    (Fault.NOT_FOUND, Outcome.NOT_DONE, 0, True),
+    (Fault.CONFLICT, Outcome.DONE, 1, False),
+    (Fault.THROTTLED, Outcome.DONE, 1, False),
+    (Fault.ERROR_BEFORE, Outcome.DONE, 1, False),
+    (Fault.ERROR_AFTER, Outcome.DONE, 1, False),
+    (Fault.TIMEOUT_BEFORE, Outcome.DONE, 1, False),
+    (Fault.TIMEOUT_AFTER, Outcome.DONE, 1, False),
+    (Fault.CUT_BEFORE, Outcome.DONE, 1, False),
+    (Fault.CUT_AFTER, Outcome.DONE, 1, False),
+    (Fault.NONSENSE, Outcome.DONE, 1, False),
+]
+
+
+@pytest.mark.parametrize(("fault", "outcome", "applied", "is_on"), ANSWERS)
+def test_every_answer_ends_in_the_truth(
+    scene: Scene,
+    fault: Fault,
+    outcome: Outcome,
+    applied: int,
+    is_on: bool,  # noqa: FBT001
+) -> None:
+    """Whatever the provider answers, the outcome is what its own log says, and nothing is applied twice."""
+    if fault is Fault.THROTTLED:
+        scene.flags.throttle_headers = {"Retry-After": "0"}
+    scene.flags.fail(fault, method="PATCH")
+    result = scene.run_with_retries()
+
+    assert (result.outcome, scene.applied, scene.is_on) == (outcome, applied, is_on)
+
+
+def test_killed_after_the_call_finds_the_outcome_by_reading(scene: Scene) -> None:
+    """A run that finds an intent, and the target as it should be, sends nothing."""
+    scene.die_after_intent()
+    request = SetFlag(project="web", environment="production", key=KEY, on=False)
+    scene.action.apply(request, scene.plan.steps[0].observed, action_id="killed")
+    result = scene.run()
+
+    assert result.outcome is Outcome.DONE
+    assert result.observed_only
+    assert scene.applied == 1
+
+
+def test_killed_before_the_call_calls_once_after_waiting(scene: Scene) -> None:
+    """A run that finds an intent, and the target untouched, calls once nothing can be on its way any more."""
+    scene.die_after_intent()
+    began = utc_now()
+    result = scene.run()
+
+    assert result.outcome is Outcome.DONE
+    assert scene.applied == 1
+    assert utc_now() - began > QuickSetFlag.in_flight * 0.8
+
+
+def test_target_that_is_neither_is_in_doubt(scene: Scene) -> None:
+    """After a lost answer a target that is neither as before nor as desired stops the step."""
+    scene.die_after_intent()
+    scene.flags.add_rule("web", "production", KEY)
+    result = scene.run()
+
+    assert result.outcome is Outcome.IN_DOUBT
+    assert result.before != result.after
+    assert scene.applied == 0
+
+
+def test_drift_is_not_overwritten(scene: Scene) -> None:
+    """A target that changed in what matters since the sealing is left alone, and that is evidence."""
+    scene.flags.add_rule("web", "production", KEY)
+    result = scene.run()
+
+    assert [difference.path for difference in result.drift] == ["version"]
+    assert scene.applied == 0
+    kinds = [entry.kind for entry in scene.ledger.evidence.entries(incident=scene.incident)]
+    assert EvidenceKind.DRIFT in kinds
+
+
+def test_undo_brings_the_former_state_back(scene: Scene) -> None:
+    """The undo under the same decision restores the former state, once."""
+    scene.run()
+    first, second = scene.run(scene.order(Direction.UNDO)), scene.run(scene.order(Direction.UNDO))
+
+    assert first == second
+    assert first.outcome is Outcome.DONE
+    assert scene.is_on
+    assert scene.applied == 2
+
+
+def test_undo_leaves_alone_what_somebody_else_changed(scene: Scene) -> None:
+    """An undo is not run over a state that is no longer the step's own."""
+    scene.run()
+    scene.flags.turn("web", "production", KEY, on=True)
+    applied = scene.applied
+    result = scene.run(scene.order(Direction.UNDO))
+
+    assert result.outcome is Outcome.NOT_DONE
+    assert scene.applied == applied
+
+
+def forged(scene: Scene, **changes: object) -> SignedDecision:
+    """Give a decision with changes, signed by somebody who is not the gateway."""
+    decision = Decision.model_validate(scene.signed.decision.model_dump() | changes)
+    return Signer(Ed25519PrivateKey.generate()).sign(decision)
+
+
+def signed_by_us(scene: Scene, **changes: object) -> SignedDecision:
+    """Give a decision with changes under our own key: valid, but for something else."""
+    return Signer(KEY_PAIR).sign(Decision.model_validate(scene.signed.decision.model_dump() | changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"verdict": "reject"},
+        {"plan_digest": "0" * 64},
+        {"incident": "INC-999"},
+        {"mitigation": "INC-999/1"},
+        {"policy_digest": "0" * 64},
+        {"expires_at": "2036-01-01T00:00:00Z"},
+    ],
+)
+def test_decision_for_something_else_runs_nothing(scene: Scene, changes: dict[str, str]) -> None:
+    """Our own key's decision on another plan, incident, policy or time does not allow this step."""
+    result = scene.run(scene.order(signed=signed_by_us(scene, **changes)))
+
+    assert result.forbidden
+    assert scene.applied == 0
+
+
+def test_forged_decisions_run_nothing_and_are_evidence(scene: Scene) -> None:
+    """A decision that our gateway has not signed runs nothing, and each try is in the log."""
+    other_key = forged(scene)
+    swapped = scene.signed.model_copy(update={"signature": other_key.signature})
+    edited = scene.signed.model_copy(
+        update={"decision": scene.signed.decision.model_copy(update={"person": "mallory"})}
+    )
+    garbage = scene.signed.model_copy(update={"signature": "not base64!"})
+    for signed in (other_key, swapped, edited, garbage):
+        assert scene.run(scene.order(signed=signed)).forbidden
+    entries = scene.ledger.evidence.entries(incident=scene.incident)
+
+    assert scene.applied == 0
+    assert len([one for one in entries if one.kind is EvidenceKind.DECISION_REFUSED]) == 4
+
+
+def test_expired_decision_runs_nothing(scene: Scene) -> None:
+    """A decision that is acted on after the plan's expiry does not allow the first step."""
+    scene.plan = scene.seal(2, expires_in=0.2)
+    scene.signed = scene.approve(scene.plan)
+    while utc_now() < scene.plan.expires_at:
+        pass
+    result = scene.run()
+
+    assert "expired" in result.forbidden
+    assert scene.applied == 0
+
+
+def test_stored_plan_that_was_edited_is_refused(scene: Scene) -> None:
+    """A plan whose stored content no longer has its digest is not run."""
+    other = scene.order().model_copy(update={"plan_digest": "f" * 64})
+
+    with pytest.raises(StanchError):
+        scene.run(other)
+    assert scene.applied == 0
+
+
+def test_target_that_the_catalogue_took_away_is_refused(scene: Scene) -> None:
+    """Only what the catalogue still gives to the service is changed."""
+    scene.catalogue = Catalogue()
+    result = scene.run()
+
+    assert "catalogue" in result.forbidden
+    assert scene.applied == 0
