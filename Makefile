@@ -74,6 +74,8 @@ lock:  ## Pin every dependency by hash from the floors in pyproject.toml; needs 
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv." >&2; exit 1; }
 	$(COMPILE) pyproject.toml -o requirements/base.txt
 	$(COMPILE) pyproject.toml --extra dev -c requirements/base.txt -o requirements/dev.txt
+	sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml \
+		| $(COMPILE) - -c requirements/dev.txt -o requirements/build.txt
 
 clean:  ## Remove .venv and every cache; the state in .stanch stays.
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
