@@ -135,7 +135,9 @@ class Database:
             self._turn.release()
 
     def _make_folder(self, *_: object) -> None:
-        Path(self._url.database or "").parent.mkdir(parents=True, exist_ok=True)
+        path = self._url.database or ""
+        if not path.startswith("file:"):  # SQLite's own kind of URL, for example to open read-only
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
 
     def _unavailable(self, error: Exception, *, may_have_applied: bool) -> ProviderUnavailableError:
         reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]

@@ -53,10 +53,10 @@ def server() -> Iterator[str]:
         if user is not None:
             shutil.chown(folder, user, user)
         data = folder / "data"
-        groups = [] if user is not None else None
+        groups: list[str] | None = [] if user is not None else None
+        options = ["--no-sync", "--auth=trust", f"--username={ACCOUNT}", "--encoding=UTF8", "--locale=C"]
         subprocess.run(
-            [bin_folder / "initdb", "--no-sync", "--auth=trust", f"--username={ACCOUNT}", "--encoding=UTF8"]
-            + ["--locale=C", data],
+            [str(bin_folder / "initdb"), *options, str(data)],
             check=True,
             capture_output=True,
             cwd=folder,
@@ -67,7 +67,7 @@ def server() -> Iterator[str]:
         settings = [part for setting in QUIET for part in ("-c", setting)]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                [bin_folder / "postgres", "-D", data, "-k", folder, *settings],
+                [str(bin_folder / "postgres"), "-D", str(data), "-k", str(folder), *settings],
                 stdout=log,
                 stderr=log,
                 cwd=folder,

@@ -81,15 +81,12 @@ def plan(incident: str = "INC-1", number: int = 1, *, replicas: int = 12, **fact
     return Plan.model_validate(values | facts)
 
 
-def open_incident(ledger: Ledger, *, commander: str | None = None, **facts: object) -> str:
+def open_incident(ledger: Ledger, *, service: str = "shop", commander: str | None = None) -> str:
     """Open an incident by an alert, and give its role of Incident Commander to somebody."""
-    number = len(ledger.incidents.list())
-    ledger.inbox.accept(
-        "alertmanager", f"body {number}".encode(), [alert(f"a{number}", **facts)], trace=TRACE
-    )
+    ledger.inbox.accept("alertmanager", service.encode(), [alert(service, service=service)], trace=TRACE)
     (incident,) = ledger.inbox.dispatch()
     if commander is not None:
-        ledger.incidents.assign(incident, "incident_commander", commander, by=commander)  # type: ignore[arg-type]
+        ledger.incidents.assign(incident, Role.INCIDENT_COMMANDER, commander, by=commander)
     return incident
 
 
