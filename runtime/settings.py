@@ -33,13 +33,18 @@ class Settings(Strict):
         database_url: SQLAlchemy URL of the ledger; SQLite in ``home`` when empty.
         catalogue: Path of the service catalogue; ``catalogue.yaml`` in ``home`` when empty.
         temporal_address: Use this Temporal cluster and start no engine.
+        temporal_namespace: The namespace there.
         temporal_binary: Path of the embedded engine's program; found by itself when empty.
+        temporal_port: The embedded engine's port on loopback; 0 takes a free one.
+        http_host: Where the gateway listens; local identity allows loopback only.
+        http_port: The gateway's port; with 0 ``stanch up`` takes a free one.
         identity: ``local`` lets anybody who reaches the loopback port be anybody: for evaluation only.
-        alert_token: Bearer token that alert sources must send; required beyond loopback.
+        alert_token: Bearer token that alert sources must send; none is asked for when empty.
         max_body: Largest accepted request body, in bytes.
         build_id: The worker's version; the product's own version when empty.
-        person: Who speaks at the terminal, an id from the catalogue's people; ``--as`` says it for once.
         worker_metrics_port: Serve the worker's ``/metrics`` on this loopback port; 0 serves none.
+        solo: One person may both declare an incident and approve its plans. Only for teams of one.
+        person: Who speaks at the terminal, an id from the catalogue's people; ``--as`` says it for once.
     """
 
     home: Path = Path(".stanch")
