@@ -27,7 +27,7 @@ class Cluster(Strict):
     kubeconfig: str | None = Field(
         None, description="Path; without it the pod's own service account is used."
     )
-    context: str | None = None
+    context: str | None = Field(None, description="Of the kubeconfig; its current one when empty.")
 
 
 class LaunchDarklyProject(Strict):
@@ -61,14 +61,18 @@ class Prometheus(Strict):
 class Signal(Strict):
     """One thing that users feel, measured. Exactly one of the two thresholds is set."""
 
-    prometheus: Slug
-    query: str
-    unit: str = ""
-    healthy_below: float | None = None
-    healthy_above: float | None = None
-    every: timedelta = timedelta(seconds=5)
-    hold: timedelta = timedelta(seconds=60)
-    within: timedelta = timedelta(minutes=5)
+    prometheus: Slug = Field(description="Which of the catalogue's Prometheus servers is asked.")
+    query: str = Field(description="PromQL that gives one number.")
+    unit: str = Field("", description="For people, for example `%` or `ms`.")
+    healthy_below: float | None = Field(None, description="A reading is healthy when it is below this.")
+    healthy_above: float | None = Field(None, description="A reading is healthy when it is above this.")
+    every: timedelta = Field(timedelta(seconds=5), description="How often it is read during verification.")
+    hold: timedelta = Field(
+        timedelta(seconds=60), description="How long every reading is healthy before a step is effective."
+    )
+    within: timedelta = Field(
+        timedelta(minutes=5), description="How long verification waits for that before it gives up."
+    )
 
     @model_validator(mode="after")
     def _one_threshold(self) -> "Signal":

@@ -5,6 +5,7 @@ import importlib
 import importlib.metadata
 import pkgutil
 import re
+import runpy
 import subprocess
 import tomllib
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import BaseModel
 import contracts
 from contracts.actions import Action, ActionRequest, Probe, ProbeRequest
 from playbooks import kit
+from runtime.settings import Settings, load_catalogue
 
 ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -188,6 +190,66 @@ def test_files_name_no_machine_and_no_registry() -> None:
         f"{path.relative_to(ROOT)}: {match.group()}"
         for path in tracked()
         if (match := words.search(path.read_text(encoding="utf-8", errors="ignore")))
+    ]
+
+    assert found == []
+
+
+@pytest.fixture(scope="module")
+def generated() -> dict[str, str]:
+    """Give the reference pages as the code would write them now."""
+    pages: dict[str, str] = runpy.run_path(str(ROOT / "docs" / "generate.py"))["pages"]()
+    return pages
+
+
+def test_reference_pages_are_fresh(generated: dict[str, str]) -> None:
+    """The committed pages are what the code says; `make docs` writes them."""
+    reference = ROOT / "docs" / "reference"
+    stale = [
+        name
+        for name, content in generated.items()
+        if (reference / name).read_text(encoding="utf-8") != content
+    ]
+
+    assert stale == []
+    assert {path.name for path in reference.glob("*.md")} == set(generated)
+
+
+def test_every_setting_is_explained(generated: dict[str, str]) -> None:
+    """The page of settings has each variable that is read, with its meaning, and no other."""
+    rows = re.findall(r"^\| `(STANCH_\w+)` \| .* \| (.+) \|$", generated["settings.md"], re.MULTILINE)
+
+    assert [name for name, _ in rows] == [f"STANCH_{name.upper()}" for name in Settings.model_fields]
+
+
+def test_the_example_catalogue_is_valid() -> None:
+    """Who copies the example of the reference gets a catalogue that is read."""
+    path = ROOT / "docs" / "reference" / "catalogue.example.yaml"
+
+    assert load_catalogue(path).service("shop") is not None
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    """Every relative link and picture of a Markdown page is there."""
+    broken = [
+        f"{page.relative_to(ROOT)}: {link}"
+        for page in tracked()
+        if page.suffix == ".md"
+        for link in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+        if not re.match(r"https?:|mailto:", link) and not (page.parent / link).exists()
+    ]
+
+    assert broken == []
+
+
+def test_prose_is_plain() -> None:
+    """Pages say neither "easy" nor "simple": who does not find it so is not helped by the word."""
+    words = re.compile(r"\b(easy|easily|simple|simply|just|obviously)\b", re.IGNORECASE)
+    found = [
+        f"{page.relative_to(ROOT)}: {match.group()}"
+        for page in tracked()
+        if page.suffix == ".md"
+        for match in words.finditer(page.read_text(encoding="utf-8"))
     ]
 
     assert found == []
