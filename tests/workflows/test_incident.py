@@ -1,17 +1,22 @@
 """The way of one incident, on the real engine."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from contracts.approvals import ApprovalState, Verdict
+from activities.launchdarkly.fake import Fault
+from authority.decisions import Signer
+from contracts import names
+from contracts.approvals import ApprovalState, Decision, Verdict
 from contracts.evidence import EvidenceKind
 from contracts.incidents import AlertStatus, AttemptEnd, Phase
 from tests import site as sites
-from tests.site import Site
+from tests.site import Site, until
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +138,70 @@ async def test_nothing_left_asks_a_person(running: Site, service: str) -> None:
 
     assert "no mitigation to propose" in attention
     assert "no flag of" in attention
+
+
+async def test_worse_is_undone(running: Site, service: str) -> None:
+    """A mitigation that makes it worse is undone under the same approval, and the next one is proposed."""
+    running.alert(service)
+    incident = await running.command(service)
+    asked = await running.asked(incident.id)
+    flag = asked.plan.steps[0].action.target.path[-1]
+    running.break_service(service, 0.9)
+    running.decide(asked)
+    await running.asked(incident.id, 2)
+    attempt = running.ledger.incidents.get(incident.id).attempts[0]
+
+    assert (attempt.end, attempt.undone) == (AttemptEnd.WORSE, True)
+    assert running.flags.config("web", "production", flag)["on"]
+    assert running.changes(flag) == 2
+
+
+async def test_provider_that_refuses_leads_to_the_next_plan(running: Site, service: str) -> None:
+    """A change that the provider refuses ends as refused, with its reason, and is not tried for ever."""
+    running.alert(service)
+    incident = await running.command(service)
+    asked = await running.asked(incident.id)
+    running.flags.fail(Fault.FORBIDDEN, method="PATCH", path=asked.plan.steps[0].action.target.path[-1])
+    running.decide(asked)
+    await running.asked(incident.id, 2)
+    attempt = running.ledger.incidents.get(incident.id).attempts[0]
+
+    assert attempt.end is AttemptEnd.REFUSED
+    assert attempt.detail
+    assert running.changes(asked.plan.steps[0].action.target.path[-1]) == 1
+
+
+async def test_forged_updates_run_nothing(running: Site, service: str) -> None:
+    """A raw client that delivers a decision of its own achieves evidence; the real one still runs."""
+    running.alert(service)
+    incident = await running.command(service)
+    asked = await running.asked(incident.id)
+    await running.phase(incident.id, Phase.MITIGATING)
+    decision = Decision(
+        request=asked.request.id,
+        incident=incident.id,
+        mitigation=asked.plan.mitigation,
+        plan_digest=asked.request.plan_digest,
+        policy_digest=asked.plan.policy_digest,
+        verdict=Verdict.APPROVE,
+        person="ada",
+        authenticated_by="local",
+        decided_at=asked.request.asked_at,
+        expires_at=asked.plan.expires_at,
+    )
+    mallory = Signer(Ed25519PrivateKey.generate())
+    handle = running.client.get_workflow_handle(names.mitigation_workflow_id(asked.plan.mitigation))
+    for verdict in Verdict:
+        forged = mallory.sign(decision.model_copy(update={"verdict": verdict}))
+        await handle.execute_update(names.UPDATE_DECIDE, forged, id=f"forged-{verdict}")
+        await asyncio.sleep(0.5)
+    flag = asked.plan.steps[0].action.target.path[-1]
+
+    assert running.changes(flag) == 0
+    assert EvidenceKind.DECISION_REFUSED in running.kinds(incident.id)
+    running.decide(asked)
+    await until(lambda: running.changes(flag) == 1)
+    running.check_audit()
 
 
 async def test_unknown_service_asks_a_person(running: Site) -> None:
