@@ -60,7 +60,7 @@ def write_alertmanager(path: Path, *, webhook: str, credentials: Path | None = N
 
 def start(
     processes: Processes, state: Path, *, shop: int, webhook: str, credentials: Path | None, builtin: bool
-) -> str:
+) -> tuple[str, dict[str, str]]:
     """Write the files into ``state`` and start what watches the shop.
 
     Args:
@@ -72,7 +72,7 @@ def start(
         builtin: Use the built-in alerter although the real programs are there.
 
     Returns:
-        The URL of the Prometheus query API.
+        The URL of the Prometheus query API, and where each started process says that it is ready.
     """
     prometheus, alertmanager = free_ports(2)
     config, routes = state / "prometheus.yml", state / "alertmanager.yml"
@@ -84,8 +84,7 @@ def start(
             "alerter", "deploy.demo.alerter",
             f"--port={prometheus}", f"--prometheus={config}", f"--alertmanager={routes}",
         )  # fmt: skip
-        processes.wait_until_ready("alerter", f"{url}/-/ready")
-        return url
+        return url, {"alerter": f"{url}/-/ready"}
     processes.start(
         "alertmanager", ALERTMANAGER,
         f"--config.file={routes}", f"--storage.path={state / 'alertmanager'}",
@@ -96,6 +95,4 @@ def start(
         f"--config.file={config}", f"--storage.tsdb.path={state / 'tsdb'}",
         f"--web.listen-address=127.0.0.1:{prometheus}", f"--web.external-url={url}",
     )  # fmt: skip
-    processes.wait_until_ready("alertmanager", f"http://127.0.0.1:{alertmanager}/-/ready")
-    processes.wait_until_ready("prometheus", f"{url}/-/ready")
-    return url
+    return url, {"alertmanager": f"http://127.0.0.1:{alertmanager}/-/ready", "prometheus": f"{url}/-/ready"}

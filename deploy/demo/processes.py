@@ -13,7 +13,7 @@ from typing import Self
 
 import urllib3
 
-from deploy.demo import tether
+from runtime import tether
 
 ROOT = Path(__file__).parents[2]
 READY_WITHIN = 15.0  # seconds; a cold start on a busy small machine takes 3
@@ -82,6 +82,7 @@ class Processes:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,  # Ctrl-C in the terminal is for the world, which stops the others
                 env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **(environ or {})},
             )
         self._running.append((name, process))
@@ -92,19 +93,25 @@ class Processes:
         """Start one of our own modules with this interpreter."""
         self.start(name, sys.executable, "-m", module, *argv, environ=environ)
 
+    def check(self) -> None:
+        """Look whether all run.
+
+        Raises:
+            WorldError: One has ended.
+        """
+        for name, process in self._running:
+            if process.poll() is not None:
+                raise WorldError(f"{name} ended with code {process.returncode}; its log is {self.log(name)}")
+
     def wait_until_ready(self, name: str, url: str) -> None:
         """Wait until ``url`` answers 200.
 
         Raises:
-            WorldError: The process ended, or did not answer in time.
+            WorldError: A process ended, or this one did not answer in time.
         """
-        process = next(process for known, process in self._running if known == name)
         deadline = time.monotonic() + READY_WITHIN
         while time.monotonic() < deadline:
-            if process.poll() is not None:
-                raise WorldError(
-                    f"{name} ended with exit code {process.returncode}; its log is {self.log(name)}"
-                )
+            self.check()
             with contextlib.suppress(urllib3.exceptions.HTTPError):
                 if HTTP.request("GET", url).status == 200:  # noqa: PLR2004  (OK)
                     return

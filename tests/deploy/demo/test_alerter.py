@@ -4,8 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,56 +15,7 @@ from deploy.demo import alerter
 from deploy.demo.alerter import Alert, ConfigError, Notifier, Route, Watcher
 from deploy.demo.monitoring import RULES, write_alertmanager
 from deploy.demo.promql import Samples, labels_of
-
-CAPTURED = Path(__file__).parent / "data" / "alertmanager-0.25.jsonl"
-
-
-@dataclass
-class Peer:
-    """A small server: answers GET with ``metrics``, POST with the next of ``statuses``; keeps the posts."""
-
-    url: str = ""
-    metrics: str = ""
-    statuses: list[int] = field(default_factory=list)
-    posts: list[tuple[dict[str, str], dict[str, Any]]] = field(default_factory=list)
-
-    def wait(self, count: int) -> list[dict[str, Any]]:
-        """Wait until so many posts have come; give their bodies."""
-        deadline = time.monotonic() + 10
-        while len(self.posts) < count and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return [body for _, body in self.posts]
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    """A server to scrape and to tell."""
-    peer = Peer()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = peer.metrics.encode()
-            self.send_response(200 if body else 500)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            peer.posts.append((dict(self.headers), body))
-            self.send_response(peer.statuses.pop(0) if peer.statuses else 200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        serving = threading.Thread(target=server.serve_forever, args=(0.02,))
-        serving.start()
-        peer.url = f"http://127.0.0.1:{server.server_port}"
-        yield peer
-        server.shutdown()
-        serving.join()
-
+from tests.deploy.demo.peer import CAPTURED, Peer, shape
 
 Run = Callable[[Notifier], Notifier]
 
@@ -104,21 +54,9 @@ def alert(region: str = "eu", *, ends_at: float | None = None) -> Alert:
     return Alert(labels, {"summary": "it fails"}, 1_000.5, "http://127.0.0.1:1/graph", ends_at)
 
 
-def shape(value: Any) -> Any:
-    """Give the keys and types of JSON; maps of free names keep only their types."""
-    if isinstance(value, list):
-        return [shape(value[0])]
-    if isinstance(value, dict) and value.keys() & {"alertname", "summary"}:
-        return {type(each) for each in value.values()}
-    if isinstance(value, dict):
-        return {key: shape(each) for key, each in value.items()}
-    return type(value)
-
-
 def test_fingerprints_are_those_of_alertmanager() -> None:
     """FNV-1a over the sorted labels gives the fingerprints that a real Alertmanager sent."""
-    bodies = [json.loads(line) for line in CAPTURED.read_text().splitlines()]
-    sent = [each for body in bodies for each in body["alerts"]]
+    sent = [each for body in CAPTURED for each in body["alerts"]]
 
     mine = [Alert(labels_of(each["labels"]), {}, 0.0, "").fingerprint for each in sent]
 
@@ -127,20 +65,19 @@ def test_fingerprints_are_those_of_alertmanager() -> None:
 
 def test_the_body_has_the_keys_types_and_spellings_of_alertmanager(peer: Peer) -> None:
     """A firing group and a group with a resolved alert look as a real Alertmanager sent them."""
-    captured = [json.loads(line) for line in CAPTURED.read_text().splitlines()]
     group = alerter.Group((("alertname", "HighErrorRate"), ("service", "web")), due=0.0)
     group.alerts = {each.labels: each for each in (alert("us"), alert("eu", ends_at=1_007.0))}
 
     body = json.loads(json.dumps(group.payload(route(peer), "http://127.0.0.1:1")))
 
     assert {json.dumps(body).count(": null")} == {0}
-    assert [shape(body)] == [shape(each) for each in captured[:1]]
-    assert list(body) == list(captured[0])
+    assert [shape(body)] == [shape(CAPTURED[0])]
+    assert list(body) == list(CAPTURED[0])
     assert body["status"] == "firing"
     assert [each["status"] for each in body["alerts"]] == ["resolved", "firing"]
     assert body["alerts"][0]["endsAt"] == "1970-01-01T00:16:47Z"
     assert body["alerts"][0]["startsAt"] == "1970-01-01T00:16:40.5Z"
-    assert body["alerts"][1]["endsAt"] == captured[0]["alerts"][0]["endsAt"]
+    assert body["alerts"][1]["endsAt"] == CAPTURED[0]["alerts"][0]["endsAt"]
     assert body["groupKey"] == '{}:{alertname="HighErrorRate", service="web"}'
     assert body["commonLabels"] == {"alertname": "HighErrorRate", "service": "web"}
 
