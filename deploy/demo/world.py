@@ -8,7 +8,6 @@ written when everything is ready.
 import argparse
 import contextlib
 import json
-import os
 import secrets
 import shutil
 import signal
@@ -25,10 +24,10 @@ from typing import Any, NamedTuple, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from activities.k8s.fake import TOKENS
 from deploy.demo import monitoring, stage
 from deploy.demo.processes import HTTP, Processes, WorldError, free_ports
 from deploy.demo.shop import DEPLOYMENT, FLAG, NAMESPACE, UNFLAGGED
-from runtime import tether
 
 WEBHOOK = "/v1/alerts/alertmanager"
 STANCH, ENGINEER = "stanch", "release engineer"
@@ -45,7 +44,12 @@ class Scenario(StrEnum):
 
 
 class Change(NamedTuple):
-    """One request that changed something at a provider, from the provider's own log."""
+    """One request that changed something at a provider, from the provider's own log.
+
+    Attributes:
+        provider: ``kubernetes`` or ``launchdarkly``.
+        by: Whose token it had: ``stanch``, ``release engineer`` or ``somebody``.
+    """
 
     provider: str
     by: str
@@ -178,23 +182,19 @@ class World:
 
     def changes(self) -> list[Change]:
         """Give every request that changed something, from the providers' own logs."""
-        found = [
-            Change("kubernetes", one["user"], one["method"], one["path"], one["body"])
-            for one in HTTP.request("GET", f"{self.kubernetes}/_fake/requests").json()
+        users = {TOKENS[stage.LEAST_TOKEN].user: STANCH, TOKENS[stage.ADMIN_TOKEN].user: ENGINEER}
+        tokens = {token: name for name, token in self._flag_tokens.items()}
+        seen = HTTP.request("GET", f"{self.kubernetes}/_fake/requests").json()
+        changes = [
+            Change("kubernetes", users.get(one["user"], "somebody"), one["method"], one["path"], one["body"])
+            for one in seen
             if one["applied"] and one["at"] >= self._began
         ]
-        who = {token: name for name, token in self._flag_tokens.items()}
-        return found + [
-            Change(
-                "launchdarkly",
-                who.get(one["headers"]["authorization"], "somebody"),
-                one["method"],
-                one["path"],
-                one["body"],
-            )
-            for one in HTTP.request("GET", f"{self.launchdarkly}/_fake/requests").json()
-            if one["changed"]
-        ]
+        for one in HTTP.request("GET", f"{self.launchdarkly}/_fake/requests").json():
+            if one["changed"]:
+                by = tokens.get(one["headers"].get("authorization"), "somebody")
+                changes.append(Change("launchdarkly", by, one["method"], one["path"], one["body"]))
+        return changes
 
     def status(self) -> dict[str, Any]:
         """Give how the world is, as JSON."""
@@ -323,10 +323,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--alert-token", type=Path, help="file with the bearer token that the gateway wants")
     parser.add_argument("--builtin", action="store_true", help="do not use Prometheus and Alertmanager")
     parser.add_argument("--scenario", type=Scenario, choices=list(Scenario), default=Scenario.FLAG)
-    parser.add_argument("--tied", action="store_true", help="die with the process that started this one")
     options = parser.parse_args(argv)
-    if options.tied:
-        tether.die_with(os.getppid())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     world = World(
         options.state,
@@ -335,6 +332,7 @@ def main(argv: list[str] | None = None) -> None:
         scenario=options.scenario,
         alert_token=options.alert_token,
     )
+    written = world.state / "world.json"
     try:
         with world, controlled(world) as control:
             addresses = {
@@ -347,7 +345,7 @@ def main(argv: list[str] | None = None) -> None:
                 "environ": world.environ,
                 "processes": world.processes,
             }
-            stage.write_private(world.state / "world.json", json.dumps(addresses, indent=1))
+            stage.write_private(written, json.dumps(addresses, indent=1))
             while True:
                 time.sleep(LOOK_EVERY)
                 world.check()
@@ -355,6 +353,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(str(error))
     except KeyboardInterrupt:
         pass
+    finally:
+        written.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
