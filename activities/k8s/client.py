@@ -1,0 +1,296 @@
+"""The only importer of the Kubernetes SDK: it has the credentials, the TLS and the wire.
+
+Objects pass as plain JSON and not as the SDK's models: a pod template that is restored must keep the fields
+that a newer cluster knows and this SDK does not.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+
+from kubernetes import client, config
+from urllib3 import Retry, exceptions
+
+from activities.k8s.actions import Patch
+from activities.k8s.models import InDeployment, KubernetesObject
+from contracts.catalogue import Cluster
+from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
+
+MANAGER = "stanch"
+JSON, JSON_PATCH = "application/json", "application/json-patch+json"
+LARGEST_ANSWER = 32 * 1024 * 1024
+LONGEST_MESSAGE = 600
+
+# Only reads are sent again, once; a change is sent by the caller or not at all.
+RETRIES = Retry(
+    total=None,
+    connect=0,
+    read=1,
+    redirect=0,
+    status=0,
+    other=0,
+    allowed_methods=frozenset({"GET"}),
+    raise_on_redirect=False,
+    respect_retry_after_header=False,
+)
+NEVER_SENT = (exceptions.NewConnectionError, exceptions.ConnectTimeoutError, exceptions.ProxyError)
+
+
+class KubernetesClusters:
+    """The catalogue's clusters, each connected to when it is first needed; threads may share this.
+
+    Args:
+        clusters: Where they are.
+        connect_timeout: Seconds.
+        read_timeout: Seconds. The API server is told the same, so that it gives up what it has not done by
+            then; with the former it stays below the ``in_flight`` of the actions.
+    """
+
+    def __init__(
+        self, clusters: Iterable[Cluster], *, connect_timeout: float = 3.0, read_timeout: float = 8.0
+    ) -> None:
+        self._clusters = {cluster.name: cluster for cluster in clusters}
+        self._timeouts = (connect_timeout, read_timeout)
+        self._connected: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            for api in self._connected.values():
+                api.close()
+            self._connected.clear()
+
+    def deployment(self, at: InDeployment) -> KubernetesObject:
+        """Read the Deployment."""
+        return self._send(at, "GET", _deployment(at))
+
+    def replica_sets(self, at: InDeployment, deployment: KubernetesObject) -> list[KubernetesObject]:
+        """Read the ReplicaSets that the Deployment owns."""
+        try:
+            uid = deployment["metadata"]["uid"]
+            selector = _label_selector(deployment["spec"]["selector"])
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ProviderUnavailableError(
+                f"{at.where}: the answer does not look like a Deployment"
+            ) from error
+        path = f"/apis/apps/v1/namespaces/{at.namespace}/replicasets"
+        found = self._items(at, path, [("labelSelector", selector)])
+        # A selector may match what others own.
+        return [
+            one
+            for one in found
+            if any(owner.get("uid") == uid for owner in one["metadata"].get("ownerReferences") or ())
+        ]
+
+    def scale(self, at: InDeployment) -> KubernetesObject:
+        """Read the scale subresource."""
+        return self._send(at, "GET", f"{_deployment(at)}/scale")
+
+    def autoscalers(self, at: InDeployment) -> list[KubernetesObject]:
+        """Read the HorizontalPodAutoscalers of the namespace; v1 is what every cluster has."""
+        return self._items(at, f"/apis/autoscaling/v1/namespaces/{at.namespace}/horizontalpodautoscalers")
+
+    def may_patch(self, at: InDeployment, subresource: str = "") -> bool:
+        """Ask whether our credential may patch the Deployment, or a subresource of it."""
+        attributes = {
+            "group": "apps",
+            "resource": "deployments",
+            "subresource": subresource,
+            "verb": "patch",
+            "namespace": at.namespace,
+            "name": at.name,
+        }
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        answer = self._send(at, "POST", path, body=review)
+        return bool((answer.get("status") or {}).get("allowed"))
+
+    def patch(
+        self, at: InDeployment, patch: Patch, *, subresource: str = "", action_id: str, dry_run: bool = False
+    ) -> None:
+        """Send one JSON patch, once; a failed test in it is a ``PreconditionFailedError``.
+
+        The action's id is in the user agent too, so that the cluster's audit log has it.
+        """
+        query = [("fieldManager", MANAGER), *([("dryRun", "All")] if dry_run else [])]
+        path = f"{_deployment(at)}/{subresource}" if subresource else _deployment(at)
+        self._send(at, "PATCH", path, query=query, body=patch, agent=f"{MANAGER} ({action_id})")
+
+    def _items(
+        self, at: InDeployment, path: str, query: Iterable[tuple[str, str]] = ()
+    ) -> list[KubernetesObject]:
+        answer = self._send(at, "GET", path, query=query)
+        items = answer.get("items") or []
+        if not all(isinstance(one, dict) and isinstance(one.get("metadata"), dict) for one in items):
+            raise ProviderUnavailableError(f"{at.where}: the answer does not look like a list of objects")
+        return list(items)
+
+    def _send(
+        self,
+        at: InDeployment,
+        method: str,
+        path: str,
+        *,
+        query: Iterable[tuple[str, str]] = (),
+        body: Any = None,
+        agent: str = MANAGER,
+    ) -> KubernetesObject:
+        """Send one request and give the object in the answer.
+
+        Raises:
+            PreconditionFailedError: The object is not as the request expects it.
+            ActionRefusedError: No such cluster, namespace or object; no or not enough authority; invalid.
+            ProviderUnavailableError: The cluster does not answer, or not as it should.
+        """
+        query = [*query, ("timeout", f"{self._timeouts[1]:g}s")]
+        lost = method == "PATCH" and ("dryRun", "All") not in query
+        api = self._api(at)
+        try:
+            request = api.param_serialize(
+                method,
+                path,
+                query_params=query,
+                header_params={
+                    "Accept": JSON,
+                    "Content-Type": JSON_PATCH if method == "PATCH" else JSON,
+                },
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            request[2]["User-Agent"] = agent  # the SDK's own overwrites what is passed
+            answer = api.call_api(*request, _request_timeout=self._timeouts).response
+            text = self._read(answer)
+        except (exceptions.HTTPError, client.ApiException, config.ConfigException) as error:
+            raise _unanswered(at, error, lost=lost) from error
+        try:
+            said = json.loads(text)
+        except ValueError:
+            said = None
+        if isinstance(said, dict) and answer.status in {HTTPStatus.OK, HTTPStatus.CREATED}:
+            return said
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            self._forget(at.cluster)
+        raise _refusal(at, answer, said if isinstance(said, dict) else {}, lost=lost)
+
+    def _read(self, answer: Any) -> bytes:
+        """Read an answer's body, within a time and a size: the timeouts of a socket are for each packet."""
+        until = time.monotonic() + self._timeouts[1]
+        text = bytearray()
+        for part in answer.stream(65536):
+            text += part
+            if len(text) > LARGEST_ANSWER or time.monotonic() > until:
+                answer.close()
+                raise exceptions.ProtocolError("the answer is too long, or takes too long")
+        return bytes(text)
+
+    def _api(self, at: InDeployment) -> Any:
+        with self._lock:
+            api = self._connected.get(at.cluster)
+        if api is not None:
+            return api
+        # Not under the lock: a kubeconfig may start a program for its credentials, and that may hang.
+        api = self._connect(at)
+        with self._lock:
+            return self._connected.setdefault(at.cluster, api)
+
+    def _connect(self, at: InDeployment) -> Any:
+        cluster = self._clusters.get(at.cluster)
+        if cluster is None:
+            known = ", ".join(sorted(self._clusters)) or "none"
+            raise ActionRefusedError(f"{at.where}: no such cluster in the catalogue, which has {known}")
+        settings = client.Configuration()
+        source = cluster.kubeconfig or "the pod's service account"
+        try:
+            if cluster.kubeconfig is None:
+                config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+            else:
+                config.load_kube_config(  # type: ignore[no-untyped-call]
+                    config_file=cluster.kubeconfig,
+                    context=cluster.context,
+                    client_configuration=settings,
+                    persist_config=False,
+                )
+        except Exception as error:
+            said = f"its credentials cannot be read from {source}: {_one_line(error)}"
+            raise ActionRefusedError(f"cluster {at.cluster}: {said}") from error
+        settings.retries = RETRIES
+        return client.ApiClient(settings)
+
+    def _forget(self, cluster: str) -> None:
+        """Read the credentials again next time: they may have been renewed."""
+        with self._lock:
+            api = self._connected.pop(cluster, None)
+        if api is not None:
+            api.close()
+
+
+def _deployment(at: InDeployment) -> str:
+    # The models let only DNS names pass, so nothing has to be escaped.
+    return f"/apis/apps/v1/namespaces/{at.namespace}/deployments/{at.name}"
+
+
+def _label_selector(selector: dict[str, Any]) -> str:
+    terms = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
+    for term in selector.get("matchExpressions") or ():
+        key, values = term["key"], ",".join(term.get("values") or ())
+        terms.append(
+            {
+                "In": f"{key} in ({values})",
+                "NotIn": f"{key} notin ({values})",
+                "Exists": key,
+                "DoesNotExist": f"!{key}",
+            }[term["operator"]]
+        )
+    return ",".join(terms)
+
+
+def _unanswered(at: InDeployment, error: Exception, *, lost: bool) -> Exception:
+    """Say what an exception of the wire means."""
+    cause = error.reason if isinstance(error, exceptions.MaxRetryError) and error.reason else error
+    said = f"cluster {at.cluster}: {_one_line(cause)}"
+    if isinstance(cause, exceptions.LocationValueError) or "CERTIFICATE_VERIFY_FAILED" in said:
+        return ActionRefusedError(said)
+    sent = not isinstance(cause, (*NEVER_SENT, config.ConfigException))
+    return ProviderUnavailableError(said, may_have_applied=lost and sent)
+
+
+def _refusal(at: InDeployment, answer: Any, said: dict[str, Any], *, lost: bool) -> Exception:
+    """Say what an answer other than OK means."""
+    status, details = answer.status, said.get("details")
+    details = details if isinstance(details, dict) else {}
+    message = _one_line(said.get("message") or f"HTTP {status}, and not from a Kubernetes API")
+    # A failed test in a patch has no causes; an object that is not valid has.
+    failed_test = status == HTTPStatus.UNPROCESSABLE_ENTITY and not details.get("causes")
+    if status == HTTPStatus.CONFLICT or failed_test:
+        return PreconditionFailedError(f"{at.where}: it is no longer as it was read just before")
+    busy = status == HTTPStatus.TOO_MANY_REQUESTS
+    if busy or not HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return ProviderUnavailableError(
+            f"cluster {at.cluster}: {message}",
+            may_have_applied=lost and not busy,
+            retry_after=_retry_after(answer, details),
+        )
+    if status == HTTPStatus.UNAUTHORIZED:
+        return ActionRefusedError(f"cluster {at.cluster}: the credential was refused ({message})")
+    if status == HTTPStatus.NOT_FOUND and details.get("kind") == "deployments":
+        return ActionRefusedError(f"{at.where}: no such deployment")
+    return ActionRefusedError(f"{at.where}: {message}")
+
+
+def _retry_after(answer: Any, details: dict[str, Any]) -> float | None:
+    asked = str(answer.headers.get("Retry-After") or details.get("retryAfterSeconds") or "")
+    return float(asked) if asked.isdecimal() else None
+
+
+def _one_line(text: object) -> str:
+    """Make a sentence of what a server or the SDK said: one line, printable, not endless."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split())
+    return line if len(line) <= LONGEST_MESSAGE else f"{line[:LONGEST_MESSAGE]}…"

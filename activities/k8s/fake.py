@@ -1,0 +1,1289 @@
+"""A Kubernetes API on 127.0.0.1 for tests and the demo: what we use of it behaves as the real one.
+
+It has the resources below, JSON, merge and strategic merge patches, dry runs, bearer tokens with rules, and
+the controllers that make a Deployment roll out. Its clock moves when somebody asks: there is no thread of its
+own, each request first lets everything happen that was due by then. An image with ``bad`` in its name cannot
+be pulled. It can be told to fail, and its request log is the witness of what arrived and what was applied.
+
+``python -m activities.k8s.fake --port 6443 --state cluster.json`` runs one as a process.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import ceil
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qsl, urlsplit
+
+Object = dict[str, Any]
+
+GROUPS = {
+    "deployments": ("apis/apps/v1", "Deployment"),
+    "replicasets": ("apis/apps/v1", "ReplicaSet"),
+    "pods": ("api/v1", "Pod"),
+    "events": ("api/v1", "Event"),
+    "namespaces": ("api/v1", "Namespace"),
+    "horizontalpodautoscalers": ("apis/autoscaling/v1", "HorizontalPodAutoscaler"),
+}
+REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+OPEN_PATHS = {REVIEWS, "/version", "/livez", "/readyz"}  # for every token
+VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+REVISION = "deployment.kubernetes.io/revision"
+REVISIONS = "deployment.kubernetes.io/revision-history"
+DESIRED, MOST = "deployment.kubernetes.io/desired-replicas", "deployment.kubernetes.io/max-replicas"
+NOT_COPIED = {
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "deprecated.deployment.rollback.to",
+    REVISION,
+    REVISIONS,
+    DESIRED,
+    MOST,
+}
+HASH = "pod-template-hash"
+LARGEST_BODY = 3 * 1024 * 1024
+EVENTS_KEPT = 200
+ANNOTATIONS_LARGEST = 256 * 1024
+QUALIFIED = re.compile(
+    r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+)
+LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+
+
+class Fault(StrEnum):
+    """What becomes of a request instead of its plain answer."""
+
+    REFUSED = "refused"  # 4xx, nothing is done
+    THROTTLED = "throttled"  # 429 with Retry-After, nothing is done
+    CONFLICT = "conflict"  # 409, nothing is done
+    ERROR_BEFORE = "error_before"  # 5xx, nothing is done
+    ERROR_AFTER = "error_after"  # 5xx, although it is done
+    TIMEOUT_BEFORE = "timeout_before"  # no answer, nothing is done
+    TIMEOUT_AFTER = "timeout_after"  # no answer, although it is done
+    LATE = "late"  # no answer, and it is done after ``delay`` seconds
+    CUT_BEFORE = "cut_before"  # the connection breaks, nothing is done
+    CUT_AFTER = "cut_after"  # the connection breaks, although it is done
+    GARBLED_AFTER = "garbled_after"  # 200 with half of the answer, and it is done
+    STALE = "stale"  # a read sees the cluster before its last change
+
+
+AFTER = {Fault.ERROR_AFTER, Fault.TIMEOUT_AFTER, Fault.LATE, Fault.CUT_AFTER, Fault.GARBLED_AFTER}
+
+
+@dataclass
+class Planned:
+    """A fault for requests to come: the next ``times`` with this method whose path contains ``path``."""
+
+    fault: Fault
+    method: str = "PATCH"
+    path: str = ""
+    times: int = 1
+    status: int = 0
+    retry_after: int = 7
+    delay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a token may do: as in a Role, without API groups."""
+
+    verbs: tuple[str, ...]
+    resources: tuple[str, ...]
+    namespaces: tuple[str, ...] = ("*",)
+    names: tuple[str, ...] = ()
+
+    def allows(self, verb: str, resource: str, namespace: str, name: str) -> bool:
+        """Say whether it allows this; a rule with names allows no list and no create."""
+        return (
+            (verb in self.verbs or "*" in self.verbs)
+            and (resource in self.resources or "*" in self.resources)
+            and (namespace in self.namespaces or "*" in self.namespaces)
+            and (not self.names or name in self.names)
+        )
+
+
+@dataclass(frozen=True)
+class Access:
+    """Whose token it is, and its rules."""
+
+    user: str
+    rules: tuple[Rule, ...]
+
+    def may(self, verb: str, resource: str, namespace: str, name: str) -> bool:
+        """Say whether it may."""
+        return any(rule.allows(verb, resource, namespace, name) for rule in self.rules)
+
+
+EVERYTHING = (Rule(("*",), ("*",)),)
+LEAST = (  # what the actions and probes of this package need, and no more
+    Rule(("get", "patch"), ("deployments", "deployments/scale")),
+    Rule(("list",), ("replicasets", "horizontalpodautoscalers")),
+)
+TOKENS = {
+    "admin-token": Access("admin", EVERYTHING),
+    "stanch-token": Access("system:serviceaccount:stanch:stanch", LEAST),
+}
+
+
+class Refusal(Exception):  # noqa: N818  (it is an answer, not an error of ours)
+    """A Status object for an answer."""
+
+    def __init__(self, code: int, reason: str, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.code = code
+        self.body = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": message,
+            "reason": reason,
+            "details": details,
+            "code": code,
+        }
+
+
+def manifest(name: str, image: str, *, namespace: str = "shop", replicas: int = 3, **spec: Any) -> Object:
+    """Give a small Deployment; ``spec`` adds to its spec, for example ``progressDeadlineSeconds=6``."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": name, "image": image}]},
+            },
+            **spec,
+        },
+    }
+
+
+# --- the cluster: objects, and the controllers that move them -------------------------------------------
+
+
+class World:
+    """The objects and what happens to them in time. Objects are replaced, not changed, by ``store``."""
+
+    def __init__(self, *, ready_after: float, lag: float) -> None:
+        self.ready_after = ready_after
+        self.lag = lag
+        self.now = 0.0
+        self.version = 1000
+        self.serial = 0
+        self.objects: dict[str, Object] = {}
+        self.timers: dict[str, float] = {}
+
+    def dump(self) -> Object:
+        """Give everything as JSON."""
+        return {key: deepcopy(getattr(self, key)) for key in ("version", "serial", "objects", "timers")}
+
+    def load(self, dumped: Object) -> None:
+        """Take back what ``dump`` gave."""
+        for key, value in dumped.items():
+            setattr(self, key, value)
+
+    def advance(self, now: float) -> None:
+        """Let everything happen that is due by ``now``, in order."""
+        while self.timers:
+            timer = min(self.timers, key=lambda one: (self.timers[one], one))
+            if self.timers[timer] > now:
+                break
+            self.now = max(self.now, self.timers.pop(timer))
+            what, _, key = timer.partition(" ")
+            if key in self.objects:
+                {"sync": self._sync, "ready": self._ready, "deadline": self._deadline}[what](key)
+        self.now = max(self.now, now)
+
+    def time(self) -> str:
+        """Give the time as the API writes it."""
+        return datetime.fromtimestamp(self.now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def add(self, resource: str, one: Object) -> Object:
+        """Store a new object with the metadata that a server gives it."""
+        self.serial += 1
+        group, kind = GROUPS[resource]
+        metadata = one["metadata"]
+        metadata |= {
+            "uid": f"{self.serial:08x}-5741-4e43-8000-{self.version:012x}",
+            "creationTimestamp": self.time(),
+            "generation": 1,
+        }
+        return self.store(
+            resource, {"apiVersion": group.partition("/")[2], "kind": kind, **one, "metadata": metadata}
+        )
+
+    def store(self, resource: str, one: Object) -> Object:
+        """Store an object under a new resource version; a Deployment's controller will look at it."""
+        self.version += 1
+        one["metadata"]["resourceVersion"] = str(self.version)
+        key = key_of(resource, one)
+        self.objects[key] = one
+        if resource == "deployments":
+            self.timers.setdefault(f"sync {key}", self.now + self.lag)
+        return one
+
+    def remove(self, key: str) -> None:
+        """Delete an object and all that it owns."""
+        gone = self.objects.pop(key)
+        self.version += 1
+        owners = {owner["uid"] for owner in gone["metadata"].get("ownerReferences", ())}
+        for other, one in list(self.objects.items()):
+            if gone["metadata"]["uid"] in {own["uid"] for own in one["metadata"].get("ownerReferences", ())}:
+                self.remove(other)
+            elif one["metadata"]["uid"] in owners and other.startswith("replicasets/"):
+                for above in one["metadata"].get("ownerReferences", ()):
+                    deployment = f"deployments/{one['metadata']['namespace']}/{above['name']}"
+                    self.timers.setdefault(f"sync {deployment}", self.now + self.lag)
+
+    def owned(self, resource: str, owner: Object) -> list[Object]:
+        """Give what an object owns, oldest first."""
+        uid, prefix = owner["metadata"]["uid"], f"{resource}/{owner['metadata']['namespace']}/"
+        return [
+            one
+            for key, one in self.objects.items()
+            if key.startswith(prefix)
+            and any(ref["uid"] == uid for ref in one["metadata"].get("ownerReferences", ()))
+        ]
+
+    def _sync(self, key: str) -> None:
+        """Do what the Deployment controller and the ReplicaSet controller do with one Deployment."""
+        deployment = self.objects[key]
+        spec, number = deployment["spec"], deployment["metadata"].get("annotations", {}).get(REVISION)
+        sets = self.owned("replicasets", deployment)
+        for one in sets:
+            self._resize(one, one["spec"]["replicas"])
+        new = next((one for one in sets if _without_hash(one["spec"]["template"]) == spec["template"]), None)
+        if not spec.get("paused"):
+            new = self._number(deployment, new, [one for one in sets if one is not new])
+        old = [one for one in sets if one is not new]
+        if new is None:
+            pass  # paused before its first rollout
+        elif spec.get("paused"):
+            self._resize(new, max(0, spec["replicas"] - sum(one["spec"]["replicas"] for one in old)))
+        elif spec["strategy"]["type"] == "Recreate":
+            for one in old:
+                self._resize(one, 0)
+            self._resize(new, spec["replicas"])
+        else:
+            self._roll(spec, new, old)
+        started = deployment["metadata"].get("annotations", {}).get(REVISION) != number
+        self._tell(key, deployment, new, old, started=started)
+
+    def _number(self, deployment: Object, new: Object | None, old: list[Object]) -> Object:
+        """Make or take again the ReplicaSet of the present template, under the highest number."""
+        spec, metadata = deployment["spec"], deployment["metadata"]
+        number = max((_revision(one) for one in old), default=0) + 1
+        if new is None:
+            digest = hashlib.sha256(json.dumps(spec["template"], sort_keys=True).encode()).hexdigest()[:10]
+            template = deepcopy(spec["template"])
+            template["metadata"].setdefault("labels", {})[HASH] = digest
+            selector = deepcopy(spec["selector"])
+            selector.setdefault("matchLabels", {})[HASH] = digest
+            new = self.add(
+                "replicasets",
+                {
+                    "metadata": {
+                        "name": f"{metadata['name']}-{digest}",
+                        "namespace": metadata["namespace"],
+                        "labels": dict(template["metadata"]["labels"]),
+                        "annotations": {REVISION: str(number)},
+                        "ownerReferences": [_owner(deployment)],
+                    },
+                    "spec": {"replicas": 0, "selector": selector, "template": template},
+                    "status": {"replicas": 0},
+                },
+            )
+        marks = new["metadata"]["annotations"]
+        if _revision(new) < number:
+            marks[REVISIONS] = ",".join([*marks.get(REVISIONS, "").split(","), marks[REVISION]]).lstrip(",")
+            marks[REVISION] = str(number)
+        own = metadata.get("annotations", {})
+        marks |= {mark: value for mark, value in own.items() if mark not in NOT_COPIED}
+        marks |= {DESIRED: str(spec["replicas"]), MOST: str(spec["replicas"] + _room(spec)[0])}
+        if own.get(REVISION) != marks[REVISION]:
+            metadata["annotations"] = own | {REVISION: marks[REVISION]}
+        return new
+
+    def _roll(self, spec: Object, new: Object, old: list[Object]) -> None:
+        """Move pods from the old ReplicaSets to the new one, as far as surge and availability allow."""
+        surge, missing = _room(spec)
+        wanted, least = spec["replicas"], spec["replicas"] - missing
+        while True:
+            sizes = [one["spec"]["replicas"] for one in (new, *old)]
+            self._resize(new, min(wanted, sizes[0] + max(0, wanted + surge - sum(sizes))))
+            every = sum(one["spec"]["replicas"] for one in (new, *old))
+            spare = every - least - (new["spec"]["replicas"] - self._serving(new))
+            for one in old:  # those that do not serve go first
+                cut = max(0, min(spare, one["spec"]["replicas"] - self._serving(one)))
+                self._resize(one, one["spec"]["replicas"] - cut)
+                spare -= cut
+            spare = min(spare, sum(self._serving(one) for one in (new, *old)) - least)
+            for one in old:
+                cut = max(0, min(spare, one["spec"]["replicas"]))
+                self._resize(one, one["spec"]["replicas"] - cut)
+                spare -= cut
+            if sizes == [one["spec"]["replicas"] for one in (new, *old)]:
+                return
+
+    def _resize(self, replica_set: Object, count: int) -> None:
+        """Make or delete pods until there are this many."""
+        before, metadata = replica_set["spec"]["replicas"], replica_set["metadata"]
+        pods = sorted(self.owned("pods", replica_set), key=lambda pod: (_is_ready(pod), -_serial(pod)))
+        for pod in pods[: max(0, len(pods) - count)]:
+            self.remove(key_of("pods", pod))
+        for _ in range(count - len(pods)):
+            self._start_pod(replica_set)
+        if before != count:
+            said = f"Scaled {'up' if count > before else 'down'} replica set {metadata['name']}"
+            self._event(replica_set, "ScalingReplicaSet", f"{said} from {before} to {count}")
+            replica_set["spec"]["replicas"] = count
+            metadata["generation"] += 1
+        status = {"replicas": count, "readyReplicas": self._serving(replica_set)}
+        if replica_set["status"] != status or before != count:
+            replica_set["status"] = status
+            self.store("replicasets", replica_set)
+
+    def _start_pod(self, replica_set: Object) -> None:
+        template, above = deepcopy(replica_set["spec"]["template"]), replica_set["metadata"]
+        bad = any("bad" in container["image"] for container in template["spec"]["containers"])
+        waiting = "ImagePullBackOff" if bad else "ContainerCreating"
+        pod = self.add(
+            "pods",
+            {
+                "metadata": {
+                    **template["metadata"],
+                    "name": f"{above['name']}-{self.serial + 1:05x}",
+                    "namespace": above["namespace"],
+                    "ownerReferences": [_owner(replica_set)],
+                },
+                "spec": {**template["spec"], "nodeName": "fake"},
+                "status": {
+                    "phase": "Pending",
+                    "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": self.time()}],
+                    "containerStatuses": [
+                        {
+                            "name": container["name"],
+                            "image": container["image"],
+                            "imageID": "",
+                            "ready": False,
+                            "restartCount": 0,
+                            "state": {"waiting": {"reason": waiting}},
+                        }
+                        for container in template["spec"]["containers"]
+                    ],
+                    "startTime": self.time(),
+                },
+            },
+        )
+        if not bad:
+            self.timers[f"ready {key_of('pods', pod)}"] = self.now + self.ready_after
+
+    def _ready(self, key: str) -> None:
+        pod = self.objects[key]
+        pod["status"] |= {
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": self.time()}],
+        }
+        for container in pod["status"]["containerStatuses"]:
+            container |= {"ready": True, "state": {"running": {"startedAt": self.time()}}}
+        self.store("pods", pod)
+        namespace = pod["metadata"]["namespace"]
+        replica_set = self.objects[f"replicasets/{namespace}/{pod['metadata']['ownerReferences'][0]['name']}"]
+        above = replica_set["metadata"]["ownerReferences"][0]["name"]
+        self._sync(f"deployments/{namespace}/{above}")
+
+    def _deadline(self, key: str) -> None:
+        deployment = self.objects[key]
+        status = deployment["status"]
+        conditions = _with(status["conditions"], "Progressing", "False", "ProgressDeadlineExceeded")
+        deployment["status"] = status | {"conditions": conditions}
+        self._bump(deployment)
+
+    def _tell(
+        self, key: str, deployment: Object, new: Object | None, old: list[Object], *, started: bool
+    ) -> None:
+        """Write the status, and drop what the history has no room for."""
+        spec, before = deployment["spec"], deployment.get("status", {})
+        every = [one for one in (new, *old) if one]
+        pods = sum(one["spec"]["replicas"] for one in every)
+        serving = sum(self._serving(one) for one in every)
+        updated = new["spec"]["replicas"] if new else 0
+        counts = {
+            "replicas": pods,
+            "updatedReplicas": updated,
+            "readyReplicas": serving,
+            "availableReplicas": serving,
+            "unavailableReplicas": max(0, pods - serving),
+        }
+        enough = serving >= spec["replicas"] - _room(spec)[1]
+        reason = f"MinimumReplicas{'Available' if enough else 'Unavailable'}"
+        conditions = _with(before.get("conditions", []), "Available", str(enough), reason)
+        last = next((one["reason"] for one in conditions if one["type"] == "Progressing"), "")
+        moved = started or any(before.get(name, 0) != count for name, count in counts.items())
+        if spec.get("paused"):
+            conditions = _with(conditions, "Progressing", "Unknown", "DeploymentPaused")
+            self.timers.pop(f"deadline {key}", None)
+        elif spec["replicas"] == updated == pods == serving:
+            conditions = _with(conditions, "Progressing", "True", "NewReplicaSetAvailable")
+            self.timers.pop(f"deadline {key}", None)
+            idle = sorted((one for one in old if not one["spec"]["replicas"]), key=_revision)
+            for one in idle[: max(0, len(idle) - spec["revisionHistoryLimit"])]:
+                self.remove(key_of("replicasets", one))
+        elif moved or last == "DeploymentPaused":
+            conditions = _with(conditions, "Progressing", "True", "ReplicaSetUpdated")
+            self.timers[f"deadline {key}"] = self.now + spec["progressDeadlineSeconds"]
+        status = {name: count for name, count in counts.items() if count}
+        status |= {"observedGeneration": deployment["metadata"]["generation"], "conditions": conditions}
+        if status != before:
+            deployment["status"] = status
+            self._bump(deployment)
+
+    def _bump(self, one: Object) -> None:
+        """Give a new resource version for a change that its controller made itself."""
+        self.version += 1
+        one["metadata"]["resourceVersion"] = str(self.version)
+
+    def _serving(self, replica_set: Object) -> int:
+        return sum(_is_ready(pod) for pod in self.owned("pods", replica_set))
+
+    def _event(self, about: Object, reason: str, message: str) -> None:
+        metadata = about["metadata"]
+        self.add(
+            "events",
+            {
+                "metadata": {
+                    "name": f"{metadata['name']}.{self.serial:x}",
+                    "namespace": metadata["namespace"],
+                },
+                "involvedObject": {"kind": about["kind"], "name": metadata["name"], "uid": metadata["uid"]},
+                "type": "Normal",
+                "reason": reason,
+                "message": message,
+                "lastTimestamp": self.time(),
+            },
+        )
+        events = [key for key in self.objects if key.startswith("events/")]
+        for key in events[:-EVENTS_KEPT]:
+            del self.objects[key]
+
+
+def key_of(resource: str, one: Object) -> str:
+    """Give the key under which an object is stored."""
+    return f"{resource}/{one['metadata'].get('namespace', '')}/{one['metadata']['name']}"
+
+
+def _with(conditions: list[Object], kind: str, status: str, reason: str) -> list[Object]:
+    others = [one for one in conditions if one["type"] != kind]
+    return [*others, {"type": kind, "status": status, "reason": reason}]
+
+
+def _owner(one: Object) -> Object:
+    metadata = one["metadata"]
+    kind = {"apiVersion": one["apiVersion"], "kind": one["kind"]}
+    return {**kind, "name": metadata["name"], "uid": metadata["uid"], "controller": True}
+
+
+def _revision(replica_set: Object) -> int:
+    return int(replica_set["metadata"]["annotations"][REVISION])
+
+
+def _is_ready(pod: Object) -> bool:
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"]["conditions"])
+
+
+def _serial(one: Object) -> int:
+    return int(one["metadata"]["uid"][:8], 16)
+
+
+def _without_hash(template: Object) -> Object:
+    bare = deepcopy(template)
+    bare["metadata"]["labels"].pop(HASH, None)
+    return bare
+
+
+def _room(spec: Object) -> tuple[int, int]:
+    """Give how many pods more, and how many less, a rolling update may have."""
+    rolling = spec["strategy"].get("rollingUpdate")
+    if rolling is None:
+        return 0, spec["replicas"]
+
+    def count(share: int | str, rounded: Callable[[float], int]) -> int:
+        return rounded(spec["replicas"] * int(share.rstrip("%")) / 100) if isinstance(share, str) else share
+
+    surge, missing = count(rolling["maxSurge"], ceil), count(rolling["maxUnavailable"], int)
+    return surge, (missing if surge or missing else 1)
+
+
+# --- what the API server does with an object: defaults, validation, patches ------------------------------
+
+
+def _fill(one: Object, defaults: Mapping[str, Any]) -> None:
+    for key, value in defaults.items():
+        if one.get(key) in (None, ""):
+            one[key] = deepcopy(value)
+
+
+def _fill_deployment(deployment: Object) -> None:
+    """Fill in what a Deployment leaves out."""
+    spec = deployment["spec"]
+    _fill(spec, {"replicas": 1, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600, "strategy": {}})
+    _fill(spec["strategy"], {"type": "RollingUpdate"})
+    if spec["strategy"]["type"] == "RollingUpdate":
+        _fill(spec["strategy"], {"rollingUpdate": {}})
+        _fill(spec["strategy"]["rollingUpdate"], {"maxSurge": "25%", "maxUnavailable": "25%"})
+    template = spec["template"]
+    _fill(template, {"metadata": {}})
+    template["metadata"].pop("creationTimestamp", None)
+    _fill(
+        template["spec"],
+        {
+            "restartPolicy": "Always",
+            "terminationGracePeriodSeconds": 30,
+            "dnsPolicy": "ClusterFirst",
+            "schedulerName": "default-scheduler",
+            "securityContext": {},
+        },
+    )
+    for container in template["spec"]["containers"]:
+        name = container.get("image", "").rpartition("/")[2]
+        latest = name.endswith(":latest") or not (":" in name or "@" in name)
+        _fill(
+            container,
+            {
+                "resources": {},
+                "terminationMessagePath": "/dev/termination-log",
+                "terminationMessagePolicy": "File",
+                "imagePullPolicy": "Always" if latest else "IfNotPresent",
+            },
+        )
+        for port in container.get("ports", ()):
+            _fill(port, {"protocol": "TCP"})
+
+
+def _check_deployment(deployment: Object) -> Iterator[tuple[str, str]]:
+    """Give the fields of a Deployment that are not valid, and why."""
+    spec = deployment.get("spec")
+    template = spec.get("template") if isinstance(spec, dict) else None
+    pod = template.get("spec") if isinstance(template, dict) else None
+    if not isinstance(spec, dict) or not isinstance(template, dict) or not isinstance(pod, dict):
+        yield "spec.template.spec", "Required value"
+        return
+    metadata = template.get("metadata") or {}
+    for where, marks in (("metadata", deployment["metadata"]), ("spec.template.metadata", metadata)):
+        yield from _check_marks(where, marks)
+    selector = (spec.get("selector") or {}).get("matchLabels") or {}
+    if not selector:
+        yield "spec.selector", "Required value"
+    labels = metadata.get("labels") or {}
+    if any(labels.get(key) != value for key, value in selector.items()):
+        yield "spec.template.metadata.labels", "Invalid value: `selector` does not match template `labels`"
+    if not isinstance(spec.get("replicas", 1), int) or spec.get("replicas", 1) < 0:
+        yield "spec.replicas", "Invalid value: must be greater than or equal to 0"
+    containers = pod.get("containers")
+    if not isinstance(containers, list) or not containers:
+        yield "spec.template.spec.containers", "Required value"
+        return
+    for number, container in enumerate(containers):
+        for field in ("name", "image"):
+            if not container.get(field):
+                yield f"spec.template.spec.containers[{number}].{field}", "Required value"
+
+
+def _check_marks(where: str, metadata: Object) -> Iterator[tuple[str, str]]:
+    for key, value in (metadata.get("labels") or {}).items():
+        if not QUALIFIED.fullmatch(key) or not isinstance(value, str) or not LABEL_VALUE.fullmatch(value):
+            yield f"{where}.labels", f"Invalid value: {key!r}"
+    annotations = metadata.get("annotations") or {}
+    for key, value in annotations.items():
+        if not QUALIFIED.fullmatch(key) or not isinstance(value, str):
+            yield f"{where}.annotations", f"Invalid value: {key!r}"
+    if sum(len(f"{key}{value}".encode()) for key, value in annotations.items()) > ANNOTATIONS_LARGEST:
+        yield f"{where}.annotations", f"Too long: may not be more than {ANNOTATIONS_LARGEST} bytes"
+
+
+def _check(resource: str, one: Object) -> None:
+    """Refuse an object that is not valid, as the API server words it."""
+    metadata = one.get("metadata")
+    if not isinstance(metadata, dict) or not NAME.fullmatch(str(metadata.get("name", ""))):
+        raise Refusal(422, "Invalid", "metadata.name: Required value", causes=[{"field": "metadata.name"}])
+    found = (
+        list(_check_deployment(one))
+        if resource == "deployments"
+        else list(_check_marks("metadata", metadata))
+    )
+    if found:
+        kind, name = GROUPS[resource][1], metadata["name"]
+        said = "; ".join(f"{field}: {message}" for field, message in found)
+        causes = [{"field": field, "message": message} for field, message in found]
+        raise Refusal(
+            422, "Invalid", f'{kind} "{name}" is invalid: {said}', name=name, kind=kind, causes=causes
+        )
+
+
+class PatchError(ValueError):
+    """A JSON patch does not fit the object."""
+
+
+def json_patch(document: Any, operations: list[Object]) -> Any:
+    """Apply a JSON patch (RFC 6902: add, remove, replace, test) to a copy.
+
+    Raises:
+        PatchError: An operation does not fit; nothing is changed.
+    """
+    document = {"": deepcopy(document)}
+    for operation in operations:
+        try:
+            kind, pointer = operation["op"], operation["path"]
+            path = [""] + [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+            parent: Any = document
+            for part in path[:-1]:
+                parent = parent[int(part)] if isinstance(parent, list) else parent[part]
+            _operate(parent, path[-1], kind, operation)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise PatchError(f"{operation}: {error!r}") from error
+    return document[""]
+
+
+def _operate(parent: Any, name: str, kind: str, operation: Object) -> None:
+    at: Any = name
+    if isinstance(parent, list):
+        at = len(parent) if name == "-" and kind == "add" else int(name)
+    if kind == "test":
+        if parent[at] != operation["value"] or isinstance(parent[at], bool) is not isinstance(
+            operation["value"], bool
+        ):
+            raise ValueError("test failed")
+    elif kind == "remove":
+        del parent[at]
+    elif kind == "replace":
+        _ = parent[at]
+        parent[at] = deepcopy(operation["value"])
+    elif kind == "add" and isinstance(parent, list):
+        parent.insert(at, deepcopy(operation["value"]))
+    elif kind == "add":
+        parent[at] = deepcopy(operation["value"])
+    else:
+        raise ValueError("no such operation")
+
+
+def merge_patch(document: Any, patch: Any, *, strategic: bool = False) -> Any:
+    """Apply a merge patch (RFC 7396), or with ``strategic`` one that merges lists of named things by name."""
+    if isinstance(patch, dict):
+        merged = dict(document) if isinstance(document, dict) else {}
+        for key, value in patch.items():
+            if value is None:
+                merged.pop(key, None)
+            else:
+                merged[key] = merge_patch(merged.get(key), value, strategic=strategic)
+        return merged
+    named = strategic and isinstance(patch, list) and isinstance(document, list) and patch and document
+    if named and all(isinstance(one, dict) and "name" in one for one in [*patch, *document]):
+        merged = {one["name"]: one for one in document}
+        for one in patch:
+            if one.get("$patch") == "delete":
+                merged.pop(one["name"], None)
+            else:
+                merged[one["name"]] = merge_patch(merged.get(one["name"]), one, strategic=True)
+        return list(merged.values())
+    return deepcopy(patch)
+
+
+# --- the server: authority, faults, the log, HTTP --------------------------------------------------------
+
+
+@dataclass
+class Call:
+    """One request, as far as the API server looks at it."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: Mapping[str, str]
+    body: Any = None
+    access: Access = Access("system:anonymous", ())
+    resource: str = ""
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+
+    @property
+    def dry(self) -> bool:
+        """Whether it is a dry run."""
+        return self.query.get("dryRun") == "All"
+
+    @property
+    def key(self) -> str:
+        """Where its object is stored."""
+        return f"{self.resource}/{self.namespace}/{self.name}"
+
+
+class FakeKubernetes:
+    """The server. Use it as a context manager; it stops with all its threads.
+
+    Args:
+        port: 0 takes a free one.
+        tokens: Who may do what; by default ``admin-token`` everything and ``stanch-token`` what we need.
+        ready_after: Seconds until a new pod serves.
+        lag: Seconds until the controllers look at a change.
+        state: A file that keeps everything, the log too, over a stop and over being killed.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        tokens: Mapping[str, Access] = TOKENS,
+        ready_after: float = 0.05,
+        lag: float = 0.0,
+        state: Path | None = None,
+        clock: Callable[[], float] = time.time,  # noqa: TID251  (a server has a clock of its own)
+    ) -> None:
+        self.world = World(ready_after=ready_after, lag=lag)
+        self.tokens = dict(tokens)
+        self._requests: list[Object] = []
+        self._faults: list[Planned] = []
+        self._former: dict[str, Object] = {}
+        self._clock = clock
+        self._state = state
+        self._lock = threading.RLock()
+        self.stopping = threading.Event()
+        if state is not None and state.exists():
+            kept = json.loads(state.read_text(encoding="utf-8"))
+            self.world.load(kept["world"])
+            self._requests = kept["requests"]
+        self.world.advance(clock())
+        for namespace in ("default", "shop"):
+            if f"namespaces//{namespace}" not in self.world.objects:
+                self.world.add("namespaces", {"metadata": {"name": namespace}})
+        self._server = _Server(("127.0.0.1", port), _Handler)
+        self._server.fake = self
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="fake-kubernetes"
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stopping.set()
+        self._server.shutdown()
+        self._server.close_connections()
+        self._server.server_close()
+        self._thread.join()
+        with self._lock:
+            self._keep()
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def kubeconfig(self, path: Path, *, token: str = "stanch-token") -> Path:  # noqa: S107  (it guards nothing)
+        """Write a kubeconfig for one of the tokens."""
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "fake", "cluster": {"server": self.url}}],
+            "users": [{"name": "fake", "user": {"token": token}}],
+            "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake"}}],
+            "current-context": "fake",
+        }
+        path.write_text(json.dumps(config), encoding="utf-8")
+        return path
+
+    def fail(self, fault: Fault, **planned: Any) -> None:
+        """Plan a fault for requests to come; the arguments are those of ``Planned``."""
+        with self._lock:
+            self._faults.append(Planned(fault, **planned))
+
+    @property
+    def requests(self) -> list[Object]:
+        """Every request so far, oldest first: what arrived, what was answered, and what it changed."""
+        with self._lock:
+            return deepcopy(self._requests)
+
+    @property
+    def changes(self) -> list[Object]:
+        """The requests that changed something."""
+        return [one for one in self.requests if one["applied"]]
+
+    def create(self, resource: str, one: Object) -> Object:
+        """Store an object as a POST of an admin would; it is not in the log."""
+        namespace = one["metadata"].get("namespace", "")
+        call = Call("POST", "", {}, {}, deepcopy(one), Access("admin", EVERYTHING), resource, namespace)
+        with self._lock:
+            self.world.advance(self._clock())
+            return deepcopy(self._execute(call))
+
+    def objects(self, resource: str, namespace: str = "shop") -> list[Object]:
+        """Give all objects of a kind, as they are now."""
+        with self._lock:
+            self.world.advance(self._clock())
+            prefix = f"{resource}/{namespace}/"
+            return [deepcopy(one) for key, one in self.world.objects.items() if key.startswith(prefix)]
+
+    def answer(self, call: Call) -> tuple[int, Object, dict[str, str], Fault | None]:
+        """Answer one request: status, body, headers, and what has to happen to the connection."""
+        with self._lock:
+            entry = {
+                "number": len(self._requests) + 1,
+                "at": self._clock(),
+                "method": call.method,
+                "path": call.path,
+                "query": call.query,
+                "content_type": call.headers.get("content-type"),
+                "user_agent": call.headers.get("user-agent"),
+                "body": call.body,
+                "user": None,
+                "status": None,
+                "applied": False,
+                "fault": None,
+            }
+            self._requests.append(entry)
+            planned = self._plan(call)
+            entry["fault"] = planned.fault if planned else None
+        if planned and planned.fault is Fault.LATE:
+            self.stopping.wait(planned.delay)
+        with self._lock:
+            status, body, headers = self._answer(call, entry, planned)
+            unanswered = planned is not None and planned.fault in SILENT
+            entry["status"] = None if unanswered else status
+            if entry["applied"]:
+                self._keep()
+        return status, body, headers, planned.fault if planned else None
+
+    def _plan(self, call: Call) -> Planned | None:
+        for planned in self._faults:
+            if planned.times and planned.method == call.method and planned.path in call.path:
+                planned.times -= 1
+                return planned
+        return None
+
+    def _answer(
+        self, call: Call, entry: Object, planned: Planned | None
+    ) -> tuple[int, Object, dict[str, str]]:
+        headers: dict[str, str] = {}
+        fault = planned.fault if planned else None
+        try:
+            if planned and fault not in AFTER and fault is not Fault.STALE:
+                headers = {"Retry-After": str(planned.retry_after)} if fault is Fault.THROTTLED else {}
+                raise _failure(planned)
+            self.world.advance(self._clock())
+            self._authorize(call)
+            entry["user"] = call.access.user
+            if fault is Fault.STALE and self._former:
+                present, self.world.objects = self.world.objects, self._former
+                try:
+                    body = deepcopy(self._execute(call))
+                finally:
+                    self.world.objects = present
+            else:
+                body = self._change(call, entry)
+            if planned and fault is Fault.ERROR_AFTER:
+                raise _failure(planned)
+        except Refusal as refusal:
+            return refusal.code, refusal.body, headers
+        return 201 if call.method == "POST" else 200, body, headers
+
+    def _change(self, call: Call, entry: Object) -> Object:
+        world = self.world
+        version, serial, objects, timers = (
+            world.version,
+            world.serial,
+            dict(world.objects),
+            dict(world.timers),
+        )
+        former = None if call.method == "GET" or call.dry else deepcopy(objects)
+        body = deepcopy(self._execute(call))
+        if call.dry:
+            world.version, world.serial, world.objects, world.timers = version, serial, objects, timers
+        elif world.version != version:
+            entry["applied"] = True
+            self._former = former or {}
+        return body
+
+    def _authorize(self, call: Call) -> None:
+        """Find out who asks, and whether that one may."""
+        kind, _, token = call.headers.get("authorization", "").partition(" ")
+        access = self.tokens.get(token) if kind == "Bearer" else None
+        if access is None:
+            raise Refusal(401, "Unauthorized", "Unauthorized")
+        call.access = access
+        if call.method in {"POST", "PUT"} and not isinstance(call.body, dict):
+            raise Refusal(400, "BadRequest", "the body is not an object of the API")
+        if call.path in OPEN_PATHS:
+            return
+        _locate(call)
+        verb = VERBS.get(call.method) or ("get" if call.name else "list")
+        what = f"{call.resource}/{call.subresource}" if call.subresource else call.resource
+        if not access.may(verb, what, call.namespace, call.name):
+            group, full, named = _names(call)
+            said = f'{named or full} is forbidden: User "{access.user}" cannot {verb} resource "{what}"'
+            said = f'{said} in API group "{group}" in the namespace "{call.namespace}"'
+            raise Refusal(403, "Forbidden", said, name=call.name, group=group, kind=call.resource)
+
+    def _execute(self, call: Call) -> Object:
+        """Carry out a request that may be carried out."""
+        if call.path in OPEN_PATHS:
+            return {"gitVersion": "v1.35.0-fake"} if call.method == "GET" else self._review(call)
+        if not call.name:
+            return self._list(call) if call.method == "GET" else self._create(call)
+        one = self.world.objects.get(call.key)
+        if one is None:
+            raise _missing(call)
+        if call.method == "DELETE":
+            self.world.remove(call.key)
+            # The real one gives a Status, except for a pod, which is there until its kubelet lets go.
+            return one if call.resource == "pods" else {"kind": "Status", "status": "Success"}
+        if call.subresource:
+            return self._scale(call, one)
+        return one if call.method == "GET" else self._update(call, one, _patched(call, one))
+
+    def _review(self, call: Call) -> Object:
+        asked = call.body["spec"]["resourceAttributes"]
+        what = "/".join(part for part in (asked["resource"], asked.get("subresource")) if part)
+        allowed = call.access.may(asked["verb"], what, asked.get("namespace", ""), asked.get("name", ""))
+        return {**call.body, "status": {"allowed": allowed}}
+
+    def _list(self, call: Call) -> Object:
+        if call.query.get("fieldSelector") or call.query.get("watch") in {"true", "1"}:
+            raise Refusal(400, "BadRequest", "field selectors and watches are not known here")
+        prefix = f"{call.resource}/{call.namespace}/" if call.namespace else f"{call.resource}/"
+        selector = call.query.get("labelSelector", "")
+        items = [
+            one
+            for key, one in self.world.objects.items()
+            if key.startswith(prefix) and _selects(selector, one["metadata"].get("labels") or {})
+        ]
+        group, kind = GROUPS[call.resource]
+        metadata = {"resourceVersion": str(self.world.version)}
+        version = group.partition("/")[2]
+        return {"kind": f"{kind}List", "apiVersion": version, "metadata": metadata, "items": items}
+
+    def _create(self, call: Call) -> Object:
+        one = call.body
+        if not isinstance(one.get("metadata"), dict):
+            raise Refusal(400, "BadRequest", "the body has no metadata")
+        if call.resource != "namespaces":
+            one["metadata"].setdefault("namespace", call.namespace)
+            if f"namespaces//{call.namespace}" not in self.world.objects:
+                said = f'namespaces "{call.namespace}" not found'
+                raise Refusal(404, "NotFound", said, name=call.namespace, kind="namespaces")
+        one["metadata"].pop("resourceVersion", None)
+        _check(call.resource, one)
+        if key_of(call.resource, one) in self.world.objects:
+            name = one["metadata"]["name"]
+            raise Refusal(409, "AlreadyExists", f'{call.resource} "{name}" already exists', name=name)
+        if call.resource == "deployments":
+            _fill_deployment(one)
+            one["status"] = {}
+        self._sign(call, one)
+        return self.world.add(call.resource, one)
+
+    def _scale(self, call: Call, deployment: Object) -> Object:
+        if call.subresource != "scale" or call.resource != "deployments":
+            raise Refusal(404, "NotFound", "the server could not find the requested resource")
+        before = _scale_of(deployment)
+        if call.method == "GET":
+            return before
+        replicas = _patched(call, before).get("spec", {}).get("replicas", 0)
+        changed = deepcopy(deployment)
+        changed["spec"]["replicas"] = replicas
+        return _scale_of(self._update(call, deployment, changed))
+
+    def _update(self, call: Call, before: Object, after: Object) -> Object:
+        """Store a changed object, if it may be changed so."""
+        if not isinstance(after, dict) or not isinstance(after.get("metadata"), dict):
+            raise Refusal(422, "Invalid", "metadata: Required value", causes=[{"field": "metadata"}])
+        old, new = before["metadata"], after["metadata"]
+        for field in ("uid", "resourceVersion"):
+            if new.get(field) not in (None, "", old[field]):
+                said = f'Operation cannot be fulfilled on {call.resource} "{call.name}": {field} is another'
+                raise Refusal(409, "Conflict", said, name=call.name, kind=call.resource)
+        for field in ("uid", "name", "namespace", "creationTimestamp", "generation", "managedFields"):
+            if field in old:
+                new[field] = deepcopy(old[field])
+        after["status"] = deepcopy(before.get("status", {}))
+        _check(call.resource, after)
+        if call.resource == "deployments":
+            _fill_deployment(after)
+            _keep_selector(before, after)
+            new["generation"] += _grown(before) != _grown(after)
+        new["resourceVersion"] = old["resourceVersion"]
+        if after == before:
+            return before
+        self._sign(call, after)
+        return self.world.store(call.resource, after)
+
+    def _sign(self, call: Call, one: Object) -> None:
+        """Note the field manager, so that it is seen who changes what."""
+        agent = call.headers.get("user-agent", "unknown").split("/")[0]
+        manager = call.query.get("fieldManager") or agent
+        same = {"manager": manager, "operation": "Update", "fieldsType": "FieldsV1"}
+        same |= {"subresource": call.subresource} if call.subresource else {}
+        fields = one["metadata"].setdefault("managedFields", [])
+        fields[:] = [entry for entry in fields if {key: entry.get(key) for key in same} != same]
+        fields.append({**same, "time": self.world.time(), "fieldsV1": {}})
+
+    def _keep(self) -> None:
+        """Write everything to the state file, whole or not at all."""
+        if self._state is not None:
+            kept = {"world": self.world.dump(), "requests": self._requests}
+            part = self._state.with_name(f"{self._state.name}.part")
+            part.write_text(json.dumps(kept), encoding="utf-8")
+            part.replace(self._state)
+
+
+SILENT = {Fault.TIMEOUT_BEFORE, Fault.TIMEOUT_AFTER, Fault.LATE, Fault.CUT_BEFORE, Fault.CUT_AFTER}
+
+
+def _failure(planned: Planned) -> Refusal:
+    if planned.fault is Fault.THROTTLED:
+        said = "the server has received too many requests and has asked us to try again later"
+        return Refusal(429, "TooManyRequests", said, retryAfterSeconds=planned.retry_after)
+    if planned.fault is Fault.CONFLICT:
+        return Refusal(409, "Conflict", "Operation cannot be fulfilled: the object has been modified")
+    if planned.fault is Fault.REFUSED:
+        return Refusal(planned.status or 400, "BadRequest", "the request was refused as a test wanted it")
+    return Refusal(planned.status or 500, "InternalError", "an error on the server as a test wanted it")
+
+
+def _names(call: Call) -> tuple[str, str, str]:
+    """Give the API group, the resource with it, and the object, as messages name them."""
+    group = "".join(GROUPS[call.resource][0].split("/")[1:-1])
+    full = f"{call.resource}.{group}" if group else call.resource
+    return group, full, f'{full} "{call.name}"' if call.name else ""
+
+
+def _missing(call: Call) -> Refusal:
+    group, _, named = _names(call)
+    return Refusal(404, "NotFound", f"{named} not found", name=call.name, group=group, kind=call.resource)
+
+
+def _locate(call: Call) -> None:
+    """Read the path of a request."""
+    parts = call.path.strip("/").split("/")
+    size = 2 if parts[0] == "api" else 3
+    group, rest = "/".join(parts[:size]), parts[size:]
+    if rest[:1] == ["namespaces"] and len(rest) > 2:  # noqa: PLR2004  (namespaces/{namespace}/{resource})
+        call.namespace, rest = rest[1], rest[2:]
+    call.resource, call.name, call.subresource = (*rest, "", "", "")[:3]
+    if GROUPS.get(call.resource, ("",))[0] != group or len(rest) > 3:  # noqa: PLR2004  (resource/name/sub)
+        raise Refusal(404, "NotFound", "the server could not find the requested resource")
+
+
+def _patched(call: Call, one: Object) -> Object:
+    """Give the object as the request wants it."""
+    if call.method == "PUT":
+        return deepcopy(call.body)
+    kind = (call.headers.get("content-type") or "").partition(";")[0]
+    try:
+        if kind == "application/json-patch+json":
+            patched: Object = json_patch(one, call.body)
+        elif kind in {"application/merge-patch+json", "application/strategic-merge-patch+json"}:
+            patched = deepcopy(merge_patch(one, call.body, strategic="strategic" in kind))
+        else:
+            raise Refusal(
+                415, "UnsupportedMediaType", f"the body of the request was in an unknown format: {kind}"
+            )
+    except (PatchError, TypeError) as error:
+        said = "the server rejected our request due to an error in our request"
+        raise Refusal(422, "Invalid", said) from error
+    return patched
+
+
+def _keep_selector(before: Object, after: Object) -> None:
+    if after["spec"]["selector"] != before["spec"]["selector"]:
+        causes = [{"field": "spec.selector", "message": "field is immutable"}]
+        raise Refusal(422, "Invalid", "spec.selector: field is immutable", causes=causes)
+
+
+def _grown(deployment: Object) -> tuple[Any, Any]:
+    """Give what a Deployment's generation counts: its spec, and its annotations too."""
+    return deployment["spec"], deployment["metadata"].get("annotations") or {}
+
+
+def _scale_of(deployment: Object) -> Object:
+    """Give the scale subresource; as in the real one a zero is left out."""
+    metadata, replicas = deployment["metadata"], deployment["spec"]["replicas"]
+    kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    labels = deployment["spec"]["selector"]["matchLabels"].items()
+    return {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {key: metadata[key] for key in kept},
+        "spec": {"replicas": replicas} if replicas else {},
+        "status": {
+            "replicas": deployment["status"].get("replicas", 0),
+            "selector": ",".join(f"{key}={value}" for key, value in labels),
+        },
+    }
+
+
+def _selects(selector: str, labels: Mapping[str, str]) -> bool:
+    """Say whether a label selector selects these labels."""
+    for term in re.split(r",(?![^(]*\))", selector):
+        listed = re.fullmatch(r"\s*(\S+)\s+(in|notin)\s+\(([^)]*)\)\s*", term)
+        if listed:
+            values = {value.strip() for value in listed[3].split(",")}
+            fits = (labels.get(listed[1]) in values) is (listed[2] == "in")
+        elif "!=" in term:
+            key, _, value = term.partition("!=")
+            fits = labels.get(key.strip()) != value.strip()
+        elif "=" in term:
+            key, _, value = term.partition("=")
+            fits = labels.get(key.strip()) == value.lstrip("=").strip()
+        else:
+            fits = not term or (term.strip().lstrip("!") in labels) is not term.strip().startswith("!")
+        if not fits:
+            return False
+    return True
+
+
+class _Server(ThreadingHTTPServer):
+    """A server that joins its threads when it is closed."""
+
+    daemon_threads = False
+    fake: FakeKubernetes
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._open: set[socket.socket] = set()
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def close_connections(self) -> None:
+        """Wake up the threads that wait for the next request of their connection."""
+        for connection in list(self._open):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def do_GET(self) -> None:
+        fake = self.server.fake
+        target = urlsplit(self.path)
+        call = Call(
+            self.command,
+            target.path,
+            dict(parse_qsl(target.query)),
+            {name.lower(): value for name, value in self.headers.items()},
+        )
+        size = int(self.headers.get("Content-Length") or 0)
+        if size > LARGEST_BODY:
+            self.close_connection = True
+            self._say(413, {"kind": "Status", "code": 413, "message": "request body too large"})
+            return
+        try:
+            call.body = json.loads(self.rfile.read(size)) if size else None
+        except ValueError:
+            self._say(400, {"kind": "Status", "code": 400, "message": "the body is not JSON"})
+            return
+        if call.path.startswith("/_fake/"):
+            self._say(*_control(fake, call))
+            return
+        status, body, headers, fault = fake.answer(call)
+        if fault in {Fault.TIMEOUT_BEFORE, Fault.TIMEOUT_AFTER, Fault.LATE}:
+            fake.stopping.wait(LONGEST_SILENCE)
+        if fault in SILENT:
+            self.close_connection = True
+            return
+        self._say(status, body, headers, half=fault is Fault.GARBLED_AFTER)
+
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815  (http.server's names)
+
+    def _say(
+        self, status: int, body: Any, headers: Mapping[str, str] | None = None, *, half: bool = False
+    ) -> None:
+        text = json.dumps(body).encode()
+        text = text[: len(text) // 2] if half else text
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def handle_one_request(self) -> None:
+        with suppress(ConnectionError):  # the client has gone: a timeout of its own, or it was killed
+            super().handle_one_request()
+            return
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (http.server's name)
+        """Keep quiet: the log is in ``requests``."""
+
+
+LONGEST_SILENCE = 30.0
+
+
+def _control(fake: FakeKubernetes, call: Call) -> tuple[int, Any]:
+    """Answer a test or the demo that is another process: the log, and faults to come."""
+    if call.method == "GET" and call.path == "/_fake/requests":
+        return 200, fake.requests
+    if call.method == "POST" and call.path == "/_fake/faults":
+        try:
+            fake.fail(Fault(call.body.pop("fault")), **call.body)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            return 400, {"error": f"not a fault: {error}"}
+        return 200, {}
+    return 404, {"error": "there are GET /_fake/requests and POST /_fake/faults"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one until SIGTERM or Ctrl-C; its URL is the first line that it prints."""
+    parser = argparse.ArgumentParser(prog="python -m activities.k8s.fake", description=main.__doc__)
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--state", type=Path, help="file that keeps the objects and the request log")
+    parser.add_argument(
+        "--kubeconfig", type=Path, help="write a kubeconfig for the token `stanch-token` here"
+    )
+    parser.add_argument("--ready-after", type=float, default=1.0, help="seconds until a new pod serves")
+    options = parser.parse_args(arguments)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with FakeKubernetes(port=options.port, state=options.state, ready_after=options.ready_after) as fake:
+        if options.kubeconfig is not None:
+            fake.kubeconfig(options.kubeconfig)
+        sys.stdout.write(f"{fake.url}\n")
+        sys.stdout.flush()
+        stop.wait()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

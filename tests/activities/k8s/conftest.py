@@ -1,0 +1,295 @@
+"""A cluster to test in: the fake for every test, and for the contract a real one too where there is one."""
+
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes import config
+
+from activities.k8s import (
+    RestartDeployment,
+    RestartDeploymentAction,
+    RollBackDeployment,
+    RollBackDeploymentAction,
+    RolloutHistory,
+    RolloutHistoryProbe,
+    RolloutStatus,
+    RolloutStatusProbe,
+    ScaleDeployment,
+    ScaleDeploymentAction,
+)
+from activities.k8s.client import KubernetesClusters
+from activities.k8s.fake import GROUPS, Access, FakeKubernetes, Rule, manifest
+from activities.k8s.models import History
+from contracts.catalogue import Cluster
+from contracts.outcomes import Progress, Reached
+
+REAL = os.environ.get("KUBECONFIG_TEST")
+# Where a kubelet really pulls, name three images that it can.
+IMAGES = os.environ.get("KUBECONFIG_TEST_IMAGES", "shop:v1,shop:v2,shop:v3").split(",")
+BAD_IMAGE = "bad.invalid/shop:v0"
+PATIENCE = 60.0 if REAL else 10.0
+DEADLINE = 5 if REAL else 1  # seconds until a rollout without progress has failed
+KINDS = ("restart", "roll_back", "scale")
+ACTIONS: dict[Any, Any] = {
+    RestartDeployment: RestartDeploymentAction,
+    RollBackDeployment: RollBackDeploymentAction,
+    ScaleDeployment: ScaleDeploymentAction,
+}
+
+
+def path_of(resource: str, namespace: str, name: str = "") -> str:
+    """Give the path of a list or of an object."""
+    path = f"/{GROUPS[resource][0]}/namespaces/{namespace}/{resource}"
+    return f"{path}/{name}" if name else path
+
+
+def call(
+    sdk: Any, method: str, path: str, body: Any = None, *, kind: str = "application/json", **query: str
+) -> tuple[int, dict[str, Any]]:
+    """Send a request through the SDK's client, which would take seconds to load its models of everything."""
+    request = sdk.param_serialize(
+        method,
+        path,
+        query_params=list(query.items()),
+        header_params={"Content-Type": kind, "Accept": "application/json"},
+        body=body,
+        auth_settings=["BearerToken"],
+    )
+    answer = sdk.call_api(*request, _request_timeout=20)
+    return answer.status, json.loads(answer.read())
+
+
+def now() -> datetime:
+    """The time that observations are stamped with."""
+    return datetime.now(UTC)
+
+
+def until(look: Callable[[], Any], *, patience: float = PATIENCE) -> Any:
+    """Look until something true is seen, and give it."""
+    end = time.monotonic() + patience
+    while not (seen := look()):
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.01)
+    return seen
+
+
+@dataclass
+class Place:
+    """A namespace to work in: as an admin with the SDK's own client, and with ours.
+
+    Attributes:
+        limited: Gives our client with a credential that has these rules only.
+    """
+
+    sdk: Any
+    namespace: str
+    api: KubernetesClusters
+    limited: Callable[..., KubernetesClusters]
+
+    @property
+    def where(self) -> dict[str, str]:
+        """The fields of a request about the Deployment ``web``."""
+        return {"cluster": "demo", "namespace": self.namespace, "name": "web"}
+
+    @property
+    def path(self) -> str:
+        """The path of that Deployment."""
+        return path_of("deployments", self.namespace, "web")
+
+    def call(
+        self, method: str, path: str, body: Any = None, *, kind: str = "application/json", **query: str
+    ) -> tuple[int, dict[str, Any]]:
+        """Send any request as an admin; give status and body."""
+        return call(self.sdk, method, path, body, kind=kind, **query)
+
+    def pods(self, **query: str) -> list[dict[str, Any]]:
+        """List the pods."""
+        status, answer = self.call("GET", path_of("pods", self.namespace), **query)
+        assert status == 200, answer
+        items: list[dict[str, Any]] = answer["items"]
+        return items
+
+    def pod_names(self) -> set[str]:
+        """List the pods' names."""
+        return {pod["metadata"]["name"] for pod in self.pods()}
+
+    def deploy(self, image: str = IMAGES[0], *, wait: bool = True, **spec: Any) -> dict[str, Any]:
+        """Create ``web``, and wait until it serves."""
+        one = manifest("web", image, namespace=self.namespace, **spec)
+        status, answer = self.call("POST", path_of("deployments", self.namespace), one)
+        assert status == 201, answer
+        return self.settled() if wait else self.raw()
+
+    def raw(self) -> dict[str, Any]:
+        """Read ``web`` as JSON."""
+        return self.call("GET", self.path)[1]
+
+    def patch(self, body: Any, *, kind: str = "application/strategic-merge-patch+json") -> dict[str, Any]:
+        """Patch ``web`` as an admin."""
+        status, answer = self.call("PATCH", self.path, body, kind=kind)
+        assert status == 200, answer
+        return answer
+
+    def release(self, image: str, **metadata: Any) -> None:
+        """Give ``web`` another image, as a deployer would."""
+        containers = [{"name": "web", "image": image}]
+        self.patch({"metadata": metadata, "spec": {"template": {"spec": {"containers": containers}}}})
+
+    def status(self) -> Progress:
+        """Ask our probe."""
+        return RolloutStatusProbe(self.api).look(RolloutStatus(**self.where))
+
+    def history(self) -> History:
+        """Ask our probe."""
+        return RolloutHistoryProbe(self.api).look(RolloutHistory(**self.where))
+
+    def settled(self, wanted: Reached = Reached.YES) -> dict[str, Any]:
+        """Wait until its last rollout is done, or has failed, and give it."""
+        until(lambda: self.status().reached is wanted)
+        return self.raw()
+
+    def restart(self, at: str = "2026-01-31T03:04:05Z") -> RestartDeployment:
+        """Ask for a restart of ``web``."""
+        return RestartDeployment(**self.where, restarted_at=at)
+
+    def scale(self, replicas: int) -> ScaleDeployment:
+        """Ask for that many pods of ``web``."""
+        return ScaleDeployment(**self.where, replicas=replicas)
+
+    def roll_back(self, number: int) -> RollBackDeployment:
+        """Ask for a former revision of ``web``."""
+        history = self.history()
+        return history.roll_back_to(next(one for one in history.revisions if one.number == number))
+
+    def asked(self, kind: str) -> Any:
+        """Deploy ``web``, release it again, and give a request of that kind that has something to change."""
+        self.deploy()
+        self.release(IMAGES[1])
+        self.settled()
+        if kind == "roll_back":
+            return self.roll_back(1)
+        return self.restart() if kind == "restart" else self.scale(4)
+
+    def action(self, request: Any, api: KubernetesClusters | None = None) -> Any:
+        """Give the action of a request."""
+        return ACTIONS[type(request)](api or self.api, now)
+
+    def run(self, request: Any, action_id: str = "INC-1/1/1/apply") -> Any:
+        """Observe, check beforehand, apply and wait until it is reached; give what was observed first."""
+        action = self.action(request)
+        observed = action.observe(request)
+        assert action.preflight(request, observed) == ()
+        action.apply(request, observed, action_id=action_id)
+        until(lambda: action.is_reached(request, action.observe(request)).reached is Reached.YES)
+        return observed
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeKubernetes]:
+    """A cluster of our own, whose time runs ten times as fast."""
+    began, start = time.time(), time.monotonic()
+    with FakeKubernetes(
+        ready_after=0.1, lag=0.05, clock=lambda: began + 10 * (time.monotonic() - start)
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def shop(fake: FakeKubernetes, tmp_path: Path) -> Iterator[Place]:
+    """The namespace ``shop`` of the fake."""
+    with ExitStack() as stack:
+        yield fake_place(fake, tmp_path, stack)
+
+
+@pytest.fixture(params=["fake", "real"] if REAL else ["fake"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """The same of the fake and, when KUBECONFIG_TEST names a kubeconfig, of a real cluster."""
+    with ExitStack() as stack:
+        if request.param == "fake":
+            yield fake_place(request.getfixturevalue("fake"), tmp_path, stack)
+        else:
+            yield real_place(Path(str(REAL)), tmp_path, stack)
+
+
+def clusters(kubeconfig: Path, stack: ExitStack, **timeouts: float) -> KubernetesClusters:
+    """Give our client of one cluster, closed at the end."""
+    cluster = Cluster(name="demo", kubeconfig=str(kubeconfig))
+    return stack.enter_context(closing(KubernetesClusters([cluster], **timeouts)))
+
+
+def sdk_of(kubeconfig: Path, stack: ExitStack) -> Any:
+    """Give the SDK's own client."""
+    new: Any = config.new_client_from_config
+    return stack.enter_context(new(str(kubeconfig)))
+
+
+def fake_place(server: FakeKubernetes, path: Path, stack: ExitStack) -> Place:
+    """Give the fake's namespace ``shop``; our client has no more than the least rules."""
+    admin = server.kubeconfig(path / "admin", token="admin-token")  # noqa: S106  (the fake's own)
+
+    def limited(*rules: Rule) -> KubernetesClusters:
+        token = f"token-{len(server.tokens)}"
+        server.tokens[token] = Access("limited", rules)
+        return clusters(server.kubeconfig(path / token, token=token), stack)
+
+    return Place(sdk_of(admin, stack), "shop", clusters(server.kubeconfig(path / "ours"), stack), limited)
+
+
+def real_place(kubeconfig: Path, path: Path, stack: ExitStack) -> Place:
+    """Give a new namespace of a real cluster; a cluster without nodes gets pods that say they serve."""
+    sdk = sdk_of(kubeconfig, stack)
+    name = f"stanch-test-{uuid.uuid4().hex[:12]}"
+    assert call(sdk, "POST", "/api/v1/namespaces", {"metadata": {"name": name}})[0] == 201
+    stack.callback(call, sdk, "DELETE", f"/api/v1/namespaces/{name}")
+    if not call(sdk, "GET", "/api/v1/nodes")[1]["items"]:
+        stop = threading.Event()
+        kubelet = threading.Thread(target=play_kubelet, args=(sdk, name, stop))
+        kubelet.start()
+        stack.callback(kubelet.join)
+        stack.callback(stop.set)
+
+    def limited(*rules: Rule) -> KubernetesClusters:
+        user = f"limited-{uuid.uuid4().hex[:8]}"
+        groups = ["apps", "autoscaling"]
+        told = [{"apiGroups": groups, "resources": [*r.resources], "verbs": [*r.verbs]} for r in rules]
+        subject = {"kind": "ServiceAccount", "name": user, "namespace": name}
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": user}
+        core, rbac = f"/api/v1/namespaces/{name}", f"/apis/rbac.authorization.k8s.io/v1/namespaces/{name}"
+        made: list[tuple[str, dict[str, Any]]] = [
+            (f"{core}/serviceaccounts", {}),
+            (f"{rbac}/roles", {"rules": told}),
+            (f"{rbac}/rolebindings", {"roleRef": role, "subjects": [subject]}),
+            (f"{core}/serviceaccounts/{user}/token", {"spec": {}}),
+        ]
+        for path_to, body in made:
+            status, answer = call(sdk, "POST", path_to, {"metadata": {"name": user}, **body})
+            assert status == 201, answer
+        ours = json.loads(kubeconfig.read_text(encoding="utf-8"))
+        ours["users"][0]["user"] = {"token": answer["status"]["token"]}
+        (path / user).write_text(json.dumps(ours), encoding="utf-8")
+        return clusters(path / user, stack)
+
+    return Place(sdk, name, clusters(kubeconfig, stack), limited)
+
+
+def play_kubelet(sdk: Any, namespace: str, stop: threading.Event) -> None:
+    """Let the pods of a namespace say that they serve, those with a bad image excepted."""
+    path = path_of("pods", namespace)
+    status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    while not stop.wait(0.05):
+        for pod in call(sdk, "GET", path)[1]["items"]:
+            known = any(one["type"] == "Ready" for one in pod["status"].get("conditions", ()))
+            if not known and not any("bad" in one["image"] for one in pod["spec"]["containers"]):
+                name = pod["metadata"]["name"]
+                kind = "application/strategic-merge-patch+json"
+                call(sdk, "PATCH", f"{path}/{name}/status", {"status": status}, kind=kind)

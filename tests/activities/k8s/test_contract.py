@@ -1,0 +1,663 @@
+"""What our actions rely on of Kubernetes and what they do: the same tests on the fake and on a real one.
+
+Set KUBECONFIG_TEST to a kubeconfig (JSON, an admin's) to run them on that cluster too.
+"""
+
+import json
+from typing import Any
+
+import pytest
+
+from activities.k8s import RollBackDeployment
+from activities.k8s.fake import Rule
+from activities.k8s.models import ACTION, RESTARTED_AT, REVISION, template_hash
+from contracts.errors import ActionRefusedError, PreconditionFailedError
+from contracts.outcomes import Reached
+from tests.activities.k8s.conftest import BAD_IMAGE, DEADLINE, IMAGES, KINDS, REAL, Place, now, path_of, until
+
+V1, V2, V3 = IMAGES
+JSON_PATCH = "application/json-patch+json"
+MERGE = "application/merge-patch+json"
+
+
+@pytest.mark.skipif(not REAL, reason="KUBECONFIG_TEST names no kubeconfig: the contract ran on the fake only")
+def test_the_contract_runs_on_a_real_cluster_too() -> None:
+    """The report says when only the fake was asked."""
+
+
+# --- what we rely on ---------------------------------------------------------------------------------------
+
+
+def test_a_new_object_is_given_its_metadata(place: Place) -> None:
+    """An object has a uid, a resource version, a generation and a time from the server."""
+    metadata = place.deploy(wait=False)["metadata"]
+
+    assert metadata["generation"] == 1
+    assert {"uid", "resourceVersion", "creationTimestamp"} <= metadata.keys()
+
+
+def test_generation_counts_spec_and_annotations_only(place: Place) -> None:
+    """Status and labels move the resource version and not the generation: that is why we test generations."""
+    first = place.deploy()["metadata"]
+    labelled = place.patch({"metadata": {"labels": {"a": "b"}}})["metadata"]
+    annotated = place.patch({"metadata": {"annotations": {"a": "b"}}})["metadata"]
+    scaled = place.patch({"spec": {"replicas": 2}})["metadata"]
+    settled = place.settled()["metadata"]
+
+    generations = [one["generation"] for one in (first, labelled, annotated, scaled, settled)]
+    assert generations == [1, 1, 2, 3, 3]
+    assert settled["resourceVersion"] != scaled["resourceVersion"]
+
+
+def test_a_failed_test_in_a_patch_is_told_from_an_invalid_object(place: Place) -> None:
+    """Both are a 422 that changes nothing; only the invalid object has causes."""
+    before = place.deploy()
+    test = {"op": "test", "path": "/metadata/generation", "value": 99}
+    status, failed = place.call("PATCH", place.path, [test], kind=JSON_PATCH)
+    less = {"op": "replace", "path": "/spec/replicas", "value": -1}
+    invalid_status, invalid = place.call("PATCH", place.path, [less], kind=JSON_PATCH)
+
+    assert (status, invalid_status) == (422, 422)
+    assert not failed.get("details", {}).get("causes")
+    assert invalid["details"]["causes"]
+    assert place.raw() == before
+
+
+def test_a_stale_resource_version_conflicts(place: Place) -> None:
+    """A merge patch and a PUT with an older resource version are a 409."""
+    old = place.deploy(wait=False)
+    place.settled()
+    stale = {"metadata": {"resourceVersion": old["metadata"]["resourceVersion"], "labels": {"a": "b"}}}
+
+    assert place.call("PATCH", place.path, stale, kind=MERGE)[0] == 409
+    assert place.call("PUT", place.path, old)[0] == 409
+
+
+def test_a_restored_template_takes_its_replica_set_again(place: Place) -> None:
+    """The ReplicaSet of a restored template gets the next number and remembers the former one."""
+    first = place.deploy()
+    place.release(V2)
+    place.settled()
+    place.patch(
+        [{"op": "replace", "path": "/spec/template", "value": first["spec"]["template"]}], kind=JSON_PATCH
+    )
+    after = place.settled()
+    _, sets = place.call("GET", path_of("replicasets", place.namespace), labelSelector="app=web")
+    marks = {
+        one["spec"]["template"]["spec"]["containers"][0]["image"]: one["metadata"]["annotations"]
+        for one in sets["items"]
+    }
+
+    assert after["metadata"]["annotations"][REVISION] == "3"
+    assert marks[V1][REVISION] == "3"
+    assert marks[V1]["deployment.kubernetes.io/revision-history"] == "1"
+    assert marks[V2][REVISION] == "2"
+
+
+def test_label_selectors_select(place: Place) -> None:
+    """A list gives what its selector selects, in each of the selector's forms."""
+    place.deploy()
+    selectors = ("app=web", "app!=web", "app in (web,api)", "app notin (web)", "app", "!app", "app=web,x")
+    found = {selector: len(place.pods(labelSelector=selector)) for selector in selectors}
+
+    assert found == {
+        "app=web": 3,
+        "app!=web": 0,
+        "app in (web,api)": 3,
+        "app notin (web)": 0,
+        "app": 3,
+        "!app": 0,
+        "app=web,x": 0,
+    }
+
+
+def test_pods_tell_their_image_and_whether_they_serve(place: Place) -> None:
+    """A pod has its template's labels and image, an owner, and the condition Ready."""
+    place.deploy()
+    pods = place.pods()
+    ready = [[one["status"] for one in pod["status"]["conditions"] if one["type"] == "Ready"] for pod in pods]
+
+    assert [pod["spec"]["containers"][0]["image"] for pod in pods] == [V1] * 3
+    assert {pod["metadata"]["ownerReferences"][0]["kind"] for pod in pods} == {"ReplicaSet"}
+    assert all("pod-template-hash" in pod["metadata"]["labels"] for pod in pods)
+    assert ready == [["True"]] * 3
+
+
+def test_a_deleted_pod_is_replaced(place: Place) -> None:
+    """The ReplicaSet has another pod in its place."""
+    place.deploy()
+    gone = min(place.pod_names())
+    place.call("DELETE", path_of("pods", place.namespace, gone), gracePeriodSeconds="0")
+    until(lambda: len(place.pod_names() - {gone}) == 3)
+    place.settled()
+
+    assert gone not in place.pod_names()
+
+
+def test_zero_replicas_are_left_out_of_the_scale(place: Place) -> None:
+    """A scale at zero has no field `replicas`, so that a patch cannot test or replace it."""
+    place.deploy(replicas=0)
+    status, scale = place.call("GET", f"{place.path}/scale")
+
+    assert status == 200
+    assert scale["spec"] == {}
+    assert scale["metadata"]["uid"] == place.raw()["metadata"]["uid"]
+
+
+def test_a_dry_run_validates_and_changes_nothing(place: Place) -> None:
+    """A dry run answers what would be, refuses what would be refused, and stores nothing."""
+    before = place.deploy()
+    more = [{"op": "replace", "path": "/spec/replicas", "value": 7}]
+    less = [{"op": "replace", "path": "/spec/replicas", "value": -7}]
+    status, answer = place.call("PATCH", place.path, more, kind=JSON_PATCH, dryRun="All")
+
+    assert status == 200
+    assert answer["spec"]["replicas"] == 7
+    assert place.call("PATCH", place.path, less, kind=JSON_PATCH, dryRun="All")[0] == 422
+    assert place.raw() == before
+
+
+def test_field_managers_are_noted(place: Place) -> None:
+    """What we change is noted under our name, with the subresource."""
+    place.deploy()
+    place.run(place.restart())
+    place.run(place.scale(2))
+    noted = {(one["manager"], one.get("subresource", "")) for one in place.raw()["metadata"]["managedFields"]}
+
+    assert {("stanch", ""), ("stanch", "scale")} <= noted
+
+
+def test_what_is_not_there_is_told_by_kind(place: Place) -> None:
+    """A missing object, namespace or API is a 404, an object that is there already a 409."""
+    body = place.deploy()
+    missing = place.call("GET", f"{place.path}-2")
+    body["metadata"] = {"name": "web"}
+    other = place.path.replace(place.namespace, "no-such-namespace").removesuffix("/web")
+
+    assert missing[0] == 404
+    assert (missing[1]["reason"], missing[1]["details"]["kind"]) == ("NotFound", "deployments")
+    assert place.call("POST", place.path.removesuffix("/web"), body)[0] == 409
+    assert place.call("POST", other, body)[0] == 404
+    assert place.call("GET", "/apis/apps/v7/namespaces/x/deployments/web")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("/metadata/labels", {"a b": "x"}),
+        ("/metadata/labels", {"a": "x y"}),
+        ("/metadata/annotations", {"/a": "x"}),
+        ("/metadata/annotations", {"a": "x" * 262_145}),
+        ("/spec/template/metadata/labels", {"app": "other"}),
+        ("/spec/template/spec/containers", []),
+        ("/spec/selector/matchLabels", {"app": "other"}),
+    ],
+)
+def test_what_is_not_valid_is_refused(place: Place, field: str, value: Any) -> None:
+    """Marks that are no marks, templates that are no templates, and another selector are a 422."""
+    place.deploy(wait=False)
+    status, answer = place.call(
+        "PATCH", place.path, [{"op": "add", "path": field, "value": value}], kind=JSON_PATCH
+    )
+
+    assert status == 422
+    assert answer["details"]["causes"]
+
+
+# --- what our probes and actions do ------------------------------------------------------------------------
+
+
+def test_history_tells_the_revisions(place: Place) -> None:
+    """The history has each revision with number, image, template, annotations and which one is current."""
+    place.deploy()
+    place.patch({"metadata": {"annotations": {"stanch.dev/verified-good": "yes"}}})
+    place.settled()
+    place.release(V2, annotations={"stanch.dev/verified-good": None, "kubernetes.io/change-cause": "v2"})
+    place.settled()
+    revisions = until(lambda: place.history().revisions)
+
+    assert [(one.number, one.images, one.current, one.pods) for one in revisions] == [
+        (2, (V2,), True, 3),
+        (1, (V1,), False, 0),
+    ]
+    assert revisions[0].annotations == {"kubernetes.io/change-cause": "v2"}
+    assert revisions[1].annotations == {"stanch.dev/verified-good": "yes"}
+    assert (now() - revisions[1].created_at).total_seconds() < 120
+
+
+def test_a_restart_replaces_every_pod(place: Place) -> None:
+    """After a restart all pods are other ones, the template has the time, the Deployment the action's id."""
+    place.deploy()
+    before = place.pod_names()
+    place.run(place.restart(), "INC-7/1/1/apply")
+    after = place.raw()
+
+    assert after["spec"]["template"]["metadata"]["annotations"] == {RESTARTED_AT: "2026-01-31T03:04:05Z"}
+    assert after["metadata"]["annotations"][ACTION] == "INC-7/1/1/apply"
+    until(lambda: before.isdisjoint(place.pod_names()))
+
+
+def test_a_restart_done_is_not_done_again(place: Place) -> None:
+    """The same restart has no difference to make, and applying it sends nothing."""
+    place.deploy()
+    request = place.restart()
+    place.run(request)
+    before = place.raw()["metadata"]["generation"]
+    action = place.action(request)
+    observed = action.observe(request)
+    action.apply(request, observed, action_id="again")
+
+    assert action.change(request, observed) == ()
+    assert place.raw()["metadata"]["generation"] == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_patch_is_accepted_once(place: Place, kind: str) -> None:
+    """Applying twice from one observation is turned away by the server the second time."""
+    request = place.asked(kind)
+    action = place.action(request)
+    observed = action.observe(request)
+    action.apply(request, observed, action_id="once")
+
+    with pytest.raises(PreconditionFailedError, match="no longer as it was read"):
+        action.apply(request, observed, action_id="twice")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_target_that_changed_since_it_was_read_is_left_alone(place: Place, kind: str) -> None:
+    """Somebody else's release or scaling between reading and applying voids the call."""
+    request = place.asked(kind)
+    action = place.action(request)
+    observed = action.observe(request)
+    if kind == "scale":
+        place.patch({"spec": {"replicas": 5}})
+    else:
+        place.release(V3)
+    now_there = place.raw()["spec"]
+
+    with pytest.raises(PreconditionFailedError):
+        action.apply(request, observed, action_id="late")
+    assert place.raw()["spec"] == now_there
+    assert action.observe(request).guard != observed.guard
+
+
+def test_status_noise_voids_nothing(place: Place) -> None:
+    """While a rollout goes on the guards stay as they are."""
+    place.deploy(wait=False)
+    requests: list[Any] = [place.restart(), place.scale(4)]
+    early = [place.action(one).observe(one).guard for one in requests]
+    place.settled()
+    late = [place.action(one).observe(one).guard for one in requests]
+
+    assert early == late
+
+
+def test_a_deployment_made_anew_is_another_target(place: Place) -> None:
+    """The same name with another uid voids an approval, and the call."""
+    place.deploy()
+    request = place.restart()
+    action = place.action(request)
+    observed = action.observe(request)
+    place.call("DELETE", place.path)
+    until(lambda: place.call("GET", place.path)[0] == 404)
+    place.deploy()
+
+    with pytest.raises(PreconditionFailedError):
+        action.apply(request, observed, action_id="x")
+    assert action.observe(request).guard != observed.guard
+
+
+def test_a_rollback_restores_template_and_annotations(place: Place) -> None:
+    """A rollback brings a revision's template and annotations back, as kubectl does, and tells so before."""
+    place.deploy()
+    place.patch({"metadata": {"annotations": {"kubernetes.io/change-cause": "first", "team": "a"}}})
+    place.settled()
+    place.release(V2, annotations={"kubernetes.io/change-cause": "second", "since": "then", "team": None})
+    place.settled()
+    request = until(lambda: place.roll_back(1))
+    action = place.action(request)
+    changes = {one.path: (one.before, one.after) for one in action.change(request, action.observe(request))}
+    place.run(request, "INC-7/2/1/apply")
+    after = place.raw()
+
+    assert changes == {
+        "spec.template.spec.containers[web].image": (V2, V1),
+        "metadata.annotations[kubernetes.io/change-cause]": ("second", "first"),
+        "metadata.annotations[since]": ("then", None),
+        "metadata.annotations[team]": (None, "a"),
+    }
+    assert after["spec"]["template"]["spec"]["containers"][0]["image"] == V1
+    assert after["metadata"]["annotations"] == {
+        REVISION: "3",
+        "kubernetes.io/change-cause": "first",
+        "team": "a",
+        ACTION: "INC-7/2/1/apply",
+    }
+
+
+def test_an_undone_rollback_is_as_before(place: Place) -> None:
+    """The undo of a rollback restores the template and the annotations that were there."""
+    place.deploy()
+    place.release(V2, annotations={"team": "b"})
+    place.settled()
+    request = place.roll_back(1)
+    before = place.raw()
+    observed = place.run(request)
+    undo, note = place.action(request).undo(request, observed)
+    assert undo is not None
+    place.run(RollBackDeployment.model_validate(undo.model_dump(mode="json")), "INC-1/1/1/undo")
+    after = place.raw()
+
+    assert "revision 2" in note
+    assert after["spec"] == before["spec"]
+    assert after["metadata"]["annotations"] == {REVISION: "4", "team": "b", ACTION: "INC-1/1/1/undo"}
+
+
+def test_a_rollback_to_what_is_there_is_nothing(place: Place) -> None:
+    """Where the template is already that of the revision there is no difference to make."""
+    place.deploy()
+    request = place.roll_back(1)
+    action = place.action(request)
+    observed = action.observe(request)
+
+    assert action.change(request, observed) == ()
+    assert action.preflight(request, observed) == ()
+    assert action.is_reached(request, observed).reached is Reached.YES
+
+
+def test_a_rollback_gets_out_of_a_bad_release(place: Place) -> None:
+    """A release that cannot start is told as failed while the old pods serve, and a rollback ends it."""
+    place.deploy(progressDeadlineSeconds=DEADLINE)
+    place.release(BAD_IMAGE)
+    place.settled(Reached.FAILED)
+    failed = place.status()
+    request = place.roll_back(1)
+    action = place.action(request)
+    radius = action.blast_radius(request, action.observe(request))
+    place.run(request)
+
+    assert "exceeded its progress deadline: 1 of 3 pods have the new template, 3 serve" in failed.detail
+    assert "Its last rollout is not complete." in radius
+    assert place.status().reached is Reached.YES
+
+
+def test_a_rollback_to_a_bad_image_fails_visibly(place: Place) -> None:
+    """When the restored image cannot be started the action settles first and then has failed."""
+    place.deploy(BAD_IMAGE, wait=False, progressDeadlineSeconds=DEADLINE)
+    until(lambda: place.history().revisions)
+    place.release(V1)
+    place.settled()
+    request = place.roll_back(1)
+    action = place.action(request)
+    action.apply(request, action.observe(request), action_id="x")
+    seen = [action.is_reached(request, action.observe(request)).reached]
+    while seen[-1] is Reached.SETTLING:
+        seen.append(action.is_reached(request, action.observe(request)).reached)
+
+    assert seen[0] is Reached.SETTLING
+    assert set(seen) == {Reached.SETTLING, Reached.FAILED}
+
+
+def test_a_revision_that_the_history_lost_is_restored_from_the_plan(place: Place) -> None:
+    """The request carries the template, so a pruned ReplicaSet is told and does not matter."""
+    place.deploy(revisionHistoryLimit=0)
+    request = place.roll_back(1)
+    place.release(V2)
+    place.settled()
+    until(lambda: len(place.history().revisions) == 1)
+    action = place.action(request)
+    radius = action.blast_radius(request, action.observe(request))
+    place.run(request)
+
+    assert "The history has lost that revision" in radius
+    assert place.raw()["spec"]["template"]["spec"]["containers"][0]["image"] == V1
+
+
+@pytest.mark.parametrize("kind", ["restart", "roll_back"])
+def test_a_paused_deployment_is_refused_beforehand(place: Place, kind: str) -> None:
+    """Nothing rolls out while it is paused, so the plan says so; pausing later voids an approval."""
+    request = place.asked(kind)
+    action = place.action(request)
+    before = action.observe(request)
+    place.patch({"spec": {"paused": True}})
+    observed = action.observe(request)
+
+    assert action.preflight(request, observed) == (
+        f"{place.namespace}/web in cluster demo: it is paused; resume it first (kubectl rollout resume)",
+    )
+    assert before.guard != observed.guard
+
+
+def test_a_paused_release_never_settles(place: Place) -> None:
+    """A template that was changed under a pause is told as paused, and rolls out when it is resumed."""
+    place.deploy()
+    place.patch({"spec": {"paused": True}})
+    place.release(V2)
+    until(lambda: "it is paused" in place.status().detail)
+    paused = place.status()
+    place.patch({"spec": {"paused": None}})
+    place.settled()
+
+    assert paused.reached is Reached.SETTLING
+
+
+@pytest.mark.parametrize("steps", [(5, 2), (0, 3), (1, 0, 1)])
+def test_scaling_goes_up_and_down_and_to_zero_and_back(place: Place, steps: tuple[int, ...]) -> None:
+    """Each count is reached, and the undo of each is the count before."""
+    place.deploy()
+    before = 3
+    for count in steps:
+        request = place.scale(count)
+        observed = place.run(request)
+        undo, _ = place.action(request).undo(request, observed)
+
+        assert undo == place.scale(before)
+        assert len(place.pods()) == count
+        before = count
+
+
+def test_scaling_what_cannot_start_settles_into_failed(place: Place) -> None:
+    """More pods of an image that cannot be pulled are never told as reached."""
+    place.deploy(BAD_IMAGE, wait=False, replicas=1, progressDeadlineSeconds=DEADLINE)
+    place.settled(Reached.FAILED)
+    request = place.scale(2)
+    action = place.action(request)
+    action.apply(request, action.observe(request), action_id="x")
+    until(lambda: action.is_reached(request, action.observe(request)).reached is Reached.FAILED)
+
+    assert "0 of 2 pods serve" in action.is_reached(request, action.observe(request)).detail
+
+
+def test_an_autoscaled_deployment_is_refused_beforehand(place: Place) -> None:
+    """Where an autoscaler owns the count, the plan names it and its limits; another one's does not matter."""
+    place.deploy()
+    request = place.scale(5)
+    action = place.action(request)
+
+    def autoscale(name: str, target: str) -> None:
+        reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": target}
+        spec = {"minReplicas": 2, "maxReplicas": 9, "scaleTargetRef": reference}
+        path = f"/apis/autoscaling/v1/namespaces/{place.namespace}/horizontalpodautoscalers"
+        assert place.call("POST", path, {"metadata": {"name": name}, "spec": spec})[0] == 201
+
+    autoscale("other", "api")
+    alone = action.preflight(request, action.observe(request))
+    autoscale("web", "web")
+    owned = action.preflight(request, action.observe(request))
+
+    assert alone == ()
+    where = f"{place.namespace}/web in cluster demo"
+    said = "autoscaler web (2 to 9) owns its count and would set it again"
+    assert owned == (f"{where}: {said}; change the autoscaler's limits instead",)
+
+
+# --- what a server fills in, and what is hostile -----------------------------------------------------------
+
+RICH: dict[str, Any] = {
+    "metadata": {"labels": {"app": "web", "protocol": "TCP", "scheme": "HTTP"}, "annotations": {"type": ""}},
+    "spec": {
+        "serviceAccountName": "default",
+        "initContainers": [{"name": "first", "image": "busybox"}],
+        "containers": [
+            {
+                "name": "web",
+                "image": V1,
+                "command": ["run"],
+                "ports": [{"containerPort": 80, "name": "http"}],
+                "env": [
+                    {"name": "EMPTY", "value": ""},
+                    {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                    {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
+                    {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+                ],
+                "resources": {"limits": {"cpu": "1", "memory": "64Mi"}},
+                "livenessProbe": {"httpGet": {"port": "http"}},
+                "readinessProbe": {"grpc": {"port": 81}, "periodSeconds": 3},
+                "startupProbe": {"tcpSocket": {"port": 80}, "failureThreshold": 30},
+                "lifecycle": {"preStop": {"httpGet": {"port": 80, "path": "/bye"}}},
+                "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108  (in a container)
+            }
+        ],
+        "volumes": [
+            {"name": "tmp"},
+            {"name": "config", "configMap": {"name": "c"}},
+            {"name": "secret", "secret": {"secretName": "s"}},
+            {"name": "host", "hostPath": {"path": "/var"}},
+            {
+                "name": "down",
+                "downwardAPI": {"items": [{"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}]},
+            },
+            {
+                "name": "all",
+                "projected": {
+                    "sources": [
+                        {"serviceAccountToken": {"path": "t"}},
+                        {
+                            "downwardAPI": {
+                                "items": [{"path": "n", "fieldRef": {"fieldPath": "metadata.name"}}]
+                            }
+                        },
+                    ]
+                },
+            },
+        ],
+        "affinity": {
+            "podAntiAffinity": {
+                "preferredDuringSchedulingIgnoredDuringExecution": [
+                    {"weight": 1, "podAffinityTerm": {"topologyKey": "zone", "labelSelector": {}}}
+                ]
+            }
+        },
+    },
+}
+
+
+def test_a_template_is_known_again_with_the_defaults_filled_in(place: Place) -> None:
+    """A template written by hand is reached, and is no change, once the server has filled it in."""
+    place.deploy()
+    request = RollBackDeployment(**place.where, revision=1, template=RICH, template_hash=template_hash(RICH))
+    place.run(request)
+    action = place.action(request)
+    observed = action.observe(request)
+
+    assert place.raw()["spec"]["template"] != RICH
+    assert action.change(request, observed) == ()
+    assert observed.state["kept_as"] == 2
+
+
+HOSTILE = {
+    "example.com/quotes": '"}],"op":"remove","path":"/spec',
+    "example.com/lines": "a\nb\r\n\x00\x1b[31mred\x7f",
+    "example.com/unicode": "é \u202e 日本 \U0001f525 \ufeff",
+    "example.com/markup": "<script>alert(1)</script>{{7*7}}${jndi:ldap://x}",
+    "example.com/json": '{"op":"replace","path":"/metadata/uid","value":"x"}',
+    "a~b": "tilde",
+    "example.com/long": "x" * 100_000,
+    "__proto__": "x",
+}
+
+
+def test_hostile_annotations_pass_unchanged(place: Place) -> None:
+    """Whatever annotations hold comes back byte for byte after a rollback, and moves nothing else."""
+    hostile = {key: value for key, value in HOSTILE.items() if "~" not in key and not key.startswith("_")}
+    place.deploy()
+    place.patch(
+        {"metadata": {"annotations": hostile}, "spec": {"template": {"metadata": {"annotations": hostile}}}}
+    )
+    place.settled()
+    number = max(one.number for one in place.history().revisions)
+    request = place.roll_back(number)
+    before = place.raw()
+    place.release(V2, annotations=dict.fromkeys(hostile, "replaced"))
+    place.settled()
+    place.run(request)
+    after = place.raw()
+
+    assert {key: after["metadata"]["annotations"][key] for key in hostile} == hostile
+    assert after["spec"] == before["spec"]
+
+
+# --- who may ------------------------------------------------------------------------------------------------
+
+NEEDS = {
+    "restart": [("get", "deployments"), ("patch", "deployments")],
+    "roll_back": [("get", "deployments"), ("patch", "deployments"), ("list", "replicasets")],
+    "scale": [
+        ("get", "deployments"),
+        ("get", "deployments/scale"),
+        ("patch", "deployments/scale"),
+        ("list", "horizontalpodautoscalers"),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", NEEDS)
+def test_the_least_rules_are_enough(place: Place, kind: str) -> None:
+    """With exactly the documented verbs the whole action works."""
+    request = place.asked(kind)
+    action = place.action(request, place.limited(*(Rule((verb,), (what,)) for verb, what in NEEDS[kind])))
+    observed = action.observe(request)
+    refusals = action.preflight(request, observed)
+    action.apply(request, observed, action_id="least")
+
+    assert refusals == ()
+    until(lambda: action.is_reached(request, action.observe(request)).reached is Reached.YES)
+
+
+@pytest.mark.parametrize(
+    ("kind", "verb", "what"), [(kind, *need) for kind, needs in NEEDS.items() for need in needs]
+)
+def test_one_verb_less_is_refused_by_name(place: Place, kind: str, verb: str, what: str) -> None:
+    """Each missing verb is found before anything runs; the sentence names the verb and the resource."""
+    request = place.asked(kind)
+    rules = [Rule((v,), (w,)) for v, w in NEEDS[kind] if (v, w) != (verb, what)]
+    action = place.action(request, place.limited(*rules))
+    before = place.raw()
+
+    def refusals() -> str:
+        try:
+            return " ".join(action.preflight(request, action.observe(request)))
+        except ActionRefusedError as error:
+            return str(error)
+
+    said = refusals()
+    assert f"{place.namespace}/web in cluster demo: " in said
+    assert f"may not {verb} {what} " in said or f'cannot {verb} resource "{what}"' in said
+    assert place.raw()["spec"] == before["spec"]
+    if verb == "patch":
+        observed = action.observe(request)
+        with pytest.raises(ActionRefusedError, match=f'cannot patch resource "{what}"'):
+            action.apply(request, observed, action_id="x")
+        assert place.raw()["spec"] == before["spec"]
+
+
+def test_the_answer_to_a_forbidden_call_names_who_and_what(place: Place) -> None:
+    """A 403 names the user, the verb and the resource, and all of it reaches the person."""
+    place.deploy()
+    action = place.action(place.restart(), place.limited())
+
+    with pytest.raises(ActionRefusedError) as caught:
+        action.observe(place.restart())
+    assert 'deployments.apps "web" is forbidden: User "' in str(caught.value)
+    assert f'in API group "apps" in the namespace "{place.namespace}"' in str(caught.value)
+    assert json.dumps(str(caught.value)).isascii()
