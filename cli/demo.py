@@ -219,7 +219,7 @@ class Play:
     def _check_world(self) -> None:
         """See in the world itself that it was mitigated, and each change made once."""
         status = self._wait(self._healthy, "the shop to be healthy")
-        ours = [change for change in status["changes"] if change["who"] == "stanch"]
+        ours = [change for change in status["changes"] if change["by"] == "stanch"]
         self._check(
             [change["provider"] for change in ours] == ["kubernetes", "launchdarkly"],
             "each provider saw each change once, by its own log",
