@@ -8,6 +8,7 @@ import re
 import runpy
 import subprocess
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,12 @@ import pytest
 from pydantic import BaseModel
 
 import contracts
-from contracts.actions import Action, ActionRequest, Probe, ProbeRequest
+from activities import k8s
+from contracts.actions import Action, ActionRequest, Probe, ProbeRequest, ResultT
+from contracts.catalogue import Deployment, ServiceEnvironment, Signal
+from contracts.errors import NothingToProposeError
+from contracts.incidents import Incident, Severity
+from contracts.plans import Observation, Proposal
 from playbooks import kit
 from runtime.settings import Settings, load_catalogue
 
@@ -253,3 +259,59 @@ def test_prose_is_plain() -> None:
     ]
 
     assert found == []
+
+
+class OneDeployment:
+    """A look at a service with one deployment that has a number of pods."""
+
+    def __init__(self, replicas: int) -> None:
+        deployment = Deployment(cluster="main", namespace="shop", name="web")
+        signal = Signal(prometheus="main", query="latency", healthy_below=1)
+        self.service = ServiceEnvironment(deployments=(deployment,), signals={"latency": signal})
+        self.now = datetime(2026, 3, 1, tzinfo=UTC)
+        self._state = k8s.DeploymentState(
+            uid="u",
+            generation=1,
+            replicas=replicas,
+            available=replicas,
+            strategy="one by one",
+            images=(),
+            template_hash="h",
+            template={},
+            annotations={},
+            annotated=False,
+        )
+
+    async def at(self, request: ProbeRequest[ResultT]) -> ResultT:
+        """Be asked nothing: the page's playbook has no probe."""
+        raise AssertionError(request)
+
+    async def observe(self, request: ActionRequest) -> Observation:
+        """Give the state."""
+        del request
+        return Observation(state=self._state.model_dump(mode="json"), guard={}, at=self.now)
+
+
+@pytest.mark.parametrize(("replicas", "title"), [(4, "Scale shop from 4 to 6 pods"), (20, None)])
+async def test_the_playbook_of_the_how_to_works(replicas: int, title: str | None) -> None:
+    """Who copies the page's playbook gets one that proposes, and that stops where it says."""
+    page = (ROOT / "docs" / "how-to" / "write-a-playbook.md").read_text(encoding="utf-8")
+    module: dict[str, Any] = {"__name__": "playbooks.add_replicas"}
+    exec(page.partition("```python\n")[2].partition("```")[0], module)  # noqa: S102  (our own page)
+    incident = Incident(
+        id="INC-1",
+        title="slow",
+        service="shop",
+        environment="production",
+        severity=Severity.SEV1,
+        opened_at=datetime(2026, 3, 1, tzinfo=UTC),
+    )
+
+    planning = module["plan"](incident, module["Params"](), OneDeployment(replicas))
+
+    if title is None:
+        with pytest.raises(NothingToProposeError):
+            await planning
+    else:
+        proposal: Proposal = await planning
+        assert (proposal.title, len(proposal.steps)) == (title, 1)
