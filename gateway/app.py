@@ -121,6 +121,7 @@ def build(
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
         lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,
         responses={
             "4XX": {"model": Problem, "description": "Refused; the sentence says why."},
             "5XX": {"model": Problem, "description": "Not available; try again."},

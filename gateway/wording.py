@@ -5,6 +5,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
+from markupsafe import Markup
 from pydantic import JsonValue
 
 from contracts.approvals import ApprovalState
@@ -107,6 +108,12 @@ def visible(value: object) -> object:
     if type(value) is str:  # not Markup: that is our own
         return _INVISIBLE.sub(lambda found: f"⟦U+{ord(found.group()):04X}⟧", value)
     return value
+
+
+def path(text: object) -> Markup:
+    """Give a path that a narrow screen may break after a dot or a slash, and nowhere else without need."""
+    parts = re.findall(r"[^./]*[./]|[^./]+", str(visible(str(text))))
+    return Markup("<wbr>").join(parts)  # escapes each of them
 
 
 def age(at: datetime, now: datetime) -> str:

@@ -186,8 +186,12 @@ function listen() {
 document.addEventListener("submit", (event) => {
   for (const button of event.target.querySelectorAll("button")) setTimeout(() => (button.disabled = true), 0);
 });
-window.addEventListener("pageshow", () => {
+window.addEventListener("pageshow", (event) => {
   for (const button of document.querySelectorAll("button:disabled")) button.disabled = false;
+  if (event.persisted) {
+    listen();
+    refresh();
+  }
 });
 window.addEventListener("pagehide", () => source?.close());
 

@@ -1,0 +1,400 @@
+"""The HTTP interface: who may do what, and how it says no."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from authority.seals import digest
+from contracts.approvals import Approval, ApprovalState, SignedDecision
+from contracts.evidence import EvidenceKind
+from contracts.incidents import Phase, Role, Severity
+from ledger.audit import verify
+from tests.gateway.conftest import Door
+from tests.gateway.seed import Scene
+
+DECLARATION = {"title": "Checkout is down", "service": "web", "severity": "SEV1"}
+
+
+def kinds(scene: Scene) -> list[EvidenceKind]:
+    """Give what is in the log."""
+    return [entry.kind for entry in scene.ledger.evidence.entries()]
+
+
+async def test_declare_and_look(door: Door) -> None:
+    """A declared incident is listed and shown."""
+    async with door.client("linus") as client:
+        declared = await client.post("/v1/incidents", json=DECLARATION)
+        shown = await client.get(f"/v1/incidents/{declared.json()['id']}")
+        listed = await client.get("/v1/incidents", params={"open": "true"})
+
+    assert declared.status_code == 201
+    assert declared.json()["declared_by"] == "linus"
+    assert shown.json() == declared.json()
+    assert listed.json() == [declared.json()]
+    assert door.woken == [True]
+
+
+async def test_ack_takes_command(door: Door, scene: Scene) -> None:
+    """Acknowledging takes the Incident Commander's role; again changes nothing."""
+    incident = scene.open_incident()
+    async with door.client("ada") as client:
+        first = await client.post(f"/v1/incidents/{incident}/ack")
+        again = await client.post(f"/v1/incidents/{incident}/ack")
+
+    assert first.status_code == again.status_code == 200
+    assert first.json()["roles"] == {"incident_commander": "ada"}
+    assert again.json() == first.json()
+    assert kinds(scene).count(EvidenceKind.ROLE_ASSIGNED) == 1
+
+
+async def test_one_of_many_takes_command(door: Door, scene: Scene) -> None:
+    """Of two people who acknowledge at once, one commands and the other hears who."""
+    incident = scene.open_incident()
+    async with door.client("ada") as ada, door.client("grace") as grace:
+        answers = await asyncio.gather(*(c.post(f"/v1/incidents/{incident}/ack") for c in (ada, grace) * 4))
+
+    commander = scene.ledger.incidents.get(incident).roles[Role.INCIDENT_COMMANDER]
+    assert sorted(answer.status_code for answer in answers) == [200] * 4 + [409] * 4
+    assert {a.json()["error"] for a in answers if a.status_code == 409} == {
+        f"{incident} is commanded by {commander}: ask {commander} to hand the role over"
+    }
+
+
+async def test_handing_over(door: Door, scene: Scene) -> None:
+    """The commander hands the role to somebody on call, and then has it no more."""
+    incident = scene.open_incident()
+    scene.take(incident)
+    order = {"role": "incident_commander", "person": "grace"}
+    async with door.client("ada") as client:
+        handed = await client.post(f"/v1/incidents/{incident}/roles", json=order)
+        late = await client.post(f"/v1/incidents/{incident}/resolve", json={"reason": "over"})
+
+    assert handed.json()["roles"] == {"incident_commander": "grace"}
+    assert (late.status_code, late.json()["error"]) == (
+        403,
+        f"{incident}: only the Incident Commander (grace) may do this, not ada",
+    )
+
+
+ASSIGNMENTS = [
+    ("ada", "technical_lead", "linus", 200),
+    ("linus", "scribe", "linus", 200),
+    ("linus", "scribe", "grace", 403),
+    ("grace", "incident_commander", "grace", 409),
+    ("linus", "incident_commander", "linus", 403),
+    ("grace", "incident_commander", "linus", 403),
+    ("ada", "incident_commander", "linus", 403),
+    ("ada", "technical_lead", "mallory", 403),
+    ("ada", "king", "ada", 422),
+]
+
+
+@pytest.mark.parametrize(("person", "role", "chosen", "status"), ASSIGNMENTS)
+async def test_roles(door: Door, scene: Scene, *, person: str, role: str, chosen: str, status: int) -> None:
+    """The commander hands out roles; others take only what is nobody's decision; on call comes first."""
+    incident = scene.open_incident()
+    scene.take(incident)
+    async with door.client(person) as client:
+        answer = await client.post(f"/v1/incidents/{incident}/roles", json={"role": role, "person": chosen})
+
+    assert answer.status_code == status, answer.text
+
+
+async def test_orders(door: Door, scene: Scene) -> None:
+    """The commander changes the severity, asks for another plan and resolves; each is sent on."""
+    incident = scene.open_incident()
+    scene.take(incident)
+    before = scene.ledger.outbox.backlog()
+    async with door.client("ada") as client:
+        worse = await client.post(
+            f"/v1/incidents/{incident}/severity", json={"severity": "SEV1", "reason": "all regions"}
+        )
+        for order in ("replan", "resolve"):
+            answer = await client.post(f"/v1/incidents/{incident}/{order}", json={"reason": "told"})
+            assert answer.status_code == 200, answer.text
+
+    assert worse.json()["severity"] == "SEV1"
+    assert scene.ledger.outbox.backlog() == before + 3
+    assert len(door.woken) == 3
+
+
+async def test_a_repeated_order_is_one(door: Door, scene: Scene) -> None:
+    """With an Idempotency-Key, a retry of an order is the same order."""
+    incident = scene.open_incident()
+    scene.take(incident)
+    async with door.client("ada", **{"Idempotency-Key": "k1"}) as client:
+        for _ in range(3):
+            await client.post(f"/v1/incidents/{incident}/replan", json={"reason": "told"})
+
+    assert kinds(scene).count(EvidenceKind.COMMAND) == 1
+
+
+async def test_approving(door: Door, scene: Scene) -> None:
+    """The commander's yes is signed, stored and in the log; again gives the same decision."""
+    incident = scene.tell()
+    [request] = scene.ledger.approvals.list(ApprovalState.PENDING)
+    body = {"verdict": "approve", "plan_digest": request.plan_digest, "reason": "the youngest change"}
+    async with door.client("ada") as client:
+        shown = Approval.model_validate((await client.get(f"/v1/approvals/{request.id}")).json())
+        first = await client.post(f"/v1/approvals/{request.id}/decision", json=body)
+        again = await client.post(f"/v1/approvals/{request.id}/decision", json=body)
+        listed = await client.get("/v1/approvals", params={"state": "approved", "incident": incident})
+
+    assert digest(shown.plan) == request.plan_digest
+    signed = SignedDecision.model_validate(first.json())
+    assert (signed.decision.person, signed.decision.authenticated_by) == ("ada", "local")
+    assert again.json() == first.json()
+    assert [item["id"] for item in listed.json()] == ["APR-2", "APR-1"]
+
+
+async def test_two_answers(door: Door, scene: Scene) -> None:
+    """Whoever is second hears who was first and what was said."""
+    scene.tell()
+    request = scene.ledger.approvals.list(ApprovalState.PENDING)[0]
+    body = {"plan_digest": request.plan_digest}
+    async with door.client("ada") as client:
+        await client.post(
+            f"/v1/approvals/{request.id}/decision", json=body | {"verdict": "reject", "reason": "wait"}
+        )
+        late = await client.post(f"/v1/approvals/{request.id}/decision", json=body | {"verdict": "approve"})
+
+    assert late.status_code == 409
+    assert late.json()["error"].startswith(f"{request.id} was rejected by ada at ")
+
+
+DECISIONS: list[tuple[str, dict[str, Any], int, str]] = [
+    ("grace", {}, 403, "INC-1: only the Incident Commander (ada) decides, not grace"),
+    ("mallory", {}, 403, "'mallory' is not in the service catalogue's people"),
+    ("ada", {"plan_digest": "0" * 64}, 409, "APR-2 is about plan"),
+    ("ada", {"verdict": "reject"}, 422, "give a reason to reject"),
+    ("ada", {"verdict": "reject", "reason": " \n"}, 422, "give a reason to reject"),
+    ("ada", {"verdict": "maybe"}, 422, "verdict: Input should be 'approve' or 'reject'"),
+    ("ada", {"force": True}, 422, "force: Extra inputs are not permitted"),
+    ("ada", {"reason": "x" * 2001}, 422, "reason: String should have at most 2000 characters"),
+]
+
+
+@pytest.mark.parametrize(("person", "change", "status", "sentence"), DECISIONS)
+async def test_decisions_that_do_not_count(
+    door: Door, scene: Scene, *, person: str, change: dict[str, Any], status: int, sentence: str
+) -> None:
+    """A wrong person, plan or word decides nothing, and says why."""
+    scene.tell()
+    request = scene.ledger.approvals.list(ApprovalState.PENDING)[0]
+    body = {"verdict": "approve", "plan_digest": request.plan_digest} | change
+    async with door.client(person) as client:
+        answer = await client.post(f"/v1/approvals/{request.id}/decision", json=body)
+
+    assert answer.status_code == status
+    assert answer.json()["error"].startswith(sentence)
+    assert scene.ledger.approvals.get(request.id).request.state is ApprovalState.PENDING
+
+
+async def test_an_expired_plan(door: Door, scene: Scene) -> None:
+    """After its time a plan cannot be approved any more, and the attempt is evidence."""
+    scene.tell()
+    request = scene.ledger.approvals.list(ApprovalState.PENDING)[0]
+    scene.clock.at = request.expires_at
+    async with door.client("ada") as client:
+        answer = await client.post(
+            f"/v1/approvals/{request.id}/decision",
+            json={"verdict": "approve", "plan_digest": request.plan_digest},
+        )
+
+    assert answer.status_code == 409
+    assert "expired at" in answer.json()["error"]
+    assert EvidenceKind.DECISION_REFUSED in kinds(scene)
+
+
+async def test_who_declares_does_not_approve(door: Door, scene: Scene) -> None:
+    """Nobody approves the plan of an incident that they declared themselves."""
+    async with door.client("ada") as client:
+        incident = (await client.post("/v1/incidents", json=DECLARATION)).json()["id"]
+        await client.post(f"/v1/incidents/{incident}/ack")
+        request = scene.ask(incident)
+        answer = await client.post(
+            f"/v1/approvals/{request.id}/decision",
+            json={"verdict": "approve", "plan_digest": request.plan_digest},
+        )
+
+    assert answer.status_code == 403
+    assert "was declared by ada, who cannot approve its plans" in answer.json()["error"]
+
+
+WRONG: list[tuple[str, str, Any, int, str]] = [
+    (
+        "POST",
+        "/v1/incidents",
+        DECLARATION | {"service": "nope"},
+        422,
+        "service 'nope' is not in the service catalogue",
+    ),
+    (
+        "POST",
+        "/v1/incidents",
+        DECLARATION | {"environment": "moon"},
+        422,
+        "service web has no environment 'moon'",
+    ),
+    ("POST", "/v1/incidents", DECLARATION | {"title": "  "}, 422, "give a title"),
+    ("POST", "/v1/incidents", DECLARATION | {"severity": "bad"}, 422, "severity: Input should be"),
+    ("POST", "/v1/incidents", {}, 422, "title: Field required"),
+    ("POST", "/v1/incidents", [], 422, "body: Input should be a valid dictionary"),
+    ("GET", "/v1/incidents/INC-99", None, 404, "INC-99: not found"),
+    ("GET", "/v1/incidents/x%0Ay", None, 404, "x y: not found"),
+    ("GET", "/v1/incidents/INC-1/postmortem", None, 404, "INC-1 has no postmortem yet"),
+    ("GET", "/v1/incidents/INC-99/evidence", None, 404, "INC-99: not found"),
+    ("GET", "/v1/incidents/INC-99/events", None, 404, "INC-99: not found"),
+    ("GET", "/v1/incidents/INC-1/evidence?after=x", None, 422, "after: Input should be a valid integer"),
+    ("GET", "/v1/incidents?limit=100000", None, 422, "limit: Input should be less than or equal to 1000"),
+    ("GET", "/v1/approvals?state=odd", None, 422, "state: Input should be"),
+    ("GET", "/v1/approvals/APR-99", None, 404, "APR-99: not found"),
+    ("POST", "/v1/incidents/INC-1/resolve", {"reason": "over"}, 403, "INC-1 has no Incident Commander yet"),
+    ("POST", "/v1/incidents/INC-1/resolve", {"reason": ""}, 422, "give a reason"),
+    ("POST", "/v1/incidents/INC-99/ack", None, 404, "INC-99: not found"),
+    ("DELETE", "/v1/incidents/INC-1", None, 405, "DELETE is not for this address"),
+    ("GET", "/v1/nothing", None, 404, "there is nothing at this address"),
+    (
+        "POST",
+        "/v1/playbooks/nope/plan",
+        {"service": "web"},
+        404,
+        "no playbook is called 'nope'; there is restart-pods",
+    ),
+    ("POST", "/v1/playbooks/restart-pods/plan", {"service": "x"}, 422, "the service catalogue has no 'x'"),
+    (
+        "POST",
+        "/v1/playbooks/restart-pods/plan",
+        {"service": "web", "params": {"count": "many"}},
+        422,
+        "parameters of restart-pods: count: Input should be a valid integer",
+    ),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status", "sentence"), WRONG, ids=range(len(WRONG)))
+async def test_wrong_requests(
+    door: Door, scene: Scene, *, method: str, path: str, body: object, status: int, sentence: str
+) -> None:
+    """Each wrong request gets its status and one sentence."""
+    scene.open_incident()
+    async with door.client("ada") as client:
+        answer = await client.request(method, path, json=body)
+
+    assert answer.status_code == status
+    assert list(answer.json()) == ["error"]
+    assert answer.json()["error"].startswith(sentence)
+
+
+async def test_broken_json(door: Door) -> None:
+    """A body that is no JSON is a 400."""
+    async with door.client("ada") as client:
+        answer = await client.post(
+            "/v1/incidents", content=b"{", headers={"Content-Type": "application/json"}
+        )
+
+    assert (answer.status_code, answer.json()) == (400, {"error": "the body is not JSON"})
+
+
+async def test_a_closed_incident(door: Door, scene: Scene) -> None:
+    """What is resolved takes no orders any more."""
+    incident = scene.open_incident()
+    scene.take(incident)
+    scene.record(incident, 1, Phase.RESOLVED)
+    async with door.client("ada") as client:
+        answers = [
+            await client.post(f"/v1/incidents/{incident}/{order}", json={"reason": "x", "severity": "SEV1"})
+            for order in ("ack", "severity")
+        ]
+
+    assert [answer.status_code for answer in answers] == [409, 409]
+    assert answers[0].json()["error"] == f"{incident} is resolved: nothing about it can be ordered any more"
+
+
+async def test_reading_needs_the_token_too(door: Door, scene: Scene) -> None:
+    """Nothing is read through the API without the token or a session."""
+    incident = scene.open_incident()
+    paths = ["/v1/incidents", f"/v1/incidents/{incident}", "/v1/approvals", "/v1/playbooks", "/v1/events"]
+    async with door.client() as client:
+        answers = [await client.get(path) for path in paths]
+
+    assert {answer.status_code for answer in answers} == {401}
+
+
+async def test_a_browser_reads_the_api_and_orders_nothing(door: Door, scene: Scene) -> None:
+    """A session may read, but every order through the API needs the token."""
+    incident = scene.open_incident()
+    browser = await door.browser()
+    read = await browser.get(f"/v1/incidents/{incident}/evidence")
+    order = await browser.post(f"/v1/incidents/{incident}/ack", headers={"X-Stanch-Person": "ada"})
+
+    assert (read.status_code, order.status_code) == (200, 401)
+
+
+async def test_evidence_in_pages(door: Door, scene: Scene) -> None:
+    """The log is read on from where one was."""
+    incident = scene.tell()
+    async with door.client("ada") as client:
+        everything = (await client.get(f"/v1/incidents/{incident}/evidence")).json()
+        after = everything[3]["index"]
+        rest = (await client.get(f"/v1/incidents/{incident}/evidence", params={"after": after})).json()
+
+    assert rest == everything[4:]
+    assert (
+        len(everything) == scene.ledger.evidence.size() - 1
+    )  # one entry is of the delivery, before the incident
+
+
+async def test_a_postmortem_is_markdown(door: Door, scene: Scene) -> None:
+    """The postmortem is given as it was written."""
+    incident = scene.open_incident()
+    scene.ledger.postmortems.write(incident, "# It broke <b>\n")
+    async with door.client("ada") as client:
+        answer = await client.get(f"/v1/incidents/{incident}/postmortem")
+
+    assert answer.text == "# It broke <b>\n"
+    assert answer.headers["content-type"] == "text/markdown; charset=utf-8"
+
+
+async def test_playbooks_and_previews(door: Door) -> None:
+    """Playbooks are listed with their parameters; a preview asks the engine about an imagined incident."""
+    async with door.client("ada") as client:
+        listed = (await client.get("/v1/playbooks")).json()
+        answer = await client.post(
+            "/v1/playbooks/restart-pods/plan",
+            json={"service": "web", "severity": "SEV2", "signal": "error_rate", "params": {"count": 2}},
+        )
+
+    assert [(book["name"], book["risk"]) for book in listed] == [("restart-pods", "low")]
+    assert listed[0]["params"]["properties"]["count"]["default"] == 1
+    assert answer.json() == {"plan": None, "note": "nothing to propose"}
+    [asked] = door.engine.asked
+    assert (asked.incident.service, asked.incident.signals) == ("web", ("error_rate",))
+    assert (asked.incident.severity, asked.params) == (Severity.SEV2, {"count": 2})
+
+
+async def test_a_preview_without_the_engine(door: Door) -> None:
+    """Without the engine a preview is not available now."""
+    door.engine.away = "the engine does not answer"
+    async with door.client("ada") as client:
+        answer = await client.post("/v1/playbooks/restart-pods/plan", json={"service": "web"})
+
+    assert (answer.status_code, answer.json()) == (503, {"error": "the engine does not answer"})
+
+
+async def test_everything_said_is_in_a_whole_log(door: Door, scene: Scene) -> None:
+    """After orders and decisions the evidence log still verifies."""
+    incident = scene.open_incident()
+    request = scene.ask(incident)
+    answer = {"verdict": "approve", "plan_digest": request.plan_digest}
+    async with door.client("ada") as client:
+        await client.post(f"/v1/approvals/{request.id}/decision", json=answer)
+        await client.post(f"/v1/incidents/{incident}/ack")
+        await client.post(f"/v1/approvals/{request.id}/decision", json=answer)
+        await client.post(f"/v1/incidents/{incident}/severity", json={"severity": "SEV1", "reason": "worse"})
+
+    report = verify(scene.ledger, scene.verifier)
+
+    assert (report.problems, report.decisions) == ((), 1)
+    assert report.entries == scene.ledger.evidence.size()
