@@ -127,6 +127,10 @@ class ServiceEnvironment(Strict):
         {}, description="Name to URL (http or https) of something that answers 2xx when it is healthy."
     )
 
+    def targets(self) -> tuple[Target, ...]:
+        """Give everything of it that an action may change."""
+        return tuple(one.target() for one in (*self.deployments, *self.flags))
+
 
 class Service(Strict):
     """A service: who answers for it, and what it consists of."""
@@ -197,8 +201,4 @@ class Catalogue(Strict):
     def owns(self, service: str, environment: str, target: Target) -> bool:
         """Say whether the catalogue gives this target to this service: nothing else may be changed for it."""
         entry = self.environment(service, environment)
-        if entry is None:
-            return False
-        mine = [deployment.target() for deployment in entry.deployments]
-        mine += [flag.target() for flag in entry.flags]
-        return target in mine
+        return entry is not None and target in entry.targets()
