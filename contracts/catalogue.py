@@ -129,7 +129,9 @@ class ServiceEnvironment(Strict):
 
     def targets(self) -> tuple[Target, ...]:
         """Give everything of it that an action may change."""
-        return tuple(one.target() for one in (*self.deployments, *self.flags))
+        deployments = (deployment.target() for deployment in self.deployments)
+        flags = (flag.target() for flag in self.flags)
+        return (*deployments, *flags)
 
 
 class Service(Strict):
