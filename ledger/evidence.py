@@ -9,7 +9,7 @@ from sqlalchemy import Connection, insert, select, tuple_, update
 
 from authority.decisions import Signer
 from contracts.base import JsonObject
-from contracts.errors import ConflictError, InputError, NotFoundError
+from contracts.errors import InputError, NotFoundError, ProviderUnavailableError
 from contracts.evidence import Evidence, EvidenceEntry
 from ledger import merkle, notes
 from ledger.database import Database
@@ -27,6 +27,7 @@ def append(connection: Connection, *entries: Evidence) -> None:
 
     Raises:
         InputError: An entry's time has no zone.
+        ProviderUnavailableError: The tree is damaged: nothing can be appended until somebody has looked.
     """
     fresh: dict[str, Evidence] = {}
     for entry in entries:
@@ -141,7 +142,8 @@ class EvidenceLog:
         """Sign and keep the tree's size and root as a C2SP checkpoint, if the log has grown since the last.
 
         Raises:
-            ConflictError: The log does not continue the one that was signed before; nothing is signed.
+            ProviderUnavailableError: The log does not continue the one that was signed before, as after the
+                restore of an old backup; nothing is signed.
         """
         with self._database.write() as connection:
             count = size(connection)
@@ -150,7 +152,7 @@ class EvidenceLog:
             nodes = _Nodes(connection)
             if last is not None:
                 if count < last.size or merkle.root(last.size, nodes) != last.root:
-                    raise ConflictError(
+                    raise ProviderUnavailableError(
                         f"evidence log: its {count} entries do not continue the {last.size} that were signed"
                         f" at {last.made_at.isoformat()}; run `stanch audit verify` before anything else"
                     )
@@ -218,8 +220,8 @@ class _Nodes:
         return bytes(found)
 
 
-def _damaged(name: merkle.Subtree) -> ConflictError:
-    return ConflictError(
+def _damaged(name: merkle.Subtree) -> ProviderUnavailableError:
+    return ProviderUnavailableError(
         f"evidence log: the tree's node at entry {name.leaf}, level {name.level} is missing;"
         " run `stanch audit verify`"
     )
