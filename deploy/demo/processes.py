@@ -39,10 +39,16 @@ class Processes:
 
     Args:
         logs: The folder for one log file per process.
+        ready_within: Seconds that a process has until it is ready.
+        stop_within: Seconds that all have to stop before they are killed.
     """
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(
+        self, logs: Path, *, ready_within: float = READY_WITHIN, stop_within: float = STOP_WITHIN
+    ) -> None:
         self._logs = logs
+        self._ready_within = ready_within
+        self._stop_within = stop_within
         self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
 
     def __enter__(self) -> Self:
@@ -54,7 +60,7 @@ class Processes:
     ) -> None:
         for _, process in reversed(self._running):
             process.terminate()
-        deadline = time.monotonic() + STOP_WITHIN
+        deadline = time.monotonic() + self._stop_within
         for _, process in reversed(self._running):
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
@@ -109,7 +115,7 @@ class Processes:
         Raises:
             WorldError: A process ended, or this one did not answer in time.
         """
-        deadline = time.monotonic() + READY_WITHIN
+        deadline = time.monotonic() + self._ready_within
         while time.monotonic() < deadline:
             self.check()
             with contextlib.suppress(urllib3.exceptions.HTTPError):
@@ -117,5 +123,5 @@ class Processes:
                     return
             time.sleep(0.05)
         raise WorldError(
-            f"{name} did not answer {url} within {READY_WITHIN:.0f} seconds; its log is {self.log(name)}"
+            f"{name} did not answer {url} within {self._ready_within:.0f} s; its log is {self.log(name)}"
         )

@@ -20,7 +20,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -278,19 +277,16 @@ class Server(ThreadingHTTPServer):
 
 def send_visitors(url: str, per_second: float, stop: threading.Event) -> None:
     """Visit the shop at a steady rate, whether or not the earlier visitors have been answered."""
-    http = urllib3.PoolManager(maxsize=1, retries=False, timeout=VISIT_PATIENCE)
+    http = urllib3.PoolManager(retries=False, timeout=VISIT_PATIENCE)
 
     def visit() -> None:
         with contextlib.suppress(urllib3.exceptions.HTTPError):
             http.request("GET", url, headers={"Connection": "close"})
 
     due = time.monotonic()
-    with ThreadPoolExecutor(max_workers=2 * POOL_SIZE) as visitors:
-        while not stop.wait(max(0.0, due - time.monotonic())):
-            visitors.submit(visit)
-            due = max(
-                due + 1 / per_second, time.monotonic() - 1.0
-            )  # after a pause of the machine no stampede
+    while not stop.wait(max(0.0, due - time.monotonic())):
+        threading.Thread(target=visit, daemon=True).start()
+        due = max(due + 1 / per_second, time.monotonic() - 1.0)  # after a pause of the machine no stampede
 
 
 def main(argv: list[str] | None = None) -> None:

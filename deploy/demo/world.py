@@ -8,6 +8,7 @@ written when everything is ready.
 import argparse
 import contextlib
 import json
+import math
 import secrets
 import shutil
 import signal
@@ -22,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+import urllib3
 from prometheus_client.parser import text_string_to_metric_families
 
 from activities.k8s.fake import TOKENS
@@ -178,7 +180,8 @@ class World:
         """Give the share of the shop's requests that fail now, as the product sees it; None without data."""
         answer = HTTP.request("GET", f"{self.prometheus}/api/v1/query", fields={"query": stage.ERROR_RATIO})
         result = answer.json()["data"]["result"]
-        return float(result[0]["value"][1]) if result else None
+        ratio = float(result[0]["value"][1]) if result else math.nan
+        return ratio if math.isfinite(ratio) else None
 
     def changes(self) -> list[Change]:
         """Give every request that changed something, from the providers' own logs."""
@@ -276,21 +279,18 @@ def controlled(world: World) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path == "/status":
-                self._answer(200, world.status())
-            else:
-                self._answer(404, {"error": "there are POST /break and GET /status"})
-
-        def do_POST(self) -> None:
-            if self.path != "/break":
+            known = {"GET /status": world.status, "POST /break": world.break_it}.get(
+                f"{self.command} {self.path}"
+            )
+            if known is None:
                 self._answer(404, {"error": "there are POST /break and GET /status"})
                 return
             try:
-                world.break_it()
-            except WorldError as error:
+                self._answer(200, known())
+            except (WorldError, urllib3.exceptions.HTTPError) as error:
                 self._answer(502, {"error": str(error)})
-            else:
-                self._answer(200, {})
+
+        do_POST = do_GET  # noqa: N815  (the name is the base class's)
 
         def _answer(self, status: int, body: Any) -> None:
             content = json.dumps(body).encode()
