@@ -7,6 +7,7 @@ It scrapes each target, evaluates the alerting rules, groups the alerts, posts A
 import argparse
 import contextlib
 import json
+import math
 import signal
 import sys
 import threading
@@ -36,11 +37,17 @@ from deploy.demo.promql import (
     seconds,
 )
 
+EPOCH = time.time() - time.monotonic()
 NEVER = "0001-01-01T00:00:00Z"  # Go's zero time: an alert that still fires has this end
 MAX_FORM = 64 * 1024  # bytes of a query
 FINAL = range(
     400, 500
 )  # statuses after which Alertmanager does not send the same again before the next flush
+
+
+def now() -> float:
+    """Give the time in epoch seconds; free of jumps of the machine's clock, which would spoil rates."""
+    return EPOCH + time.monotonic()
 
 
 class ConfigError(ValueError):
@@ -202,17 +209,17 @@ class Group:
     alerts: dict[Labels, Alert] = field(default_factory=dict)
     told: tuple[frozenset[str], frozenset[str], float] | None = None
 
-    def must_tell(self, now: float, repeat: float) -> bool:
+    def must_tell(self, at: float, repeat: float) -> bool:
         """Say whether the receiver has to hear of it, by Alertmanager's own rules."""
         firing, resolved = self.fingerprints()
         if self.told is None:
             return bool(firing)
-        told_firing, told_resolved, at = self.told
+        told_firing, told_resolved, since = self.told
         if not firing <= told_firing:
             return True
         if not firing:
             return bool(told_firing)
-        return not resolved <= told_resolved or now - at >= repeat
+        return not resolved <= told_resolved or at - since >= repeat
 
     def fingerprints(self) -> tuple[frozenset[str], frozenset[str]]:
         """Give what fires and what has resolved."""
@@ -259,7 +266,7 @@ class Notifier:
         self._lock = threading.Lock()
         self._http = urllib3.PoolManager(retries=False, timeout=5.0)
 
-    def update(self, alerts: Iterable[Alert], now: float) -> None:
+    def update(self, alerts: Iterable[Alert], at: float) -> None:
         """Take the alerts of one evaluation."""
         with self._lock:
             for alert in alerts:
@@ -268,26 +275,26 @@ class Notifier:
                 if group is None:
                     if alert.ends_at is not None:
                         continue  # nobody heard of it
-                    group = self._groups[labels] = Group(labels, now + self._route.group_wait)
+                    group = self._groups[labels] = Group(labels, at + self._route.group_wait)
                 group.alerts[alert.labels] = alert
 
     def run(self, stop: threading.Event) -> None:
         """Send until told to stop."""
         while not stop.wait(0.1):
-            now = time.time()
+            at = now()
             with self._lock:
-                due = [group for group in self._groups.values() if group.due <= now]
+                due = [group for group in self._groups.values() if group.due <= at]
             for group in due:
-                self.flush(group, now, stop)
+                self.flush(group, at, stop)
 
-    def flush(self, group: Group, now: float, stop: threading.Event) -> None:
+    def flush(self, group: Group, at: float, stop: threading.Event) -> None:
         """Send what the receiver does not know yet; drop what it knows as resolved."""
         with self._lock:
-            group.due = now + self._route.group_interval
+            group.due = at + self._route.group_interval
             body = json.dumps(group.payload(self._route, self._url)).encode()
-            wanted = group.must_tell(now, self._route.repeat_interval)
+            wanted = group.must_tell(at, self._route.repeat_interval)
             sent = dict(group.alerts)
-            told = (*group.fingerprints(), now)
+            told = (*group.fingerprints(), at)
         if wanted:
             if not self._deliver(body, stop):
                 return
@@ -349,7 +356,7 @@ class Watcher:
         due = time.monotonic()
         while not stop.wait(max(0.0, due - time.monotonic())):
             due = max(due + interval, time.monotonic())
-            self.look(time.time())
+            self.look(now())
 
     def look(self, at: float) -> list[Alert]:
         """Scrape every target and evaluate every rule once; give what fires or ended just now."""
@@ -446,7 +453,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         form = parse_qs(fields)
         try:
-            at = _time(form["time"][0]) if "time" in form else time.time()
+            at = _time(form["time"][0]) if "time" in form else now()
             answer = query_answer(self.watcher.query(form.get("query", [""])[0], at), at)
         except ValueError as error:
             self._refuse(400, str(error))
@@ -472,7 +479,9 @@ class Handler(BaseHTTPRequestHandler):
 
 def _time(text: str) -> float:
     with contextlib.suppress(ValueError):
-        return float(text)
+        at = float(text)
+        if math.isfinite(at):
+            return at
     return datetime.fromisoformat(text).timestamp()
 
 

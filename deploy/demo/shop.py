@@ -13,6 +13,7 @@ API. This one process plays all the pods: each request is answered by the next r
 import argparse
 import contextlib
 import html
+import json
 import os
 import signal
 import sys
@@ -126,7 +127,7 @@ class Cluster:
                 for pod in pods
                 if _is_ready(pod)
             )
-        except (urllib3.exceptions.HTTPError, KeyError, ValueError) as error:
+        except (urllib3.exceptions.HTTPError, LookupError, TypeError, ValueError) as error:
             print(f"the pods cannot be read: {error!r}", file=sys.stderr)  # noqa: T201  (this is its log)
             return
         self.revision, self.pods = revision, ready
@@ -197,7 +198,7 @@ class Shop:
                 "# TYPE shop_db_pool_size gauge",
                 f"shop_db_pool_size {self.pool.size}",
                 "# TYPE shop_info gauge",
-                f'shop_info{{revision="{self.cluster.revision}",image="{image}",flag="{flag}"}} 1',
+                f'shop_info{{revision="{self.cluster.revision}",image={json.dumps(image)},flag="{flag}"}} 1',
             ]
         return "\n".join(lines) + "\n"
 
@@ -302,6 +303,9 @@ def main(argv: list[str] | None = None) -> None:
         "--visits", type=float, default=VISITS, help="built-in visitors per second; 0 for none"
     )
     options = parser.parse_args(argv)
+    missing = {"SHOP_K8S_TOKEN", "SHOP_LD_SDK_KEY"} - os.environ.keys()
+    if missing:
+        parser.error(f"set {' and '.join(sorted(missing))}")
 
     flags = LDClient(
         Config(

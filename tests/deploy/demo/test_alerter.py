@@ -283,6 +283,7 @@ def test_the_query_api_answers_url_and_form(query_api: str) -> None:
         ("/api/v1/query?query=1%20>%200", 400, "series on its left"),
         ("/api/v1/query", 400, "is not expected"),
         ("/api/v1/query?query=up&time=yesterday", 400, "yesterday"),
+        ("/api/v1/query?query=up&time=nan", 400, "nan"),
         ("/api/v1/query_range?query=up", 404, "is not here"),
     ],
 )
