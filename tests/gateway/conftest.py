@@ -109,9 +109,9 @@ class Door:
         return client
 
     @contextmanager
-    def served(self) -> Iterator[str]:
-        """Serve it on a free port by the real server, and give its URL."""
-        with socket.create_server(("127.0.0.1", 0)) as listening:
+    def served(self, port: int = 0) -> Iterator[str]:
+        """Serve it by the real server, on a free port unless one is given, and give its URL."""
+        with socket.create_server(("127.0.0.1", port)) as listening:
             port = listening.getsockname()[1]
             program = server(self.app, host="127.0.0.1", port=port)
             thread = threading.Thread(target=program.run, kwargs={"sockets": [listening]})
