@@ -184,7 +184,7 @@ class KubernetesClusters:
         """Read an answer's body, within a time and a size: the timeouts of a socket are for each packet."""
         until = time.monotonic() + self._timeouts[1]
         text = bytearray()
-        for part in answer.stream(65536):
+        while part := answer.read1(65536):
             text += part
             if len(text) > LARGEST_ANSWER or time.monotonic() > until:
                 answer.close()
@@ -221,6 +221,10 @@ class KubernetesClusters:
         except Exception as error:
             said = f"its credentials cannot be read from {source}: {_one_line(error)}"
             raise ActionRefusedError(f"cluster {at.cluster}: {said}") from error
+        if not settings.host.startswith(("https://", "http://")):
+            raise ActionRefusedError(
+                f"cluster {at.cluster}: {settings.host or 'nothing'} is no URL of a server"
+            )
         settings.retries = RETRIES
         return client.ApiClient(settings)
 

@@ -94,6 +94,7 @@ class Planned:
     path: str = ""
     times: int = 1
     status: int = 0
+    said: str = "the request was refused as a test wanted it"
     retry_after: int = 7
     delay: float = 0.0
 
@@ -744,7 +745,12 @@ class FakeKubernetes:
         ready_after: Seconds until a new pod serves.
         lag: Seconds until the controllers look at a change.
         state: A file that keeps everything, the log too, over a stop and over being killed.
+
+    Attributes:
+        reads_kept: How many of the last requests the log has whole; of older ones it has no reads.
     """
+
+    reads_kept = 2000
 
     def __init__(
         self,
@@ -847,7 +853,7 @@ class FakeKubernetes:
         """Answer one request: status, body, headers, and what has to happen to the connection."""
         with self._lock:
             entry = {
-                "number": len(self._requests) + 1,
+                "number": (self._requests[-1]["number"] if self._requests else 0) + 1,
                 "at": self._clock(),
                 "method": call.method,
                 "path": call.path,
@@ -858,9 +864,13 @@ class FakeKubernetes:
                 "user": None,
                 "status": None,
                 "applied": False,
+                "ended": False,
                 "fault": None,
             }
             self._requests.append(entry)
+            if len(self._requests) > 2 * self.reads_kept:
+                old, new = self._requests[: -self.reads_kept], self._requests[-self.reads_kept :]
+                self._requests = [one for one in old if one["method"] != "GET"] + new
             planned = self._plan(call)
             entry["fault"] = planned.fault if planned else None
         if planned and planned.fault is Fault.LATE:
@@ -868,7 +878,7 @@ class FakeKubernetes:
         with self._lock:
             status, body, headers = self._answer(call, entry, planned)
             unanswered = planned is not None and planned.fault in SILENT
-            entry["status"] = None if unanswered else status
+            entry |= {"status": None if unanswered else status, "ended": True}
             if entry["applied"]:
                 self._keep()
         return status, body, headers, planned.fault if planned else None
@@ -1065,7 +1075,7 @@ def _failure(planned: Planned) -> Refusal:
     if planned.fault is Fault.CONFLICT:
         return Refusal(409, "Conflict", "Operation cannot be fulfilled: the object has been modified")
     if planned.fault is Fault.REFUSED:
-        return Refusal(planned.status or 400, "BadRequest", "the request was refused as a test wanted it")
+        return Refusal(planned.status or 400, "BadRequest", planned.said)
     return Refusal(planned.status or 500, "InternalError", "an error on the server as a test wanted it")
 
 
@@ -1089,7 +1099,7 @@ def _locate(call: Call) -> None:
     if rest[:1] == ["namespaces"] and len(rest) > 2:  # noqa: PLR2004  (namespaces/{namespace}/{resource})
         call.namespace, rest = rest[1], rest[2:]
     call.resource, call.name, call.subresource = (*rest, "", "", "")[:3]
-    if GROUPS.get(call.resource, ("",))[0] != group or len(rest) > 3:  # noqa: PLR2004  (resource/name/sub)
+    if GROUPS.get(call.resource, ("nothing",))[0] != group or len(rest) > 3:  # noqa: PLR2004  (resource/name/sub)
         raise Refusal(404, "NotFound", "the server could not find the requested resource")
 
 

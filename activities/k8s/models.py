@@ -381,9 +381,9 @@ def _settling(where: str, said: str) -> Progress:
 
 def _strategy(strategy: Mapping[str, Any]) -> str:
     if strategy.get("type") == "Recreate":
-        return "all pods at once, so that none serves meanwhile"
+        return "all at once, so that none serves meanwhile"
     limits = strategy.get("rollingUpdate") or {}
-    return f"a few pods at a time (at most {limits.get('maxUnavailable', '25%')} of them missing)"
+    return f"a few at a time (at most {limits.get('maxUnavailable', '25%')} of them missing)"
 
 
 def _reverted_by(metadata: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,0 +1,219 @@
+"""What the actions say: differences, blast radius, refusals, and how they word it."""
+
+from typing import Any, cast
+
+import pytest
+
+from activities.k8s import RestartDeploymentAction, RollBackDeploymentAction, ScaleDeploymentAction
+from activities.k8s.fake import FakeKubernetes, Fault
+from activities.k8s.models import RESTARTED_AT, InDeployment, KubernetesObject
+from contracts.errors import ActionRefusedError, ProviderUnavailableError
+from contracts.outcomes import Reached
+from contracts.plans import Difference, Risk
+from tests.activities.k8s.conftest import IMAGES, KINDS, Place, now
+
+
+def test_risks_are_declared() -> None:
+    """A restart is the least; what changes the template or the count is more."""
+    assert RestartDeploymentAction.risk is Risk.LOW
+    assert RollBackDeploymentAction.risk is Risk.MEDIUM
+    assert ScaleDeploymentAction.risk is Risk.MEDIUM
+
+
+def test_a_restart_tells_its_one_difference(shop: Place) -> None:
+    """The difference is the annotation in the template, before and after."""
+    shop.deploy()
+    shop.run(shop.restart())
+    request = shop.restart("2026-01-31T04:00:00Z")
+    action = shop.action(request)
+    path = f"spec.template.metadata.annotations[{RESTARTED_AT}]"
+
+    assert action.change(request, action.observe(request)) == (
+        Difference(path=path, before="2026-01-31T03:04:05Z", after="2026-01-31T04:00:00Z"),
+    )
+    progress = action.is_reached(request, action.observe(request))
+    assert progress.reached is Reached.NO
+    assert progress.detail == (
+        "shop/web in cluster demo: not restarted at 2026-01-31T04:00:00Z, but at 2026-01-31T03:04:05Z"
+    )
+
+
+def test_a_restart_has_no_undo_and_says_why(shop: Place) -> None:
+    """The approver reads that it cannot be taken back."""
+    shop.deploy()
+    request = shop.restart()
+    action = shop.action(request)
+
+    assert action.undo(request, action.observe(request)) == (
+        None,
+        "A restart cannot be taken back: the former pods are gone.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (
+            "restart",
+            "Replaces all 3 pods of shop/web in cluster demo, a few at a time (at most 25% of them missing).",
+        ),
+        (
+            "roll_back",
+            (
+                "Replaces all 3 pods of shop/web in cluster demo by what was revision 1 (shop:v1), "
+                "a few at a time (at most 25% of them missing)."
+            ),
+        ),
+        ("scale", "Goes from 3 to 4 pods of shop/web in cluster demo."),
+    ],
+)
+def test_the_blast_radius_is_one_sentence(shop: Place, kind: str, said: str) -> None:
+    """It says how many pods of what are touched, and how."""
+    request = shop.asked(kind)
+    action = shop.action(request)
+
+    assert action.blast_radius(request, action.observe(request)) == said
+
+
+def test_the_blast_radius_tells_of_an_outage(shop: Place) -> None:
+    """A Recreate strategy and a scaling to zero leave nothing that serves, and the approver reads it."""
+    shop.deploy(strategy={"type": "Recreate"})
+    radius = {
+        type(request).__name__: shop.action(request).blast_radius(
+            request, shop.action(request).observe(request)
+        )
+        for request in (shop.restart(), shop.scale(0))
+    }
+
+    assert radius == {
+        "RestartDeployment": "Replaces all 3 pods of shop/web in cluster demo, "
+        "all at once, so that none serves meanwhile.",
+        "ScaleDeployment": "Takes all 3 pods of shop/web in cluster demo away: nothing serves any more.",
+    }
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        ({"annotations": {"argocd.argoproj.io/tracking-id": "x"}}, "Argo CD may put back what this changes."),
+        ({"labels": {"kustomize.toolkit.fluxcd.io/name": "x"}}, "Flux may put back what this changes."),
+        ({"labels": {"helm.toolkit.fluxcd.io/name": "x"}}, "Flux may put back what this changes."),
+    ],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_blast_radius_tells_who_may_put_it_back(
+    shop: Place, kind: str, metadata: dict[str, Any], said: str
+) -> None:
+    """A Deployment that a GitOps controller owns is told, since that one may revert what we do."""
+    request = shop.asked(kind)
+    shop.patch({"metadata": metadata})
+    shop.settled()
+    action = shop.action(request)
+
+    assert action.blast_radius(request, action.observe(request)).endswith(said)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_there_is_refused_in_one_sentence(shop: Place, kind: str) -> None:
+    """A missing Deployment names itself, and nothing is retried."""
+    request = shop.asked(kind).model_copy(update={"name": "wbe"})
+    action = shop.action(request)
+
+    with pytest.raises(ActionRefusedError, match=r"^shop/wbe in cluster demo: no such deployment$"):
+        action.observe(request)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_refusal_of_a_dry_run_is_told_beforehand(fake: FakeKubernetes, shop: Place, kind: str) -> None:
+    """What admission says no to is in the plan, in the server's words."""
+    request = shop.asked(kind)
+    action = shop.action(request)
+    observed = action.observe(request)
+    fake.fail(Fault.REFUSED, status=403)
+
+    assert action.preflight(request, observed) == (
+        "shop/web in cluster demo: the request was refused as a test wanted it",
+    )
+
+
+def test_a_webhook_that_knows_no_dry_run_refuses_nothing(fake: FakeKubernetes, shop: Place) -> None:
+    """Clusters with such webhooks can be worked with; the real call still passes through them."""
+    request = shop.asked("restart")
+    action = shop.action(request)
+    observed = action.observe(request)
+    fake.fail(Fault.REFUSED, said='admission webhook "x" does not support dry run')
+
+    assert action.preflight(request, observed) == ()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_sent_where_nothing_has_to_be_done(fake: FakeKubernetes, shop: Place, kind: str) -> None:
+    """The no-op is found by reading: not even a dry run is sent."""
+    request = shop.asked(kind)
+    shop.run(request)
+    action = shop.action(request)
+    observed = action.observe(request)
+    before = len(fake.requests)
+    action.apply(request, observed, action_id="again")
+
+    assert action.change(request, observed) == ()
+    assert action.preflight(request, observed) == ()
+    assert len(fake.requests) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_log_names_the_action(fake: FakeKubernetes, shop: Place, kind: str) -> None:
+    """The journal's key is in what the cluster's audit log keeps, and so is our field manager."""
+    request = shop.asked(kind)
+    action = shop.action(request)
+    action.apply(request, action.observe(request), action_id="INC-42/1/1/apply")
+    last = fake.changes[-1]
+
+    assert last["user_agent"] == "stanch (INC-42/1/1/apply)"
+    assert last["query"]["fieldManager"] == "stanch"
+    assert last["user"] == "system:serviceaccount:stanch:stanch"
+
+
+def test_a_deployment_without_annotations_can_be_changed(fake: FakeKubernetes, shop: Place) -> None:
+    """A patch cannot add to annotations that are not there, so it makes them first."""
+    fake.world.lag = 1e6  # its controller never writes a revision
+    shop.deploy(wait=False)
+    request = shop.restart()
+    action = shop.action(request)
+    observed = action.observe(request)
+    action.apply(request, observed, action_id="x")
+
+    assert not observed.state["annotated"]
+    assert action.is_reached(request, action.observe(request)).reached is Reached.SETTLING
+
+
+def test_a_rollback_may_leave_annotations_alone(shop: Place) -> None:
+    """Without annotations in the request, those that are there stay, and stay at its undo."""
+    shop.deploy()
+    shop.release(IMAGES[1], annotations={"team": "b"})
+    shop.settled()
+    request = shop.roll_back(1).model_copy(update={"annotations": None})
+    action = shop.action(request)
+    observed = shop.run(request)
+
+    assert shop.raw()["metadata"]["annotations"]["team"] == "b"
+    assert action.undo(request, observed)[0].annotations is None
+
+
+def test_two_reads_of_different_objects_are_not_mixed(shop: Place) -> None:
+    """When the Deployment is replaced between the reads of itself and of its scale, both are read again."""
+
+    class Replaced:
+        """The same cluster, in which the scale is already that of another Deployment."""
+
+        deployment = staticmethod(shop.api.deployment)
+
+        def scale(self, at: InDeployment) -> KubernetesObject:
+            """Read the other one's."""
+            return shop.api.scale(at) | {"metadata": {"uid": "another"}}
+
+    request = shop.asked("scale")
+    action = ScaleDeploymentAction(cast(Any, Replaced()), now)
+
+    with pytest.raises(ProviderUnavailableError, match="it was replaced while it was read"):
+        action.observe(request)

@@ -1,0 +1,224 @@
+"""Every action meets every fault, and the request log says what truly became of it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from activities.k8s.client import KubernetesClusters
+from activities.k8s.fake import FakeKubernetes, Fault
+from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
+from contracts.outcomes import Outcome, Reached
+from tests.activities.k8s.conftest import IMAGES, KINDS, Place, clusters, until
+
+READ_TIMEOUT = 0.2  # seconds
+IN_FLIGHT = 0.3  # seconds: longer than a late call needs below
+
+
+@pytest.fixture
+def impatient(fake: FakeKubernetes, tmp_path: Path) -> Iterator[KubernetesClusters]:
+    """Our client, which does not wait long."""
+    with ExitStack() as stack:
+        kubeconfig = fake.kubeconfig(tmp_path / "impatient")
+        yield clusters(kubeconfig, stack, connect_timeout=READ_TIMEOUT, read_timeout=READ_TIMEOUT)
+
+
+def carry_out(action: Any, request: Any, *, in_flight: float = IN_FLIGHT) -> Outcome:
+    """Carry an action out by the journal's rule: after a lost answer, read before anything is sent again."""
+    for _ in range(5):
+        observed = action.observe(request)
+        if not action.change(request, observed):
+            return Outcome.DONE
+        try:
+            action.apply(request, observed, action_id="INC-1/1/1/apply")
+        except PreconditionFailedError:
+            there = action.is_reached(request, action.observe(request)).reached is not Reached.NO
+            return Outcome.DONE if there else Outcome.NOT_DONE
+        except ActionRefusedError:
+            return Outcome.NOT_DONE
+        except ProviderUnavailableError as error:
+            if error.may_have_applied and found(action, request, in_flight):
+                return Outcome.DONE
+        else:
+            return Outcome.DONE
+    return Outcome.IN_DOUBT
+
+
+def found(action: Any, request: Any, in_flight: float) -> bool:
+    """Read until it is there, or until the call can no longer be under way."""
+    end = time.monotonic() + in_flight
+    while action.is_reached(request, action.observe(request)).reached is Reached.NO:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+# What each fault ends in, how many patches arrive, and how many are applied.
+ENDS = {
+    Fault.REFUSED: (Outcome.NOT_DONE, 1, 0),
+    Fault.CONFLICT: (Outcome.NOT_DONE, 1, 0),
+    Fault.THROTTLED: (Outcome.DONE, 2, 1),
+    Fault.ERROR_BEFORE: (Outcome.DONE, 2, 1),
+    Fault.ERROR_AFTER: (Outcome.DONE, 1, 1),
+    Fault.TIMEOUT_BEFORE: (Outcome.DONE, 2, 1),
+    Fault.TIMEOUT_AFTER: (Outcome.DONE, 1, 1),
+    Fault.LATE: (Outcome.DONE, 1, 1),
+    Fault.CUT_BEFORE: (Outcome.DONE, 2, 1),
+    Fault.CUT_AFTER: (Outcome.DONE, 1, 1),
+    Fault.GARBLED_AFTER: (Outcome.DONE, 1, 1),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fault", ENDS)
+def test_each_fault_ends_truthfully(
+    fake: FakeKubernetes, shop: Place, impatient: KubernetesClusters, kind: str, fault: Fault
+) -> None:
+    """Whatever happens to the call, the outcome is what the cluster's log says; nothing is applied twice."""
+    request = shop.asked(kind)
+    before = len(fake.requests)
+    fake.fail(fault, delay=READ_TIMEOUT + 0.1)
+    outcome = carry_out(shop.action(request, impatient), request)
+    patches = [one for one in fake.requests[before:] if one["method"] == "PATCH"]
+
+    assert (outcome, len(patches), sum(one["applied"] for one in patches)) == ENDS[fault]
+    reached = shop.action(request).is_reached(request, shop.action(request).observe(request)).reached
+    assert (reached is not Reached.NO) is (outcome is Outcome.DONE)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_call_that_arrives_after_its_repetition_is_turned_away(
+    fake: FakeKubernetes, shop: Place, impatient: KubernetesClusters, kind: str
+) -> None:
+    """Even when a call is under way longer than it may be, the cluster accepts only one of the two."""
+    request = shop.asked(kind)
+    before = len(fake.requests)
+    fake.fail(Fault.LATE, delay=READ_TIMEOUT + 0.2)
+    outcome = carry_out(shop.action(request, impatient), request, in_flight=0)
+    until(lambda: all(one["ended"] for one in fake.requests))
+    patches = [one for one in fake.requests[before:] if one["method"] == "PATCH"]
+
+    assert outcome is Outcome.DONE
+    assert [one["applied"] for one in patches] == [False, True]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stale_read_after_a_lost_answer_leads_to_no_second_change(
+    fake: FakeKubernetes, shop: Place, impatient: KubernetesClusters, kind: str
+) -> None:
+    """When the reads after a lost answer are stale, the repeated call is turned away and the change found."""
+    request = shop.asked(kind)
+    before = len(fake.changes)
+    fake.fail(Fault.CUT_AFTER)
+    action = shop.action(request, impatient)
+    observed = action.observe(request)
+    with pytest.raises(ProviderUnavailableError) as lost:
+        action.apply(request, observed, action_id="x")
+    fake.fail(Fault.STALE, method="GET", times=2 if kind == "restart" else 4)  # of two observations
+
+    assert lost.value.may_have_applied
+    assert action.is_reached(request, action.observe(request)).reached is Reached.NO
+    assert carry_out(action, request) is Outcome.DONE
+    assert len(fake.changes) == before + 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_after_any_server_error_the_change_may_be_there(
+    fake: FakeKubernetes, shop: Place, kind: str, status: int
+) -> None:
+    """No 5xx of whatever stands between is taken for a promise that nothing happened."""
+    request = shop.asked(kind)
+    fake.fail(Fault.ERROR_AFTER, status=status)
+    action = shop.action(request)
+
+    with pytest.raises(ProviderUnavailableError) as error:
+        action.apply(request, action.observe(request), action_id="x")
+    assert error.value.may_have_applied
+
+
+def test_a_throttled_call_tells_how_long_to_wait(fake: FakeKubernetes, shop: Place) -> None:
+    """A 429 was certainly turned away, and the asked wait is passed on."""
+    request = shop.asked("scale")
+    fake.fail(Fault.THROTTLED, retry_after=11)
+    action = shop.action(request)
+
+    with pytest.raises(ProviderUnavailableError) as error:
+        action.apply(request, action.observe(request), action_id="x")
+    assert (error.value.may_have_applied, error.value.retry_after) == (False, 11.0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fault", [Fault.CUT_AFTER, Fault.ERROR_BEFORE, Fault.TIMEOUT_AFTER, Fault.THROTTLED])
+def test_a_failing_dry_run_is_unavailable_and_never_in_doubt(
+    fake: FakeKubernetes, shop: Place, impatient: KubernetesClusters, kind: str, fault: Fault
+) -> None:
+    """A dry run changes nothing, so a lost answer to it leaves nothing open."""
+    request = shop.asked(kind)
+    before = len(fake.changes)
+    action = shop.action(request, impatient)
+    observed = action.observe(request)
+    fake.fail(fault)
+
+    with pytest.raises(ProviderUnavailableError) as error:
+        action.preflight(request, observed)
+    assert not error.value.may_have_applied
+    assert len(fake.changes) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_read_is_tried_again_once(fake: FakeKubernetes, shop: Place, kind: str) -> None:
+    """One broken connection of a read is not worth a failed activity."""
+    request = shop.asked(kind)
+    fake.fail(Fault.CUT_BEFORE, method="GET")
+
+    assert shop.action(request).observe(request).guard["uid"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"), [(Fault.ERROR_BEFORE, 503), (Fault.THROTTLED, 0), (Fault.GARBLED_AFTER, 0)]
+)
+def test_a_read_that_fails_is_unavailable(
+    fake: FakeKubernetes, shop: Place, fault: Fault, status: int
+) -> None:
+    """A read that is not answered as it should be can be tried again, and leaves nothing in doubt."""
+    shop.deploy()
+    fake.fail(fault, method="GET", status=status)
+
+    with pytest.raises(ProviderUnavailableError, match="cluster demo: ") as error:
+        shop.status()
+    assert not error.value.may_have_applied
+
+
+def test_a_cluster_that_does_not_answer_a_read_is_unavailable(
+    fake: FakeKubernetes, shop: Place, impatient: KubernetesClusters
+) -> None:
+    """Both tries of a read time out within twice the timeout."""
+    request = shop.asked("restart")
+    fake.fail(Fault.TIMEOUT_BEFORE, method="GET", times=2)
+    began = time.monotonic()
+
+    with pytest.raises(ProviderUnavailableError, match="timed out"):
+        shop.action(request, impatient).observe(request)
+    assert time.monotonic() - began < 4 * READ_TIMEOUT
+
+
+def test_a_rollback_in_between_is_never_overwritten(
+    fake: FakeKubernetes, shop: Place, impatient: KubernetesClusters
+) -> None:
+    """When the answer was lost before anything was done and somebody else acts, our repetition is refused."""
+    request = shop.asked("restart")
+    action = shop.action(request, impatient)
+    observed = action.observe(request)
+    fake.fail(Fault.CUT_BEFORE)
+    with pytest.raises(ProviderUnavailableError):
+        action.apply(request, observed, action_id="x")
+    shop.release(IMAGES[2])
+
+    assert action.is_reached(request, action.observe(request)).reached is Reached.NO
+    with pytest.raises(PreconditionFailedError):
+        action.apply(request, observed, action_id="x")

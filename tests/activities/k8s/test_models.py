@@ -1,0 +1,327 @@
+"""When requests are good, templates the same, and rollouts done."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from activities.k8s import (
+    DeploymentState,
+    History,
+    RestartDeployment,
+    RollBackDeployment,
+    RolloutStatus,
+    ScaleDeployment,
+)
+from activities.k8s.models import bare_template, same_template, template_differences, template_hash
+from authority.seals import canonical
+from contracts.errors import ProviderUnavailableError
+from contracts.outcomes import Reached
+from contracts.plans import Difference
+
+WEB = {"cluster": "demo", "namespace": "shop", "name": "web"}
+
+
+def template(**container: Any) -> dict[str, Any]:
+    """Give a small pod template."""
+    one = {"name": "web", "image": "shop:v1", **container}
+    return {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [one]}}
+
+
+def deployment(**status: Any) -> dict[str, Any]:
+    """Give a Deployment as the API does, in generation 2."""
+    return {
+        "metadata": {"uid": "u", "generation": 2, "annotations": {}},
+        "spec": {"replicas": 3, "template": template()},
+        "status": {"observedGeneration": 2, **status},
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../secrets", "a/b", "A", "a b", "web\n", "-a", "a" * 254, "a?x=1"]
+)
+@pytest.mark.parametrize("field", ["namespace", "name"])
+def test_names_are_dns_names(field: str, name: str) -> None:
+    """A name that could become anything else than one segment of a path is refused."""
+    with pytest.raises(ValidationError):
+        RolloutStatus(**{**WEB, field: name})
+
+
+@pytest.mark.parametrize("time", ["", "now", "2026-01-31", "2026-01-31T03:04:05", "2026-13-31T03:04:05Z"])
+def test_a_restart_has_a_time_with_a_zone(time: str) -> None:
+    """A restart without an absolute time is refused."""
+    with pytest.raises(ValidationError):
+        RestartDeployment(**WEB, restarted_at=time)
+
+
+@pytest.mark.parametrize("replicas", [-1, 10_001, "many", 2.5])
+def test_a_count_is_a_count(replicas: Any) -> None:
+    """A count below zero, absurd or broken is refused."""
+    with pytest.raises(ValidationError):
+        ScaleDeployment(**WEB, replicas=replicas)
+
+
+def test_a_rollback_is_of_one_piece() -> None:
+    """A template that is not the one that the hash stands for is refused."""
+    wanted = template()
+    RollBackDeployment(**WEB, revision=1, template=wanted, template_hash=template_hash(wanted))
+
+    with pytest.raises(ValidationError, match="is not that of the template"):
+        RollBackDeployment(
+            **WEB, revision=1, template=template(image="x"), template_hash=template_hash(wanted)
+        )
+
+
+def test_requests_can_be_sealed_and_read_again() -> None:
+    """A request has a canonical form and is the same after a way through JSON."""
+    wanted = template(env=[{"name": "A", "value": "\U0001f525\u202e"}])
+    requests: list[Any] = [
+        RestartDeployment(**WEB, restarted_at="2026-01-31T03:04:05+01:00"),
+        ScaleDeployment(**WEB, replicas=3),
+        RollBackDeployment(
+            **WEB, revision=1, template=wanted, template_hash=template_hash(wanted), annotations={"a": "b"}
+        ),
+    ]
+    for request in requests:
+        assert canonical(request.call())
+        assert type(request).model_validate(request.call().arguments) == request
+        assert str(request.target) == "k8s:deployment/demo/shop/web"
+
+
+SAME = {
+    "what a controller adds": {
+        "metadata": {"labels": {"app": "web", "pod-template-hash": "x"}, "creationTimestamp": None},
+        "spec": {"containers": [{"name": "web", "image": "shop:v1"}]},
+    },
+    "filled in": template(imagePullPolicy="IfNotPresent", terminationMessagePolicy="File", resources={}),
+    "former name": {**template(), "spec": {**template()["spec"], "volumes": [], "dnsPolicy": "ClusterFirst"}},
+}
+OTHER = {
+    "image": template(image="shop:v2"),
+    "pull policy": template(imagePullPolicy="Always"),
+    "command": template(command=["x"]),
+    "value": template(env=[{"name": "A", "value": "b"}]),
+    "a label that is called as a field": {
+        "metadata": {"labels": {"app": "web", "protocol": "TCP"}},
+        "spec": template()["spec"],
+    },
+    "an empty label": {"metadata": {"labels": {"app": "web", "x": ""}}, "spec": template()["spec"]},
+    "an empty annotation": {
+        "metadata": {"labels": {"app": "web"}, "annotations": {"value": ""}},
+        "spec": template()["spec"],
+    },
+    "a field that nobody knows yet": {**template(), "spec": {**template()["spec"], "newField": False}},
+    "a selector of all": {
+        **template(),
+        "spec": {**template()["spec"], "topologySpreadConstraints": [{"labelSelector": {}}]},
+    },
+}
+
+
+@pytest.mark.parametrize("other", SAME.values(), ids=SAME)
+def test_templates_that_mean_the_same_are_the_same(other: dict[str, Any]) -> None:
+    """What the server or a controller adds makes no difference."""
+    assert same_template(template(), other)
+    assert template_differences(template(), other) == ()
+
+
+@pytest.mark.parametrize("other", OTHER.values(), ids=OTHER)
+def test_templates_that_differ_are_told_apart(other: dict[str, Any]) -> None:
+    """Everything that somebody may have meant makes a difference, and the difference is told."""
+    assert not same_template(template(), other)
+    assert template_differences(template(), other) != ()
+    assert template_hash(template()) != template_hash(other)
+
+
+def test_an_empty_selector_is_not_an_absent_one() -> None:
+    """In an affinity `{}` selects everything and nothing at all selects nothing."""
+    term: dict[str, Any] = {"topologyKey": "zone"}
+    one, other = template(), template()
+    one["spec"]["affinity"] = {"podAffinity": {"required": [term]}}
+    other["spec"]["affinity"] = {"podAffinity": {"required": [{**term, "labelSelector": {}}]}}
+
+    assert not same_template(one, other)
+
+
+@pytest.mark.parametrize(
+    ("image", "policy"),
+    [
+        ("shop", "Always"),
+        ("shop:latest", "Always"),
+        ("shop:v1", "IfNotPresent"),
+        ("host:5000/shop", "Always"),
+        ("host:5000/shop:v1", "IfNotPresent"),
+        ("shop@sha256:abc", "IfNotPresent"),
+    ],
+)
+def test_the_pull_policy_that_is_filled_in_depends_on_the_tag(image: str, policy: str) -> None:
+    """An image without a tag is pulled always: that is filled in, and so it is no difference."""
+    other = "Always" if policy == "IfNotPresent" else "IfNotPresent"
+
+    assert same_template(template(image=image), template(image=image, imagePullPolicy=policy))
+    assert not same_template(template(image=image), template(image=image, imagePullPolicy=other))
+
+
+def test_differences_name_containers_and_variables() -> None:
+    """A difference is told where a person would look for it."""
+    before = template(env=[{"name": "A", "value": "1"}, {"name": "B", "value": "2"}], args=["a", "b"])
+    after = template(env=[{"name": "A", "value": "1"}, {"name": "C", "value": "3"}], args=["a", "c"])
+    after["metadata"]["annotations"] = {"example.com/a.b": "x"}
+    after["spec"]["containers"].append({"name": "sidecar", "image": "s:1"})
+
+    assert template_differences(before, after) == (
+        Difference(path="spec.template.metadata.annotations[example.com/a.b]", after="x"),
+        Difference(path="spec.template.spec.containers[web].args[1]", before="b", after="c"),
+        Difference(path="spec.template.spec.containers[web].env[B].name", before="B"),
+        Difference(path="spec.template.spec.containers[web].env[B].value", before="2"),
+        Difference(path="spec.template.spec.containers[web].env[C].name", after="C"),
+        Difference(path="spec.template.spec.containers[web].env[C].value", after="3"),
+        Difference(path="spec.template.spec.containers[sidecar].image", after="s:1"),
+        Difference(path="spec.template.spec.containers[sidecar].name", after="sidecar"),
+    )
+
+
+def test_a_new_order_of_variables_is_told_whole() -> None:
+    """Variables refer to earlier ones, so their order counts."""
+    one, other = {"name": "A", "value": "1"}, {"name": "B", "value": "$(A)"}
+
+    assert [
+        each.path for each in template_differences(template(env=[one, other]), template(env=[other, one]))
+    ] == [
+        "spec.template.spec.containers[web].env[0].name",
+        "spec.template.spec.containers[web].env[0].value",
+        "spec.template.spec.containers[web].env[1].name",
+        "spec.template.spec.containers[web].env[1].value",
+    ]
+
+
+def test_what_is_sent_keeps_everything_but_nulls_and_the_hash() -> None:
+    """The template that is restored keeps fields that nobody here knows."""
+    whole: dict[str, Any] = {
+        "metadata": {"labels": {"app": "web", "pod-template-hash": "x"}, "creationTimestamp": None},
+        "spec": {"containers": [{"name": "web", "newField": {"a": [None, 1]}}], "newField": False},
+    }
+
+    assert bare_template(whole) == {
+        "metadata": {"labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "web", "newField": {"a": [None, 1]}}], "newField": False},
+    }
+    assert whole["metadata"]["labels"]["pod-template-hash"] == "x"
+
+
+def progressing(reason: str) -> list[dict[str, str]]:
+    """Give the condition."""
+    return [{"type": "Available", "reason": "x"}, {"type": "Progressing", "reason": reason}]
+
+
+DONE = {"replicas": 3, "updatedReplicas": 3, "availableReplicas": 3}
+EXCEEDED = progressing("ProgressDeadlineExceeded")
+
+
+@pytest.mark.parametrize(
+    ("status", "reached", "said"),
+    [
+        (DONE, Reached.YES, "all 3 pods are new and serve"),
+        (DONE | {"observedGeneration": 1}, Reached.SETTLING, "its controller has yet to see it"),
+        (
+            DONE | {"observedGeneration": 1, "conditions": EXCEEDED},
+            Reached.SETTLING,
+            "its controller has yet",
+        ),
+        (
+            DONE | {"updatedReplicas": 1, "conditions": EXCEEDED},
+            Reached.FAILED,
+            "exceeded its progress deadline",
+        ),
+        (DONE | {"updatedReplicas": 2}, Reached.SETTLING, "2 of 3 pods have the new template"),
+        (DONE | {"replicas": 4}, Reached.SETTLING, "1 former pods are still there"),
+        (DONE | {"availableReplicas": 2}, Reached.SETTLING, "2 of 3 new pods serve"),
+        ({}, Reached.SETTLING, "0 of 3 pods have the new template"),
+    ],
+)
+def test_a_rollout_is_done_when_kubectl_says_so(status: dict[str, Any], reached: Reached, said: str) -> None:
+    """The rule and its order are those of `kubectl rollout status`."""
+    progress = DeploymentState.read("here", deployment(**status)).progress("shop/web in cluster demo")
+
+    assert progress.reached is reached
+    assert progress.detail.startswith("shop/web in cluster demo: ")
+    assert said in progress.detail
+
+
+@pytest.mark.parametrize(
+    ("status", "reached", "said"),
+    [
+        (DONE, Reached.YES, "3 of 3 pods serve"),
+        (DONE | {"observedGeneration": 1}, Reached.SETTLING, "its controller has yet to see it"),
+        (DONE | {"availableReplicas": 2}, Reached.SETTLING, "2 of 3 pods serve"),
+        (DONE | {"availableReplicas": 2, "conditions": EXCEEDED}, Reached.FAILED, "it came to a stop there"),
+        (
+            {"replicas": 5, "updatedReplicas": 5, "availableReplicas": 5},
+            Reached.SETTLING,
+            "2 pods are still to go",
+        ),
+        ({"replicas": 4, "updatedReplicas": 1, "availableReplicas": 3}, Reached.YES, "3 of 3 pods serve"),
+    ],
+)
+def test_a_scaling_is_done_when_as_many_serve(status: dict[str, Any], reached: Reached, said: str) -> None:
+    """Counts decide, and not which template the pods have: a stuck rollout does not hold a scaling up."""
+    progress = DeploymentState.read("here", deployment(**status)).progress_of_scale("here")
+
+    assert progress.reached is reached
+    assert said in progress.detail
+
+
+BROKEN: list[Any] = [
+    {},
+    {"metadata": None, "spec": {}},
+    {"metadata": {"uid": "u", "generation": 1}, "spec": {}},
+    {"metadata": {"uid": "u", "generation": "x"}, "spec": {"template": template()}},
+    {"metadata": {"uid": "u", "generation": 1}, "spec": {"template": {"spec": {"containers": "none"}}}},
+    {"metadata": {"uid": "u", "generation": 1, "annotations": [1]}, "spec": {"template": template()}},
+    {"metadata": {"uid": "u", "generation": 1}, "spec": {"template": template()}, "status": "x"},
+    {
+        "metadata": {"uid": "u", "generation": 1},
+        "spec": {"template": template()},
+        "status": {"conditions": [1]},
+    },
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_an_answer_that_is_no_deployment_is_not_believed(broken: Any) -> None:
+    """Whatever an API gives instead of a Deployment ends in one sentence that can be retried."""
+    with pytest.raises(ProviderUnavailableError, match="here: the answer does not look like a Deployment"):
+        DeploymentState.read("here", broken)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"metadata": {"name": "x", "annotations": {"deployment.kubernetes.io/revision": "1"}}},
+        {"metadata": {"name": "x", "annotations": {"deployment.kubernetes.io/revision": 1}}},
+        {"metadata": {"name": "x", "annotations": {"deployment.kubernetes.io/revision": "1"}}, "spec": None},
+    ],
+)
+def test_answers_that_are_no_replica_sets_are_not_believed(broken: Any) -> None:
+    """The same for the history."""
+    state = DeploymentState.read("here", deployment())
+
+    with pytest.raises(ProviderUnavailableError, match="does not look like ReplicaSets"):
+        History.read(RolloutStatus(**WEB), state, [broken])
+
+
+@pytest.mark.parametrize("number", ["", "x", "-1", "1.5", "\u0661x"])
+def test_a_replica_set_without_a_number_is_not_in_the_history(number: str) -> None:
+    """What no controller has numbered cannot be rolled back to."""
+    one = {
+        "metadata": {
+            "name": "x",
+            "creationTimestamp": "2026-01-31T03:04:05Z",
+            "annotations": {"deployment.kubernetes.io/revision": number},
+        },
+        "spec": {"template": template()},
+    }
+
+    assert (
+        History.read(RolloutStatus(**WEB), DeploymentState.read("here", deployment()), [one]).revisions == ()
+    )

@@ -1,0 +1,76 @@
+"""What playbooks can see."""
+
+import pytest
+
+from activities.k8s import RolloutHistory, RolloutHistoryProbe, RolloutStatus, RolloutStatusProbe
+from contracts.errors import ActionRefusedError
+from contracts.outcomes import Reached
+from tests.activities.k8s.conftest import BAD_IMAGE, IMAGES, Place
+
+
+def test_the_status_follows_a_release(shop: Place) -> None:
+    """While a release goes on it settles, then it is reached, and a bad one has failed."""
+    shop.deploy(progressDeadlineSeconds=1)
+    shop.release(IMAGES[1])
+    early = shop.status().reached
+    shop.settled()
+    shop.release(BAD_IMAGE)
+    shop.settled(Reached.FAILED)
+
+    assert early is Reached.SETTLING
+    assert shop.status().detail.startswith("shop/web in cluster demo: the rollout exceeded")
+
+
+def test_the_history_gives_requests_that_restore(shop: Place) -> None:
+    """A revision of the history becomes a request with its template and its annotations."""
+    shop.deploy()
+    shop.release(IMAGES[1])
+    shop.settled()
+    history = shop.history()
+    request = history.roll_back_to(history.revisions[-1])
+
+    assert (request.cluster, request.namespace, request.name, request.revision) == ("demo", "shop", "web", 1)
+    assert request.template["spec"]["containers"][0]["image"] == IMAGES[0]
+    assert "pod-template-hash" not in request.template["metadata"]["labels"]
+    assert request.template_hash == history.revisions[-1].template_hash
+
+
+def test_the_history_has_only_what_the_deployment_owns(shop: Place) -> None:
+    """ReplicaSets of another Deployment with the same labels are not in it."""
+    shop.deploy()
+    other = shop.raw()
+    other["metadata"] = {"name": "web-2"}
+    assert shop.call("POST", shop.path.removesuffix("/web"), other)[0] == 201
+
+    assert [one.replica_set.rpartition("-")[0] for one in shop.history().revisions] == ["web"]
+
+
+def test_selectors_with_expressions_are_asked_for(shop: Place) -> None:
+    """A Deployment may select by expressions too."""
+    selector = {
+        "matchLabels": {"app": "web"},
+        "matchExpressions": [
+            {"key": "app", "operator": "In", "values": ["web", "api"]},
+            {"key": "app", "operator": "NotIn", "values": ["old"]},
+            {"key": "app", "operator": "Exists"},
+            {"key": "canary", "operator": "DoesNotExist"},
+        ],
+    }
+    shop.deploy(selector=selector)
+
+    assert len(shop.history().revisions) == 1
+
+
+def test_what_is_not_there_is_refused(shop: Place) -> None:
+    """A missing Deployment and an unknown cluster name themselves."""
+    missing = {**shop.where, "name": "api"}
+    unknown = {**shop.where, "cluster": "prod"}
+
+    with pytest.raises(ActionRefusedError, match=r"^shop/api in cluster demo: no such deployment$"):
+        RolloutStatusProbe(shop.api).look(RolloutStatus(**missing))
+    with pytest.raises(ActionRefusedError, match=r"^shop/api in cluster demo: no such deployment$"):
+        RolloutHistoryProbe(shop.api).look(RolloutHistory(**missing))
+    with pytest.raises(
+        ActionRefusedError, match=r"^shop/web in cluster prod: no such cluster in the catalogue"
+    ):
+        RolloutHistoryProbe(shop.api).look(RolloutHistory(**unknown))
