@@ -8,7 +8,7 @@ import temporalio.api.workflowservice.v1 as service
 from google.protobuf.duration_pb2 import Duration
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
-from temporalio.client import Client, Plugin
+from temporalio.client import Client
 from temporalio.common import SearchAttributeKey, WorkerDeploymentVersion
 from temporalio.contrib.opentelemetry import OpenTelemetryPlugin
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -29,7 +29,7 @@ ENVIRONMENT = SearchAttributeKey.for_keyword("StanchEnvironment")
 SEVERITY = SearchAttributeKey.for_keyword("StanchSeverity")
 
 
-def plugins() -> Sequence[Plugin]:
+def plugins() -> Sequence[SimplePlugin]:
     """Give what every client, worker and replayer of ours is made with."""
     ours = SimplePlugin(
         "stanch",
