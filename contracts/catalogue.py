@@ -51,6 +51,49 @@ class LaunchDarklyProject(Strict):
     )
 
 
+class AwsAccount(Strict):
+    """An AWS account. Credentials are never written here: only where they are found."""
+
+    name: Slug
+    config: str | None = Field(
+        None, description="Path of an AWS config file; without it the SDK's own places are searched."
+    )
+    profile: str | None = Field(None, description="Of the config file; the SDK's default one when empty.")
+    profiles: dict[str, str] = Field(
+        {}, description="Action name to the profile that its changes are sent with: one role per action."
+    )
+
+
+class RoutingEndpoint(Strict):
+    """One of the Regional endpoints of an ARC routing control cluster."""
+
+    region: str
+    url: str
+
+
+class RoutingPanel(Strict):
+    """A control panel of ARC routing controls; a failover asks no control plane where its endpoints are."""
+
+    name: Slug
+    account: Slug
+    arn: str
+    endpoints: tuple[RoutingEndpoint, ...] = Field(
+        min_length=1, description="All five of its cluster, in the order in which they are tried."
+    )
+    controls: dict[Slug, str] = Field(description="Name to ARN of each routing control that may be changed.")
+    at_least_on: int = Field(1, ge=0, description="How many of the controls are on after any change.")
+    wait: timedelta = Field(
+        timedelta(seconds=60), description="How long a changed control is left alone, against flapping."
+    )
+
+
+class Aws(Strict):
+    """Where AWS is reached."""
+
+    accounts: tuple[AwsAccount, ...] = ()
+    panels: tuple[RoutingPanel, ...] = ()
+
+
 class Prometheus(Strict):
     """A Prometheus-compatible query API."""
 
@@ -115,12 +158,119 @@ class Flag(Strict):
         return Target(provider="launchdarkly", kind="flag", path=(self.project, self.environment, self.key))
 
 
+class AutoScalingGroup(Strict):
+    """An EC2 Auto Scaling group that belongs to a service."""
+
+    account: Slug
+    region: str
+    name: str
+
+    def target(self) -> Target:
+        """Give it as a target."""
+        return Target(provider="aws", kind="auto_scaling_group", path=(self.account, self.region, self.name))
+
+
+class EcsService(Strict):
+    """An ECS service that belongs to a service."""
+
+    account: Slug
+    region: str
+    cluster: str
+    name: str
+
+    def target(self) -> Target:
+        """Give it as a target."""
+        path = (self.account, self.region, self.cluster, self.name)
+        return Target(provider="aws", kind="ecs_service", path=path)
+
+
+class ScalableTarget(Strict):
+    """The limits within which Application Auto Scaling moves one dimension of a resource."""
+
+    account: Slug
+    region: str
+    namespace: str = Field("ecs", description="As AWS calls the service.")
+    resource: str = Field(description="As AWS names it, for example `service/main/web`.")
+    dimension: str = "ecs:service:DesiredCount"
+
+    def target(self) -> Target:
+        """Give it as a target."""
+        path = (self.account, self.region, self.namespace, self.resource, self.dimension)
+        return Target(provider="aws", kind="scalable_target", path=path)
+
+
+class DnsRecord(Strict):
+    """A name in a Route 53 hosted zone whose weighted or failover records belong to a service."""
+
+    account: Slug
+    zone: str = Field(description="Id of the hosted zone.")
+    name: str = Field(description="The full name, with or without the last dot.")
+    type: str = "A"
+
+    def target(self) -> Target:
+        """Give it as a target."""
+        path = (self.account, self.zone, self.name.rstrip(".").lower(), self.type)
+        return Target(provider="aws", kind="record", path=path)
+
+
+class RegionSwitchPlan(Strict):
+    """An ARC Region switch plan of a service."""
+
+    account: Slug
+    arn: str
+
+    def target(self) -> Target:
+        """Give it as a target."""
+        return Target(provider="aws", kind="region_switch_plan", path=(self.account, self.arn))
+
+
+class GlobalCluster(Strict):
+    """An Aurora global database of a service."""
+
+    account: Slug
+    name: str
+
+    def target(self) -> Target:
+        """Give it as a target."""
+        return Target(provider="aws", kind="global_cluster", path=(self.account, self.name))
+
+
+class AwsResources(Strict):
+    """What a service has in AWS, and may be changed for it."""
+
+    auto_scaling_groups: tuple[AutoScalingGroup, ...] = ()
+    ecs_services: tuple[EcsService, ...] = ()
+    scalable_targets: tuple[ScalableTarget, ...] = ()
+    records: tuple[DnsRecord, ...] = ()
+    panels: tuple[Slug, ...] = Field((), description="Names of the catalogue's ARC control panels.")
+    region_switch_plans: tuple[RegionSwitchPlan, ...] = ()
+    global_clusters: tuple[GlobalCluster, ...] = ()
+
+    def targets(self) -> tuple[Target, ...]:
+        """Give everything of it that an action may change."""
+        return (
+            *(group.target() for group in self.auto_scaling_groups),
+            *(service.target() for service in self.ecs_services),
+            *(scalable.target() for scalable in self.scalable_targets),
+            *(record.target() for record in self.records),
+            *(Target(provider="aws", kind="routing_panel", path=(name,)) for name in self.panels),
+            *(plan.target() for plan in self.region_switch_plans),
+            *(cluster.target() for cluster in self.global_clusters),
+        )
+
+    @property
+    def accounts(self) -> set[str]:
+        """Which accounts it is in."""
+        return {target.path[0] for target in self.targets() if target.kind != "routing_panel"}
+
+
 class ServiceEnvironment(Strict):
     """What one service consists of in one environment."""
 
     regions: tuple[str, ...] = ()
     deployments: tuple[Deployment, ...] = ()
     flags: tuple[Flag, ...] = ()
+    aws: AwsResources = AwsResources()
     signals: dict[str, Signal] = {}
     dashboards: dict[str, str] = {}
     checks: dict[str, str] = Field(
@@ -131,7 +281,7 @@ class ServiceEnvironment(Strict):
         """Give everything of it that an action may change."""
         deployments = (deployment.target() for deployment in self.deployments)
         flags = (flag.target() for flag in self.flags)
-        return (*deployments, *flags)
+        return (*deployments, *flags, *self.aws.targets())
 
 
 class Service(Strict):
@@ -155,6 +305,7 @@ class Catalogue(Strict):
     clusters: tuple[Cluster, ...] = ()
     launchdarkly: tuple[LaunchDarklyProject, ...] = ()
     prometheus: tuple[Prometheus, ...] = ()
+    aws: Aws = Aws()
     severities: dict[str, Severity] = Field(
         {}, description="Value of the label `severity` to ours; SEV1 to SEV4 are always known."
     )
@@ -167,6 +318,10 @@ class Catalogue(Strict):
     @model_validator(mode="after")
     def _names_are_known(self) -> "Catalogue":
         people = {person.id for person in self.people}
+        accounts = {account.name for account in self.aws.accounts}
+        for panel in self.aws.panels:
+            if panel.account not in accounts:
+                raise ValueError(f"panel {panel.name}: AWS account {panel.account} is not in aws.accounts")
         for service in self.services:
             for person in service.on_call:
                 if person not in people:
@@ -185,6 +340,13 @@ class Catalogue(Strict):
         for flag in environment.flags:
             if flag.project not in projects:
                 raise ValueError(f"{where}: LaunchDarkly project {flag.project} is not in launchdarkly")
+        accounts = {account.name for account in self.aws.accounts}
+        for account in sorted(environment.aws.accounts - accounts):
+            raise ValueError(f"{where}: AWS account {account} is not in aws.accounts")
+        panels = {panel.name for panel in self.aws.panels}
+        for panel in environment.aws.panels:
+            if panel not in panels:
+                raise ValueError(f"{where}: control panel {panel} is not in aws.panels")
         for signal, spec in environment.signals.items():
             if spec.prometheus not in sources:
                 raise ValueError(
