@@ -3,9 +3,9 @@
 import json
 import os
 import pty
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -43,12 +43,16 @@ def test_help_loads_no_library() -> None:
 
 
 def test_help_is_instant() -> None:
-    """The best of three `stanch --help` takes less than 0.3 s."""
+    """The best of three `stanch --help` takes less than 0.3 s of processor time."""
+
+    def spent() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
 
     def once() -> float:
-        begun = time.perf_counter()
+        before = spent()  # not by the clock on the wall: other tests run beside this one
         subprocess.run([*STANCH, "--help"], cwd=ROOT, capture_output=True, check=True)
-        return time.perf_counter() - begun
+        return spent() - before
 
     assert min(once() for _ in range(3)) < 0.3
 
