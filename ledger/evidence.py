@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from datetime import UTC
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, insert, select, tuple_, update
+from sqlalchemy import Connection, insert, select, update
 
 from authority.decisions import Signer
 from contracts.base import JsonObject
@@ -15,6 +17,8 @@ from ledger import merkle, notes
 from ledger.database import Database
 from ledger.schema import evidence, evidence_checkpoint, evidence_head, evidence_node
 from ledger.storable import canonical_text, clean
+
+Computed = TypeVar("Computed")
 
 LARGEST_INDEX = 2**62  # what a database's integer holds, with room
 MOST_AT_ONCE = 5000  # names in one query
@@ -114,7 +118,7 @@ class EvidenceLog:
             NotFoundError: The log is not that long.
         """
         with self._database.read() as connection:
-            return merkle.root(_known_size(connection, size), _Nodes(connection))
+            return _computed(connection, partial(merkle.root, _known_size(connection, size)))
 
     def inclusion(self, index: int, size: int) -> list[bytes]:
         """Prove that an entry is in the tree over the first ``size`` entries.
@@ -125,7 +129,7 @@ class EvidenceLog:
         with self._database.read() as connection:
             if not 0 <= index < _known_size(connection, size):
                 raise NotFoundError(f"evidence {index}: not among the first {size} entries")
-            return merkle.inclusion(index, size, _Nodes(connection))
+            return _computed(connection, partial(merkle.inclusion, index, size))
 
     def consistency(self, old: int, new: int) -> list[bytes]:
         """Prove that the log of ``old`` entries is the beginning of that of ``new`` entries.
@@ -136,7 +140,7 @@ class EvidenceLog:
         with self._database.read() as connection:
             if not 0 <= old <= _known_size(connection, new):
                 raise NotFoundError(f"evidence log: {old} entries are not a beginning of {new}")
-            return merkle.consistency(old, new, _Nodes(connection))
+            return _computed(connection, partial(merkle.consistency, old, new))
 
     def checkpoint(self, signer: Signer, origin: str = "stanch") -> str | None:
         """Sign and keep the tree's size and root as a C2SP checkpoint, if the log has grown since the last.
@@ -149,9 +153,9 @@ class EvidenceLog:
             count = size(connection)
             latest = select(evidence_checkpoint).order_by(evidence_checkpoint.c.size.desc()).limit(1)
             last = connection.execute(latest).one_or_none()
-            nodes = _Nodes(connection)
             if last is not None:
-                if count < last.size or merkle.root(last.size, nodes) != last.root:
+                before = partial(merkle.root, last.size)
+                if count < last.size or _computed(connection, before) != last.root:
                     raise ProviderUnavailableError(
                         f"evidence log: its {count} entries do not continue the {last.size} that were signed"
                         f" at {last.made_at.isoformat()}; run `stanch audit verify` before anything else"
@@ -160,7 +164,7 @@ class EvidenceLog:
                     return None
             if count == 0:
                 return None
-            root = merkle.root(count, nodes)
+            root = _computed(connection, partial(merkle.root, count))
             key = notes.public_key(signer)
             text = notes.Checkpoint(origin, count, root).text
             note = notes.sign(text, name=origin, key=key, sign_bytes=signer.sign_bytes)
@@ -192,32 +196,32 @@ def _row(index: int, key: str, entry: Evidence) -> dict[str, Any]:
     }
 
 
+def _stored(connection: Connection, names: Sequence[merkle.Subtree]) -> dict[merkle.Subtree, bytes]:
+    """Read nodes of the tree; by their leaves alone, which is what the index is good for."""
+    query = select(evidence_node).where(evidence_node.c.leaf.in_([name.leaf for name in names]))
+    found = {merkle.Subtree(row.leaf, row.level): row.hash for row in connection.execute(query)}
+    for name in names:
+        if name not in found:
+            raise _damaged(name)
+    return found
+
+
 def _edge(connection: Connection, count: int) -> list[bytes]:
     names = merkle.frontier(count)
-    if not names:
-        return []
-    query = select(evidence_node).where(tuple_(evidence_node.c.leaf, evidence_node.c.level).in_(names))
-    hashes = {(row.leaf, row.level): row.hash for row in connection.execute(query)}
-    try:
-        return [hashes[name] for name in names]
-    except KeyError as error:
-        raise _damaged(error.args[0]) from error
+    found = _stored(connection, names)
+    return [found[name] for name in names]
 
 
-class _Nodes:
-    """Reads one node of the tree at a time; a proof needs a few dozen."""
+def _computed(connection: Connection, compute: Callable[[merkle.Nodes], Computed]) -> Computed:
+    """Compute something of the tree: learn first which nodes it takes, and read them all at once."""
+    wanted: list[merkle.Subtree] = []
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def note(name: merkle.Subtree) -> bytes:
+        wanted.append(name)
+        return b""
 
-    def __call__(self, name: merkle.Subtree) -> bytes:
-        query = select(evidence_node.c.hash).where(
-            evidence_node.c.leaf == name.leaf, evidence_node.c.level == name.level
-        )
-        found = self._connection.scalars(query).one_or_none()
-        if found is None:
-            raise _damaged(name)
-        return bytes(found)
+    compute(note)
+    return compute(_stored(connection, wanted).__getitem__)
 
 
 def _damaged(name: merkle.Subtree) -> ProviderUnavailableError:

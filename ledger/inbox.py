@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from contracts.base import Frozen
 from contracts.evidence import ENGINE, Evidence, EvidenceKind
@@ -254,93 +254,85 @@ class _Correlation:
     def __init__(self, connection: Connection, database: Database, service: str, environment: str) -> None:
         self._connection = connection
         self._now = database.now
-        self._service = service
-        self._environment = environment
+        self._place = {"service": service, "environment": environment}
+        self._told: list[Evidence] = []
+        query = select(incidents_table.c.number, incidents_table.c.severity).filter_by(**self._place)
+        query = query.where(incidents_table.c.phase.in_(OPEN_PHASES)).order_by(incidents_table.c.number)
+        self._severity = {row.number: Severity(row.severity) for row in connection.execute(query)}
 
     def run(self, limit: int) -> list[str]:
         """Attach, open, pass on; give the incidents that have something new."""
-        query = select(episodes_table).where(alert_is_pending).order_by(episodes_table.c.id).limit(limit)
-        query = query.where(
-            episodes_table.c.service == self._service, episodes_table.c.environment == self._environment
-        )
-        news: dict[str, list[PendingAlert]] = {}
-        for row in self._connection.execute(query).all():
-            pending = PendingAlert(
-                id=row.id,
-                episode=row.episode,
-                alert=Alert.model_validate(row.content),
-                incident=row.incident,
-                behind=row.behind,
-                trace=row.trace,
-            )
-            incident = self._place(pending)
+        query = select(episodes_table).filter_by(**self._place).where(alert_is_pending)
+        news: dict[int, list[PendingAlert]] = {}
+        for row in self._connection.execute(query.order_by(episodes_table.c.id).limit(limit)).all():
+            pending = PendingAlert.model_validate(row._asdict() | {"alert": row.content})
+            incident = self._incident_of(pending)
+            self._settle(pending, incident)
             if incident is not None:
                 news.setdefault(incident, []).append(pending)
-        for incident, batch in news.items():
-            self._pass_on(incident, batch)
-        return list(news)
+        evidence.append(self._connection, *self._told)
+        for number, batch in news.items():
+            self._raise_severity(number, batch)
+            self._pass_on(f"INC-{number}", batch)
+        return [f"INC-{number}" for number in news]
 
-    def _place(self, pending: PendingAlert) -> str | None:
-        """Find the incident of an episode, or open it."""
-        settled = update(episodes_table).where(episodes_table.c.id == pending.id)
+    def _incident_of(self, pending: PendingAlert) -> int | None:
+        """Find the incident of an episode, the oldest open one, or open it."""
         if pending.alert.status is AlertStatus.RESOLVED:
-            # Nobody has seen it firing, or it is the tail of a closed incident: then there is nothing to do.
-            self._connection.execute(settled.values(pending=False))
-            return self._open_incident(incidents_table.c.number == pending.incident)
-        incident = self._open_incident(
-            incidents_table.c.service == self._service,
-            incidents_table.c.environment == self._environment,
-            incidents_table.c.number > pending.behind,
-        )
-        incident = incident or self._open_new(pending)
-        row = incidents.find(self._connection, incident)
-        self._connection.execute(settled.values(pending=False, incident=row.number))
-        evidence.append(
-            self._connection,
+            # Nobody has seen it firing, or it is the tail of a closed incident: then nobody is told.
+            return pending.incident if pending.incident in self._severity else None
+        fitting = (number for number in self._severity if number > pending.behind)
+        return next(fitting, None) or self._open(pending)
+
+    def _settle(self, pending: PendingAlert, incident: int | None) -> None:
+        is_it = episodes_table.c.id == pending.id
+        if pending.alert.status is AlertStatus.RESOLVED or incident is None:
+            self._connection.execute(update(episodes_table).where(is_it).values(pending=False))
+            return
+        settled = {"pending": False, "incident": incident}
+        self._connection.execute(update(episodes_table).where(is_it).values(settled))
+        self._told.append(
             Evidence(
-                key=f"{incident}/alert/{pending.episode}",
+                key=f"INC-{incident}/alert/{pending.episode}",
                 kind=EvidenceKind.ALERT_RECEIVED,
-                incident=incident,
+                incident=f"INC-{incident}",
                 actor=ENGINE,
                 at=self._now(),
                 summary=one_line(f"{pending.alert.name} is firing: {pending.alert.summary}".rstrip(": ")),
                 body={"alert": pending.alert.model_dump(mode="json"), "episode": pending.episode},
-            ),
-        )
-        order = list(Severity)
-        if order.index(pending.alert.severity) < order.index(Severity(row.severity)):
-            reason = f"{pending.alert.name} is firing"
-            incidents.change_severity(
-                self._connection, self._now, row, pending.alert.severity, actor=ENGINE, reason=reason
             )
-        return incident
-
-    def _open_incident(self, *which: ColumnElement[bool]) -> str | None:
-        """Give the oldest open one of these incidents."""
-        query = select(incidents_table.c.number).where(incidents_table.c.phase.in_(OPEN_PHASES), *which)
-        found = self._connection.scalar(query.order_by(incidents_table.c.number).limit(1))
-        return None if found is None else f"INC-{found}"
-
-    def _open_new(self, pending: PendingAlert) -> str:
-        alert = pending.alert
-        facts = {"service": alert.service, "environment": alert.environment, "region": alert.region}
-        title = one_line(alert.summary) or one_line(alert.name)
-        incident = incidents.open_new(
-            self._connection, self._now, title=title, trace=pending.trace, severity=alert.severity, **facts
         )
-        evidence.append(
-            self._connection,
+
+    def _open(self, pending: PendingAlert) -> int:
+        alert = pending.alert
+        title = one_line(alert.summary) or one_line(alert.name)
+        facts = {**self._place, "region": alert.region, "severity": alert.severity}
+        number = incidents.open_new(self._connection, self._now, title=title, trace=pending.trace, **facts)
+        self._severity[number] = alert.severity
+        self._told.append(
             Evidence(
-                key=f"{incident}/opened",
+                key=f"INC-{number}/opened",
                 kind=EvidenceKind.INCIDENT_OPENED,
-                incident=incident,
+                incident=f"INC-{number}",
                 actor=ENGINE,
                 at=self._now(),
                 summary=one_line(f"{alert.name} opens {alert.severity.value} on {alert.service}: {title}"),
-                body={"title": title, "severity": alert.severity.value, "episode": pending.episode, **facts},
-            ),
+                body={"title": title, "episode": pending.episode, **facts},
+            )
         )
-        return incident
+        return number
+
+    def _raise_severity(self, number: int, batch: Iterable[PendingAlert]) -> None:
+        """Raise an incident's severity to that of its worst new alert."""
+        firing = [pending.alert for pending in batch if pending.alert.status is AlertStatus.FIRING]
+        order = list(Severity)
+        worst = min(firing, key=lambda alert: order.index(alert.severity), default=None)
+        if worst is not None and order.index(worst.severity) < order.index(self._severity[number]):
+            row = incidents.find(self._connection, f"INC-{number}")
+            reason = f"{worst.name} is firing"
+            incidents.change_severity(
+                self._connection, self._now, row, worst.severity, actor=ENGINE, reason=reason
+            )
 
     def _pass_on(self, incident: str, batch: Iterable[PendingAlert]) -> None:
         """Tell the incident's workflow, in messages that the engine can carry."""

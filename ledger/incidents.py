@@ -79,8 +79,8 @@ def load(connection: Connection, rows: Iterable[Row[Any]]) -> builtins.list[Inci
 
 def open_new(
     connection: Connection, clock: Clock, *, title: str, trace: Mapping[str, str], **facts: Any
-) -> str:
-    """Insert an incident within the caller's transaction and give its id."""
+) -> int:
+    """Insert an incident within the caller's transaction and give its number."""
     values = {
         "title": one_line(title),
         "phase": Phase.DETECTED,
@@ -92,7 +92,7 @@ def open_new(
         "trace": dict(trace),
     }
     fresh = insert(incidents).values(values | facts).returning(incidents.c.number)
-    return f"INC-{connection.execute(fresh).scalar_one()}"
+    return int(connection.execute(fresh).scalar_one())
 
 
 def change_severity(
@@ -161,9 +161,10 @@ class Incidents:
             raise InputError("an incident needs a title: say in one line what users see")
         with self._database.write() as connection:
             facts = {"service": service, "environment": environment, "severity": severity}
-            incident = open_new(
+            number = open_new(
                 connection, self._database.now, title=title, trace=trace, declared_by=person, **facts
             )
+            incident = f"INC-{number}"
             evidence.append(
                 connection,
                 Evidence(
