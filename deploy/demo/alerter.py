@@ -145,10 +145,8 @@ def read_rules(path: Path, samples: Samples, url: str) -> list[Rule]:
     for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
         for rule in group["rules"]:
             unknown = rule.keys() - {"alert", "expr", "for", "labels", "annotations"}
-            if unknown or "alert" not in rule:
-                raise ConfigError(
-                    f"{path}: {', '.join(sorted(unknown)) or 'a recording rule'}: not known here"
-                )
+            if unknown:
+                raise ConfigError(f"{path}: {', '.join(sorted(unknown))}: not known here")
             annotations = rule.get("annotations", {})
             if "{{" in str((annotations, rule.get("labels"))):
                 raise ConfigError(f"{path}: {rule['alert']}: templates are not known here")

@@ -105,6 +105,36 @@ def test_one_group_is_told_once_until_it_changes(peer: Peer, run: Run) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("told", "firing", "resolved", "expected"),
+    [
+        (None, 1, 0, True),
+        (None, 0, 1, False),
+        ((1, 0), 1, 0, False),
+        ((1, 0), 2, 0, True),
+        ((1, 0), 1, 1, True),
+        ((1, 0), 0, 1, True),
+        ((0, 1), 0, 1, False),
+    ],
+)
+def test_only_news_are_told(
+    told: tuple[int, int] | None,
+    firing: int,
+    resolved: int,
+    expected: bool,  # noqa: FBT001  (a case)
+) -> None:
+    """More firing, more resolved or the last one resolved is news; the same again or a bare end is not."""
+    fires = [alert(f"f{n}") for n in range(firing)]
+    ends = [alert(f"r{n}", ends_at=1_007.0) for n in range(resolved)]
+    group = alerter.Group((), due=0.0, alerts={each.labels: each for each in (*fires, *ends)})
+    if told is not None:
+        known = [alert(f"f{n}").fingerprint for n in range(told[0])]
+        ended = [alert(f"r{n}").fingerprint for n in range(told[1])]
+        group.told = (frozenset(known), frozenset(ended), 1_000.0)
+
+    assert group.must_tell(1_010.0, repeat=60.0) is expected
+
+
 def test_what_still_fires_is_repeated(peer: Peer, run: Run) -> None:
     """After the repeat interval the very same body comes again."""
     notifier = run(notifier_to(peer, repeat_interval=0.3))
