@@ -64,14 +64,13 @@ def run(args: argparse.Namespace) -> int:
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     config = Settings(home=home, http_port=engine.free_port(), catalogue=home / "world" / "catalogue.yaml")
     began = time.monotonic()
-    with _world(config, builtin=args.builtin) as world, _product(config, world) as product:
-        play = Play(config, world, product, interactive=args.interactive)
-        play.all()
+    with small_world(config, builtin=args.builtin) as world, product(config, world) as process:
+        Play(config, world, process, interactive=args.interactive).all()
         print(f"\ndone in {time.monotonic() - began:.0f} s")
         if args.keep:
             print("still running; Ctrl-C stops it")
             with contextlib.suppress(KeyboardInterrupt):
-                product.wait()
+                process.wait()
     return 0
 
 
@@ -99,7 +98,7 @@ def _child(argv: list[str], environ: dict[str, str], log: Path) -> Iterator[subp
 
 
 @contextlib.contextmanager
-def _world(config: Settings, *, builtin: bool) -> Iterator[dict[str, Any]]:
+def small_world(config: Settings, *, builtin: bool) -> Iterator[dict[str, Any]]:
     """Start the small world: shop, Kubernetes API, LaunchDarkly and monitoring."""
     print("starting a small world: a shop, a Kubernetes API, a LaunchDarkly, monitoring ...", flush=True)
     state, log = config.home / "world", config.home / "world.log"
@@ -112,7 +111,7 @@ def _world(config: Settings, *, builtin: bool) -> Iterator[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _product(config: Settings, world: dict[str, Any]) -> Iterator[subprocess.Popen[bytes]]:
+def product(config: Settings, world: dict[str, Any]) -> Iterator[subprocess.Popen[bytes]]:
     """Start Stanch as a person does, with ``stanch up``."""
     print("starting stanch up ...", flush=True)
     log = config.home / "up.log"
@@ -156,16 +155,30 @@ def _until(
 
 
 class Play:
-    """The incident as it is told; each scene checks that it was so."""
+    """The incident as it is told; each scene checks that it was so.
+
+    Args:
+        config: The product's settings.
+        world: What ``world.json`` says.
+        product: The running ``stanch up``.
+        interactive: A person decides.
+        patience: Seconds to wait for each scene.
+    """
 
     def __init__(
-        self, config: Settings, world: dict[str, Any], product: subprocess.Popen[bytes], *, interactive: bool
+        self,
+        config: Settings,
+        world: dict[str, Any],
+        product: subprocess.Popen[bytes],
+        *,
+        interactive: bool = False,
+        patience: float = 45.0,
     ) -> None:
         self._config = config
         self._world = world
         self._product = product
         self._interactive = interactive
-        self._patience = 3600.0 if interactive else 45.0
+        self._patience = 3600.0 if interactive else patience
         self._commander = Gateway(config, COMMANDER)
         self._told = -1
 

@@ -1,6 +1,10 @@
 """Names and ids in Temporal: one spelling each."""
 
+from datetime import timedelta
+
 WORKER_QUEUE = "stanch"
+# How long a killed worker holds a workflow up; the engine's default is ten seconds.
+TASK_TIMEOUT = timedelta(seconds=5)
 DEPLOYMENT = "stanch"
 
 INCIDENT_WORKFLOW = "Incident"

@@ -21,7 +21,6 @@ from contracts import names
 from contracts.approvals import SignedDecision
 from contracts.catalogue import Catalogue
 from contracts.errors import ProviderUnavailableError
-from contracts.incidents import Alert
 from contracts.messages import AlertBatch, Command, IncidentInput
 from ledger import Ledger, OutboxMessage
 from runtime import temporal
@@ -122,7 +121,7 @@ class Dispatcher:
     async def _alerts(self, message: OutboxMessage) -> None:
         """Start the incident's workflow, or signal the running one: durable at once, with no worker up."""
         incident = await asyncio.to_thread(self._ledger.incidents.get, message.incident)
-        alerts = tuple(Alert.model_validate(alert) for alert in message.payload.get("alerts") or ())
+        batch = AlertBatch.model_validate({"alerts": message.payload.get("alerts") or []})
         attributes = TypedSearchAttributes(
             [
                 SearchAttributePair(temporal.SERVICE, incident.service),
@@ -138,15 +137,16 @@ class Dispatcher:
                 task_queue=names.WORKER_QUEUE,
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                task_timeout=names.TASK_TIMEOUT,
                 start_signal=names.SIGNAL_ALERTS,
-                start_signal_args=[AlertBatch(alerts=alerts)],
+                start_signal_args=[batch],
                 search_attributes=attributes,
                 static_summary=f"{incident.id} {incident.severity.value} {incident.service}",
                 rpc_timeout=RPC_TIMEOUT,
             )
         except WorkflowAlreadyStartedError:
             # It ended between the correlation and now: what still fires opens a new incident.
-            await asyncio.to_thread(self._ledger.inbox.requeue, message.incident, alerts)
+            await asyncio.to_thread(self._ledger.inbox.requeue, message.incident, batch.alerts)
 
     async def _decision(self, signed: SignedDecision) -> None:
         """Deliver a decision as an Update with a stable id: a time-out is ambiguous, the repeat is not."""

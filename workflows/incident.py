@@ -154,6 +154,7 @@ class IncidentWorkflow:
             MitigationOrder(incident=self._incident.id, answer=answer),
             id=names.mitigation_workflow_id(answer.mitigation),
             parent_close_policy=ParentClosePolicy.ABANDON,
+            task_timeout=names.TASK_TIMEOUT,
         )
         await self._enter(Phase.MITIGATING, f"{answer.mitigation} {answer.title}: waiting for approval")
 
