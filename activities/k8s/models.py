@@ -19,7 +19,8 @@ from contracts.plans import Difference, Target
 
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 REVISION = "deployment.kubernetes.io/revision"
-ACTION = "stanch.dev/action"
+OURS = "stanch.dev/"
+ACTION = f"{OURS}action"
 TEMPLATE_HASH_LABEL = "pod-template-hash"
 
 # These belong to the Deployment and not to one of its revisions: kubectl leaves them in a rollback, we too.
@@ -119,6 +120,9 @@ class Revision(Frozen):
 
     Attributes:
         number: As ``kubectl rollout history`` shows it; it moves up when the revision is restored.
+        release: The same for revisions that differ by nothing but a restart, so that nobody rolls back from a
+            restart to what was restarted.
+        created_at: When it was released first; restoring it does not change that.
         current: True when its template is the one that the Deployment has now.
         annotations: What it takes with it when it is restored; also where somebody may have marked it.
         pods: How many pods of it there are now.
@@ -127,6 +131,7 @@ class Revision(Frozen):
     number: int
     replica_set: str
     template_hash: str
+    release: str
     images: tuple[str, ...]
     created_at: datetime
     current: bool
@@ -162,12 +167,15 @@ class History(InDeployment):
                         number=int(number),
                         replica_set=metadata["name"],
                         template_hash=template_hash(template),
+                        release=template_hash(_before_restart(template)),
                         images=images(template),
                         created_at=metadata["creationTimestamp"],
                         current=same_template(template, state.template),
                         pods=(one.get("status") or {}).get("replicas", 0),
                         template=template,
-                        annotations=own_annotations(annotations),
+                        annotations={
+                            key: value for key, value in annotations.items() if key not in BOOKKEEPING
+                        },
                     )
                 )
         except (AttributeError, KeyError, TypeError, ValidationError) as error:
@@ -341,8 +349,16 @@ class ScaleState(DeploymentState):
 
 
 def own_annotations(annotations: Mapping[str, str]) -> dict[str, str]:
-    """Give those that belong to a revision: they come and go with it."""
-    return {key: value for key, value in annotations.items() if key not in BOOKKEEPING}
+    """Give those that come back with a revision and go with it.
+
+    Our marks stay where they are: its controller copies what a Deployment has to every later ReplicaSet, so a
+    mark that came back would soon stand on revisions that nobody marked.
+    """
+    return {
+        key: value
+        for key, value in annotations.items()
+        if key not in BOOKKEEPING and not key.startswith(OURS)
+    }
 
 
 def bare_template(template: Mapping[str, Any]) -> Template:
@@ -358,6 +374,17 @@ def template_hash(template: Mapping[str, Any]) -> str:
     """Give 12 hex digits that stand for a template as the API gives it, defaults included."""
     text = json.dumps(bare_template(template), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _before_restart(template: Template) -> Template:
+    marks = template.get("metadata", {}).get("annotations")
+    if not marks or RESTARTED_AT not in marks:
+        return template
+    plain = deepcopy(template)
+    del plain["metadata"]["annotations"][RESTARTED_AT]
+    if not plain["metadata"]["annotations"]:
+        del plain["metadata"]["annotations"]
+    return plain
 
 
 def same_template(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

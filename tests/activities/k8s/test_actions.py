@@ -7,7 +7,7 @@ import pytest
 from activities.k8s import RestartDeploymentAction, RollBackDeploymentAction, ScaleDeploymentAction
 from activities.k8s.fake import FakeKubernetes, Fault
 from activities.k8s.models import RESTARTED_AT, InDeployment, KubernetesObject
-from contracts.errors import ActionRefusedError, ProviderUnavailableError
+from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
 from contracts.outcomes import Reached
 from contracts.plans import Difference, Risk
 from tests.activities.k8s.conftest import IMAGES, KINDS, Place, now
@@ -172,6 +172,37 @@ def test_the_log_names_the_action(fake: FakeKubernetes, shop: Place, kind: str) 
     assert last["user_agent"] == "stanch (INC-42/1/1/apply)"
     assert last["query"]["fieldManager"] == "stanch"
     assert last["user"] == "system:serviceaccount:stanch:stanch"
+
+
+@pytest.mark.parametrize("kind", ["restart", "roll_back"])
+def test_a_repetition_is_turned_away_before_any_controller_has_seen_the_first(
+    fake: FakeKubernetes, shop: Place, kind: str
+) -> None:
+    """The generation moves with the change itself, so nothing else has to happen first."""
+    request = shop.asked(kind)
+    action = shop.action(request)
+    observed = action.observe(request)
+    fake.world.lag = 1e6
+    action.apply(request, observed, action_id="once")
+
+    with pytest.raises(PreconditionFailedError):
+        action.apply(request, observed, action_id="twice")
+
+
+@pytest.mark.parametrize("kind", ["restart", "roll_back"])
+def test_a_release_that_its_controller_had_not_seen_is_read_again(
+    fake: FakeKubernetes, shop: Place, kind: str
+) -> None:
+    """When the revision gets its number between reading and applying, the call is turned away."""
+    request = shop.asked(kind)
+    fake.world.lag = 20.0  # half a second
+    shop.release(IMAGES[2])
+    action = shop.action(request)
+    observed = action.observe(request)
+    shop.settled()
+
+    with pytest.raises(PreconditionFailedError):
+        action.apply(request, observed, action_id="early")
 
 
 def test_a_deployment_without_annotations_can_be_changed(fake: FakeKubernetes, shop: Place) -> None:

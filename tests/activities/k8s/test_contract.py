@@ -65,8 +65,8 @@ def test_a_failed_test_in_a_patch_is_told_from_an_invalid_object(place: Place) -
 
 def test_a_stale_resource_version_conflicts(place: Place) -> None:
     """A merge patch and a PUT with an older resource version are a 409."""
-    old = place.deploy(wait=False)
-    place.settled()
+    old = place.deploy()
+    place.patch({"metadata": {"labels": {"moved": "on"}}})
     stale = {"metadata": {"resourceVersion": old["metadata"]["resourceVersion"], "labels": {"a": "b"}}}
 
     assert place.call("PATCH", place.path, stale, kind=MERGE)[0] == 409
@@ -335,6 +335,24 @@ def test_a_rollback_restores_template_and_annotations(place: Place) -> None:
     }
 
 
+def test_a_mark_on_a_revision_stays_there(place: Place) -> None:
+    """A mark of ours on a ReplicaSet is seen in the history and does not wander by a rollback."""
+    place.deploy()
+    mark = {"metadata": {"annotations": {"stanch.dev/verified-good": "yes"}}}
+    name = place.history().revisions[0].replica_set
+    assert place.call("PATCH", path_of("replicasets", place.namespace, name), mark, kind=MERGE)[0] == 200
+    place.release(V2)
+    place.settled()
+    request = place.roll_back(1)
+    place.run(request)
+    place.release(V3)
+    place.settled()
+    marked = {one.images: "stanch.dev/verified-good" in one.annotations for one in place.history().revisions}
+
+    assert request.annotations == {"stanch.dev/verified-good": "yes"}
+    assert marked == {(V3,): False, (V2,): False, (V1,): True}
+
+
 def test_an_undone_rollback_is_as_before(place: Place) -> None:
     """The undo of a rollback restores the template and the annotations that were there."""
     place.deploy()
@@ -383,7 +401,7 @@ def test_a_rollback_gets_out_of_a_bad_release(place: Place) -> None:
 
 def test_a_rollback_to_a_bad_image_fails_visibly(place: Place) -> None:
     """When the restored image cannot be started the action settles first and then has failed."""
-    place.deploy(BAD_IMAGE, wait=False, progressDeadlineSeconds=DEADLINE)
+    place.deploy(BAD_IMAGE, wait=False, progressDeadlineSeconds=5 if REAL else 20)
     until(lambda: place.history().revisions)
     place.release(V1)
     place.settled()

@@ -250,6 +250,7 @@ def test_merge_patches(patch: Any, strategic: bool, result: Any) -> None:  # noq
 def test_a_rolling_update_keeps_enough_serving(shop: Place, fake: FakeKubernetes) -> None:
     """At no moment there are fewer ready pods than wanted, or more pods than the surge allows."""
     shop.deploy(replicas=4)
+    fake.world.ready_after = 4.0
     shop.release(IMAGES[1])
     seen = []
     while shop.status().reached.value != "yes":

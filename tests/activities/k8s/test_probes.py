@@ -3,22 +3,26 @@
 import pytest
 
 from activities.k8s import RolloutHistory, RolloutHistoryProbe, RolloutStatus, RolloutStatusProbe
+from activities.k8s.fake import FakeKubernetes
 from contracts.errors import ActionRefusedError
 from contracts.outcomes import Reached
 from tests.activities.k8s.conftest import BAD_IMAGE, IMAGES, Place
 
 
-def test_the_status_follows_a_release(shop: Place) -> None:
-    """While a release goes on it settles, then it is reached, and a bad one has failed."""
+def test_the_status_follows_a_release(shop: Place, fake: FakeKubernetes) -> None:
+    """A bad release has failed, the good one that follows is reached, and one that nobody saw yet settles."""
     shop.deploy(progressDeadlineSeconds=1)
-    shop.release(IMAGES[1])
-    early = shop.status().reached
-    shop.settled()
     shop.release(BAD_IMAGE)
     shop.settled(Reached.FAILED)
+    failed = shop.status()
+    shop.release(IMAGES[1])
+    shop.settled()
+    fake.world.lag = 1e6
+    shop.release(IMAGES[2])
 
-    assert early is Reached.SETTLING
-    assert shop.status().detail.startswith("shop/web in cluster demo: the rollout exceeded")
+    assert failed.detail.startswith("shop/web in cluster demo: the rollout exceeded")
+    assert shop.status().detail.endswith("the change is stored, its controller has yet to see it")
+    assert shop.status().reached is Reached.SETTLING
 
 
 def test_the_history_gives_requests_that_restore(shop: Place) -> None:
@@ -43,6 +47,20 @@ def test_the_history_has_only_what_the_deployment_owns(shop: Place) -> None:
     assert shop.call("POST", shop.path.removesuffix("/web"), other)[0] == 201
 
     assert [one.replica_set.rpartition("-")[0] for one in shop.history().revisions] == ["web"]
+
+
+def test_a_restart_is_the_same_release(shop: Place) -> None:
+    """Who looks for the release before this one can step over restarts."""
+    shop.deploy()
+    shop.release(IMAGES[1])
+    shop.settled()
+    shop.run(shop.restart())
+    revisions = shop.history().revisions
+
+    assert [one.number for one in revisions] == [3, 2, 1]
+    assert revisions[0].template_hash != revisions[1].template_hash
+    assert revisions[0].release == revisions[1].release == revisions[1].template_hash
+    assert revisions[2].release == revisions[2].template_hash != revisions[1].release
 
 
 def test_selectors_with_expressions_are_asked_for(shop: Place) -> None:
