@@ -33,7 +33,7 @@ def test_with_the_built_in_alerter(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not monitoring.installed(), reason="prometheus or alertmanager is missing")
 def test_with_real_prometheus_and_alertmanager(tmp_path: Path) -> None:
-    """A real rule in a real Prometheus, through a real Alertmanager, starts the incident; the demo ends as told."""
+    """A rule in a real Prometheus, through a real Alertmanager, starts the incident that ends as told."""
     done = play(tmp_path)
 
     assert done.returncode == 0, done.stdout + done.stderr
