@@ -1,0 +1,343 @@
+"""Planning: what is proposed, sealed and asked, and what is said when nothing can be."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.testing import ActivityEnvironment
+
+import playbooks.kit
+import worker
+from activities.k8s.fake import FakeKubernetes, manifest
+from activities.launchdarkly.fake import FakeLaunchDarkly
+from activities.planning import Planning
+from activities.prometheus.fake import FakePrometheus
+from authority.policy import Policy
+from authority.seals import digest
+from contracts.catalogue import (
+    Catalogue,
+    Cluster,
+    Deployment,
+    Flag,
+    LaunchDarklyProject,
+    Prometheus,
+    Service,
+    ServiceEnvironment,
+    Signal,
+)
+from contracts.incidents import Alert, Attempt, AttemptEnd, Incident, Severity
+from contracts.messages import PlanAnswer, PlanRequest, PreviewAnswer, PreviewRequest
+from contracts.plans import ActionCall, Plan, Proposal, ProposedStep, Risk, Target
+from contracts.playbooks import Match, Playbook, PlaybookParams, ServiceLook
+from ledger import Ledger
+from runtime.clock import utc_now
+
+QUERY = "error_rate"
+
+
+class Scene:
+    """A shop on fakes, with an incident."""
+
+    def __init__(self, stack: ExitStack, home: Path) -> None:
+        self.cluster = stack.enter_context(FakeKubernetes())
+        self.flags = stack.enter_context(FakeLaunchDarkly(utc_now))
+        self.metrics = stack.enter_context(FakePrometheus(utc_now))
+        self.metrics.set(QUERY, ({}, "0.4"))
+        self.cluster.create("deployments", manifest("web", "shop:v1"))
+        self.flags.add_flag("shop", "production", "new")
+        self.ledger = Ledger.open(f"sqlite:///{home / 'ledger.db'}", clock=utc_now)
+        self.ledger.migrate()
+        stack.callback(self.ledger.close)
+        self.token = "api-token"  # noqa: S105  (the fake's)
+        self.kubeconfig = self.cluster.kubeconfig(home / "kubeconfig")
+        self.deployment = Deployment(cluster="demo", namespace="shop", name="web")
+        self.playbooks = playbooks.kit.catalogue()
+        declared = self.ledger.incidents.declare(
+            title="broken",
+            service="shop",
+            environment="production",
+            severity=Severity.SEV2,
+            person="grace",
+            trace={},
+        )
+        alert = Alert(
+            source="test",
+            fingerprint="f",
+            starts_at=utc_now(),
+            name="HighErrorRate",
+            service="shop",
+            severity=Severity.SEV2,
+            signal="error_rate",
+            labels={"namespace": "kube-system", "deployment": "coredns", "flag": "everything"},
+        )
+        self.incident = declared.model_copy(update={"alerts": (alert,)})
+
+    def catalogue(self) -> Catalogue:
+        """Give the catalogue as it is now."""
+        return Catalogue(
+            clusters=(Cluster(name="demo", kubeconfig=str(self.kubeconfig)),),
+            launchdarkly=(LaunchDarklyProject(project="shop", api=self.flags.url),),
+            prometheus=(Prometheus(name="main", url=self.metrics.url),),
+            services=(
+                Service(
+                    name="shop",
+                    environments={
+                        "production": ServiceEnvironment(
+                            deployments=(self.deployment,),
+                            flags=(Flag(project="shop", environment="production", key="new"),),
+                            signals={
+                                "error_rate": Signal(prometheus="main", query=QUERY, healthy_below=0.05)
+                            },
+                        )
+                    },
+                ),
+            ),
+        )
+
+    def planning(self) -> Planning:
+        """Give the activities as a fresh worker has them."""
+        catalogue = self.catalogue()
+        return Planning(
+            ledger=self.ledger,
+            catalogue=catalogue,
+            playbooks=self.playbooks,
+            registry=worker.registry(catalogue, secret=lambda _: self.token),
+            policy=Policy(),
+            clock=utc_now,
+        )
+
+    def plan(self, number: int = 1, incident: Incident | None = None) -> PlanAnswer:
+        """Ask for a plan."""
+        request = PlanRequest(incident=incident or self.incident, number=number)
+        answer: PlanAnswer = ActivityEnvironment().run(self.planning().plan, request)
+        return answer
+
+    def sealed(self, answer: PlanAnswer) -> Plan:
+        """Give the sealed plan of an answer."""
+        return self.ledger.approvals.plan(answer.plan_digest)
+
+    def use(self, plan: Any, *, name: str = "own", order: int = 1) -> None:
+        """Let one plan function of the test's be the only playbook."""
+        template = self.playbooks[0]
+        own = replace(template, name=name, order=order, plan=plan, matches=(Match(),), params=PlaybookParams)
+        self.playbooks = (own,)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    """Give a shop with an incident."""
+    with ExitStack() as stack:
+        yield Scene(stack, tmp_path)
+
+
+def test_plan_shows_what_it_would_do(scene: Scene) -> None:
+    """A sealed plan has the exact change, the baseline, the undo or why there is none, and a digest."""
+    answer = scene.plan()
+    plan = scene.sealed(answer)
+    step = plan.steps[0]
+
+    assert answer.plan_digest == digest(plan)
+    assert plan.playbook == "restart-pods"
+    assert step.change
+    assert step.verification is not None
+    assert step.verification.baseline is not None
+    assert step.verification.baseline.value == 0.4
+    assert step.undo is None
+    assert step.undo_note
+    assert step.refusals == ()
+
+
+def test_planning_twice_asks_once(scene: Scene) -> None:
+    """A planning that is repeated gives the plan that was asked, also when the world has changed."""
+    first = scene.plan()
+    scene.flags.turn("shop", "production", "new", on=False)
+    second = scene.plan()
+
+    assert (second.approval, second.plan_digest) == (first.approval, first.plan_digest)
+
+
+def test_labels_choose_no_target(scene: Scene) -> None:
+    """Whatever an alert's labels say, the plan's target is the catalogue's."""
+    plan = scene.sealed(scene.plan())
+
+    assert [str(step.action.target) for step in plan.steps] == ["k8s:deployment/demo/shop/web"]
+
+
+def test_missing_deployment_is_said(scene: Scene) -> None:
+    """A deployment that is not there leads to the next playbook, and the answer names it."""
+    scene.deployment = Deployment(cluster="demo", namespace="shop", name="gone")
+    answer = scene.plan()
+
+    assert answer.playbook == "disable-flag"
+    assert "gone" in answer.notes[0]
+
+
+def test_unknown_cluster_and_refused_credential_are_said(scene: Scene) -> None:
+    """With no cluster to find and a refused token there is no plan, and every reason is given."""
+    scene.kubeconfig = scene.kubeconfig.with_name("nowhere")
+    scene.token = "wrong"  # noqa: S105  (it is)
+    answer = scene.plan()
+
+    assert answer.approval == ""
+    assert [note.partition(":")[0] for note in answer.notes] == [
+        "restart-pods",
+        "disable-flag",
+        "roll-back-deployment",
+    ]
+    assert "nowhere" in answer.notes[0]
+    assert "token" in answer.notes[1]
+
+
+def test_refused_plan_is_shown_when_there_is_none_better(scene: Scene) -> None:
+    """A plan that would be refused says so before anybody approves it, and a better one comes first."""
+    scene.kubeconfig = scene.cluster.kubeconfig(scene.kubeconfig, token="observer-token")  # noqa: S106  (the fake's)
+    first = scene.plan()
+    scene.flags.state.tokens["api-token"] = ["viewProject"]
+    second = scene.plan(2)
+
+    assert first.playbook == "disable-flag"
+    assert scene.sealed(second).refusals
+
+
+def test_only_the_catalogue_names_targets(scene: Scene) -> None:
+    """A playbook that names a target of somebody else gets no plan."""
+
+    async def plan(incident: Incident, params: PlaybookParams, look: ServiceLook) -> Proposal:  # noqa: ARG001
+        target = Target(provider="k8s", kind="deployment", path=("demo", "kube-system", "coredns"))
+        arguments = {
+            "cluster": "demo",
+            "namespace": "kube-system",
+            "name": "coredns",
+            "restarted_at": "2026-11-21T14:50:00Z",
+        }
+        call = ActionCall(name="k8s.restart_deployment", target=target, arguments=dict(arguments))
+        return Proposal(title="t", rationale="r", steps=(ProposedStep(title="s", action=call),))
+
+    scene.use(plan)
+    answer = scene.plan()
+
+    assert answer.approval == ""
+    assert "the catalogue does not give it to shop" in answer.notes[0]
+
+
+def test_target_cannot_be_disguised(scene: Scene) -> None:
+    """A call whose arguments are for another target than it says gets no plan."""
+
+    async def plan(incident: Incident, params: PlaybookParams, look: ServiceLook) -> Proposal:  # noqa: ARG001
+        arguments = {
+            "cluster": "demo",
+            "namespace": "kube-system",
+            "name": "coredns",
+            "restarted_at": "2026-11-21T14:50:00Z",
+        }
+        call = ActionCall(
+            name="k8s.restart_deployment", target=scene.deployment.target(), arguments=dict(arguments)
+        )
+        return Proposal(title="t", rationale="r", steps=(ProposedStep(title="s", action=call),))
+
+    scene.use(plan)
+    answer = scene.plan()
+
+    assert answer.approval == ""
+    assert "its arguments are for" in answer.notes[0]
+
+
+def test_mistake_in_a_playbook_is_a_note(scene: Scene) -> None:
+    """A playbook that raises is named, and stops nobody else."""
+
+    async def plan(incident: Incident, params: PlaybookParams, look: ServiceLook) -> Proposal:  # noqa: ARG001
+        raise KeyError("oops")
+
+    others = scene.playbooks
+    scene.use(plan)
+    scene.playbooks += others
+    answer = scene.plan()
+
+    assert answer.playbook == "restart-pods"
+    assert "own: failed with KeyError" in answer.notes[0]
+
+
+def test_what_was_tried_is_not_proposed_again(scene: Scene) -> None:
+    """An action that did not help on its target is not proposed again in the same incident."""
+    tried = scene.sealed(scene.plan())
+    attempt = Attempt(
+        mitigation=tried.mitigation,
+        playbook=tried.playbook,
+        title=tried.title,
+        plan_digest=digest(tried),
+        end=AttemptEnd.INEFFECTIVE,
+        actions=tuple(str(step.action) for step in tried.steps),
+    )
+    answer = scene.plan(2, scene.incident.model_copy(update={"attempts": (attempt,)}))
+
+    assert answer.playbook == "disable-flag"
+
+
+def test_nothing_to_do_is_no_plan(scene: Scene) -> None:
+    """A playbook whose every step is already as it should be has no plan."""
+    scene.flags.turn("shop", "production", "new", on=False)
+    flag = next(one for one in scene.playbooks if one.name == "disable-flag")
+    scene.playbooks = (flag,)
+    answer = scene.plan()
+
+    assert answer.approval == ""
+    assert "no flag of shop that is on" in answer.notes[0]
+
+
+def test_preview_stores_nothing(scene: Scene) -> None:
+    """A preview shows the plan that would be sealed; nothing is asked and nothing is stored."""
+    request = PreviewRequest(playbook="disable-flag", incident=scene.incident)
+    answer: PreviewAnswer = ActivityEnvironment().run(scene.planning().preview, request)
+
+    assert answer.plan is not None
+    assert answer.plan.title == "Disable flag new"
+    assert scene.ledger.approvals.list() == []
+
+
+@pytest.mark.parametrize(
+    ("playbook", "params", "note"),
+    [
+        ("nonsense", {}, "no such playbook; there are restart-pods"),
+        ("disable-flag", {"within": "soon"}, "within"),
+        ("disable-flag", {"withn": "PT1H"}, "withn"),
+    ],
+)
+def test_preview_says_what_is_wrong(scene: Scene, playbook: str, params: dict[str, Any], note: str) -> None:
+    """A wrong name or parameter is named."""
+    request = PreviewRequest(playbook=playbook, incident=scene.incident, params=params)
+    answer: PreviewAnswer = ActivityEnvironment().run(scene.planning().preview, request)
+
+    assert answer.plan is None
+    assert note in answer.note
+
+
+def test_risk_is_the_highest_of_all(scene: Scene) -> None:
+    """A step's risk is the highest of what action, playbook and step declare."""
+    flag = next(one for one in scene.playbooks if one.name == "disable-flag")
+    scene.playbooks = (replace(flag, risk=Risk.HIGH),)
+
+    assert scene.sealed(scene.plan()).risk is Risk.HIGH
+
+
+def test_service_without_signals_is_not_changed_blindly(scene: Scene) -> None:
+    """Without a signal nobody would know whether it helped, so nothing is proposed."""
+    catalogue = scene.catalogue()
+    service = catalogue.services[0]
+    bare = service.environments["production"].model_copy(update={"signals": {}})
+    scene.catalogue = lambda: catalogue.model_copy(  # type: ignore[method-assign]  # this test's own world
+        update={"services": (service.model_copy(update={"environments": {"production": bare}}),)}
+    )
+    answer = scene.plan()
+
+    assert answer.approval == ""
+    assert "has no signals in the catalogue" in answer.notes[0]
+
+
+def test_catalogue_of_playbooks() -> None:
+    """Every shipped playbook is found, cheap and reversible ones first."""
+    found: tuple[Playbook, ...] = playbooks.kit.catalogue()
+
+    assert [one.name for one in found][:3] == ["restart-pods", "disable-flag", "roll-back-deployment"]
