@@ -75,7 +75,7 @@ class Fault(StrEnum):
     ERROR_AFTER = "error_after"  # 5xx, although it is done
     TIMEOUT_BEFORE = "timeout_before"  # no answer, nothing is done
     TIMEOUT_AFTER = "timeout_after"  # no answer, although it is done
-    LATE = "late"  # no answer, and it is done after ``delay`` seconds
+    LATE = "late"  # no answer, and it is done after ``delay`` seconds, or when ``let_go`` is set
     CUT_BEFORE = "cut_before"  # the connection breaks, nothing is done
     CUT_AFTER = "cut_after"  # the connection breaks, although it is done
     GARBLED_AFTER = "garbled_after"  # 200 with half of the answer, and it is done
@@ -747,6 +747,7 @@ class FakeKubernetes:
         state: A file that keeps everything, the log too, over a stop and over being killed.
 
     Attributes:
+        let_go: Ends the wait of late calls.
         reads_kept: How many of the last requests the log has whole; of older ones it has no reads.
     """
 
@@ -771,6 +772,7 @@ class FakeKubernetes:
         self._state = state
         self._lock = threading.RLock()
         self.stopping = threading.Event()
+        self.let_go = threading.Event()
         if state is not None and state.exists():
             kept = json.loads(state.read_text(encoding="utf-8"))
             self.world.load(kept["world"])
@@ -793,6 +795,7 @@ class FakeKubernetes:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stopping.set()
+        self.let_go.set()
         self._server.shutdown()
         self._server.close_connections()
         self._server.server_close()
@@ -837,7 +840,7 @@ class FakeKubernetes:
     def create(self, resource: str, one: Object) -> Object:
         """Store an object as a POST of an admin would; it is not in the log."""
         namespace = one["metadata"].get("namespace", "")
-        call = Call("POST", "", {}, {}, deepcopy(one), Access("admin", EVERYTHING), resource, namespace)
+        call = Call("POST", "", {}, {}, one, Access("admin", EVERYTHING), resource, namespace)
         with self._lock:
             self.world.advance(self._clock())
             return deepcopy(self._execute(call))
@@ -874,7 +877,7 @@ class FakeKubernetes:
             planned = self._plan(call)
             entry["fault"] = planned.fault if planned else None
         if planned and planned.fault is Fault.LATE:
-            self.stopping.wait(planned.delay)
+            self.let_go.wait(planned.delay)
         with self._lock:
             status, body, headers = self._answer(call, entry, planned)
             unanswered = planned is not None and planned.fault in SILENT
@@ -992,7 +995,7 @@ class FakeKubernetes:
         return {"kind": f"{kind}List", "apiVersion": version, "metadata": metadata, "items": items}
 
     def _create(self, call: Call) -> Object:
-        one = call.body
+        one = deepcopy(call.body)  # the log keeps what was sent
         if not isinstance(one.get("metadata"), dict):
             raise Refusal(400, "BadRequest", "the body has no metadata")
         if call.resource != "namespaces":

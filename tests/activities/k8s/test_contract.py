@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from activities.k8s import RollBackDeployment
+from activities.k8s import RollBackDeployment, RolloutStatus, RolloutStatusProbe
 from activities.k8s.fake import Rule
 from activities.k8s.models import ACTION, RESTARTED_AT, REVISION, template_hash
 from contracts.errors import ActionRefusedError, PreconditionFailedError
@@ -204,6 +204,17 @@ def test_what_is_not_valid_is_refused(place: Place, field: str, value: Any) -> N
     assert answer["details"]["causes"]
 
 
+def test_a_missing_deployment_is_told_in_one_sentence(place: Place) -> None:
+    """Our client names what is not there, whether the namespace is there or not."""
+    where = f"{place.namespace}/web in cluster demo"
+    elsewhere = RolloutStatus(cluster="demo", namespace="no-such-namespace", name="web")
+
+    with pytest.raises(ActionRefusedError, match=f"^{where}: no such deployment$"):
+        place.status()
+    with pytest.raises(ActionRefusedError, match=r"^no-such-namespace/web in cluster demo: "):
+        RolloutStatusProbe(place.api).look(elsewhere)
+
+
 # --- what our probes and actions do ------------------------------------------------------------------------
 
 
@@ -292,15 +303,15 @@ def test_status_noise_voids_nothing(place: Place) -> None:
     assert early == late
 
 
-def test_a_deployment_made_anew_is_another_target(place: Place) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_deployment_made_anew_is_another_target(place: Place, kind: str) -> None:
     """The same name with another uid voids an approval, and the call."""
-    place.deploy()
-    request = place.restart()
+    request = place.asked(kind)
     action = place.action(request)
     observed = action.observe(request)
     place.call("DELETE", place.path)
     until(lambda: place.call("GET", place.path)[0] == 404)
-    place.deploy()
+    place.asked(kind)
 
     with pytest.raises(PreconditionFailedError):
         action.apply(request, observed, action_id="x")

@@ -95,6 +95,7 @@ def test_a_killed_process_comes_back_with_every_change(tmp_path: Path) -> None:
             stopped = running.wait(10)
 
     assert created.status == 201
+    assert log[0]["body"] == manifest("web", "a:b")
     assert web["metadata"]["labels"] == {"a": "b"}
     assert [(one["method"], one["status"], one["applied"]) for one in log][:2] == [
         ("POST", 201, True),

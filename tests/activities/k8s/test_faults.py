@@ -107,8 +107,9 @@ def test_a_call_that_arrives_after_its_repetition_is_turned_away(
     """Even when a call is under way longer than it may be, the cluster accepts only one of the two."""
     request = shop.asked(kind)
     before = len(fake.requests)
-    fake.fail(Fault.LATE, delay=READ_TIMEOUT + 0.4)
+    fake.fail(Fault.LATE, delay=30)
     outcome = carry_out(shop.action(request), request, by=shop.action(request, impatient), in_flight=0)
+    fake.let_go.set()
     until(lambda: all(one["ended"] for one in fake.requests))
     patches = [one for one in fake.requests[before:] if one["method"] == "PATCH"]
 
