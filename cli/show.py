@@ -37,7 +37,7 @@ def clean_block(text: str) -> str:
 def size(seconds: float) -> str:
     """Give a duration in its largest unit: ``4 min``."""
     unit, name = next((pair for pair in _UNITS if abs(seconds) >= pair[0]), _UNITS[-1])
-    return f"{abs(seconds) / unit:.0f} {name}"
+    return f"{int(abs(seconds) // unit)} {name}"
 
 
 def ago(at: datetime, now: datetime) -> str:
