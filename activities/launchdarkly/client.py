@@ -1,5 +1,6 @@
 """LaunchDarkly over its REST API, observed through its own server SDK. SDK exceptions stop here."""
 
+import contextlib
 import json
 import math
 import re
@@ -29,6 +30,7 @@ LARGEST_ERROR = 200  # characters of the provider's own words that go into our s
 LONGEST_WAIT = 600.0  # seconds; the vendor's windows are 10 s, so more is a mistake
 AUDIT_PAGE = 20  # the vendor's maximum
 AUDIT_PAGES = 5
+FOLLOWERS_FRESH = 60.0  # seconds; they are for people to read, and a verification reads every few seconds
 OK, REDIRECT, BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 200, 300, 400, 401, 403, 404
 NOT_ALLOWED, CONFLICT, THROTTLED, SERVER_ERROR = 405, 409, 429, 500
 
@@ -67,6 +69,7 @@ class _Config(Frozen):
 class _Flag(Frozen):
     key: str
     name: str = ""
+    created: int = Field(0, alias="creationDate")
     archived: bool = False
     variations: tuple[_Variation, ...] = ()
     environments: dict[str, _Config] = {}
@@ -181,6 +184,8 @@ class LaunchDarklyClient:
         self._http = urllib3.PoolManager(retries=False, maxsize=8)
         self._observers: dict[str, _Observer] = {}
         self._observing = threading.Lock()
+        self._newest: dict[tuple[str, str, str, int], int] = {}
+        self._followers: dict[tuple[str, str, str], tuple[float, tuple[str, ...] | None]] = {}
 
     def close(self) -> None:
         """Let go of every connection and of the SDK's threads."""
@@ -206,25 +211,7 @@ class LaunchDarklyClient:
         body = self._rest(
             project, "GET", path, what, {"env": environment}, needs=f"viewProject on proj/{project}"
         )
-        flag = _parsed(TypeAdapter(_Flag), body, what)
-        config = flag.environments.get(environment)
-        if config is None:
-            raise ActionRefusedError(f"{what}: project {project} has no environment {environment}")
-        return FlagSeen(
-            project=project,
-            environment=environment,
-            key=key,
-            name=_clean(flag.name) or key,
-            on=config.on,
-            version=config.version,
-            archived=flag.archived or config.archived,
-            serves_off=_variation(flag, config.off),
-            serves_else=_serves(flag, config.fallthrough),
-            rules=len(config.rules),
-            targets=sum(len(targets.values) for targets in (*config.targets, *config.context_targets)),
-            prerequisites=tuple(prerequisite.key for prerequisite in config.prerequisites),
-            modified_at=_time(config.modified, what) if config.modified else None,
-        )
+        return self._seen(project, environment, key, body)
 
     def dependents(self, project: str, environment: str, key: str) -> tuple[str, ...] | None:
         """Name the flags that have this one as prerequisite.
@@ -232,12 +219,17 @@ class LaunchDarklyClient:
         Returns:
             ``None`` when that cannot be known: the vendor sells it with some plans only, and as beta.
         """
-        path = "/".join(("/api/v2/flags", *map(_segment, (project, environment, key)), "dependent-flags"))
-        try:
+        place = (project, environment, key)
+        known = self._followers.get(place)
+        if known is not None and time.monotonic() - known[0] < FOLLOWERS_FRESH:
+            return known[1]
+        path = "/".join(("/api/v2/flags", *map(_segment, place), "dependent-flags"))
+        followers: tuple[str, ...] | None = None
+        with contextlib.suppress(ActionRefusedError, ProviderUnavailableError):
             body = self._rest(project, "GET", path, key, headers={"LD-API-Version": "beta"})
-            return tuple(item.key for item in _parsed(TypeAdapter(_Dependents), body, key).items)
-        except (ActionRefusedError, ProviderUnavailableError):
-            return None
+            followers = tuple(item.key for item in _parsed(TypeAdapter(_Dependents), body, key).items)
+        self._followers[place] = time.monotonic(), followers
+        return followers
 
     def set_flag(self, request: SetFlag, *, comment: str, dry_run: bool = False) -> None:
         """Send the change once, as a semantic patch.
@@ -258,7 +250,7 @@ class LaunchDarklyClient:
             "comment": comment,
             "instructions": [{"kind": "turnFlagOn" if request.on else "turnFlagOff"}],
         }
-        self._rest(
+        body = self._rest(
             request.project,
             "PATCH",
             path,
@@ -269,6 +261,10 @@ class LaunchDarklyClient:
             needs=f"updateOn on proj/{request.project}:env/{request.environment}:flag/{request.key}",
             changes=not dry_run,
         )
+        if not dry_run:
+            # What it says is for later reads only: by now the change is made.
+            with contextlib.suppress(ActionRefusedError, ProviderUnavailableError):
+                self._seen(request.project, request.environment, request.key, body)
 
     def audit(
         self, project: str, environment: str, keys: Sequence[str], since: datetime
@@ -301,8 +297,10 @@ class LaunchDarklyClient:
             fresh = [item for item in items if item.id not in found]
             for item in fresh:
                 found[item.id] = _audit_entry(item, project, environment, what)
-            if len(items) < AUDIT_PAGE or not fresh:
+            if len(items) < AUDIT_PAGE:
                 return tuple(found.values()), True
+            if not fresh:
+                break
             # The bound is exclusive: without one more, entries of the same millisecond would be lost.
             query["before"] = str(items[-1].date + 1)
         return tuple(found.values()), False
@@ -342,6 +340,36 @@ class LaunchDarklyClient:
                 observer = self._observers[seen.project] = _Observer(sdk_key, base, stream, self._sdk_wait)
                 on = observer.on(seen.key)
             return SdkSight(stream=on, polled=polled)
+
+    def _seen(self, project: str, environment: str, key: str, body: bytes) -> FlagSeen:
+        """Read a flag out of an answer; an older version than one already seen is no answer."""
+        what = f"{project}/{environment}/{key}"
+        flag = _parsed(TypeAdapter(_Flag), body, what)
+        config = flag.environments.get(environment)
+        if config is None:
+            raise ActionRefusedError(f"{what}: project {project} has no environment {environment}")
+        # A flag that was deleted and made again counts anew, hence its time of creation.
+        place = (project, environment, key, flag.created)
+        newest = self._newest[place] = max(self._newest.get(place, 0), config.version)
+        if config.version < newest:
+            raise ProviderUnavailableError(
+                f"{what}: LaunchDarkly answered with version {config.version}, but {newest} was seen before"
+            )
+        return FlagSeen(
+            project=project,
+            environment=environment,
+            key=key,
+            name=_clean(flag.name) or key,
+            on=config.on,
+            version=config.version,
+            archived=flag.archived or config.archived,
+            serves_off=_variation(flag, config.off),
+            serves_else=_serves(flag, config.fallthrough),
+            rules=len(config.rules),
+            targets=sum(len(targets.values) for targets in (*config.targets, *config.context_targets)),
+            prerequisites=tuple(prerequisite.key for prerequisite in config.prerequisites),
+            modified_at=_time(config.modified, what) if config.modified else None,
+        )
 
     def _is_stale(self, observer: _Observer) -> bool:
         now = time.monotonic()
