@@ -4,7 +4,8 @@ import argparse
 
 from authority.decisions import Verifier
 from cli import show
-from ledger import Ledger, audit
+from ledger import Ledger
+from ledger.audit import verify
 from runtime import settings as configuration
 from runtime.clock import utc_now
 
@@ -12,8 +13,8 @@ from runtime.clock import utc_now
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``verify``."""
     verbs = parser.add_subparsers(metavar="WHAT", required=True)
-    verify = verbs.add_parser("verify", help="recompute the log's tree and check every signature")
-    show.add_json(verify)
+    verifying = verbs.add_parser("verify", help="recompute the log's tree and check every signature")
+    show.add_json(verifying)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         ledger.check()
         with show.waiting("reading the evidence log"):
-            report = audit.verify(ledger, Verifier(configuration.public_keys(settings)))
+            report = verify(ledger, Verifier(configuration.public_keys(settings)))
     finally:
         ledger.close()
     if args.json:
