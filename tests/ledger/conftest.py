@@ -24,11 +24,13 @@ def postgresql_server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def postgresql_template(postgresql_server: str) -> Iterator[str]:
-    """Give the name of a migrated database to copy."""
-    with postgresql.database(postgresql_server) as url:
-        _migrate(url)
-        yield postgresql.name_of(url)
+def postgresql_database(postgresql_server: str) -> Iterator[postgresql.Reused]:
+    """Give a migrated database that tests use one after the other."""
+    with postgresql.database(postgresql_server) as template:
+        _migrate(template)
+        reused = postgresql.Reused(postgresql_server, template)
+        yield reused
+        reused.close()
 
 
 @pytest.fixture(scope="session")
@@ -46,10 +48,9 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def postgresql_url(postgresql_server: str, postgresql_template: str) -> Iterator[str]:
+def postgresql_url(postgresql_database: postgresql.Reused) -> str:
     """Give the URL of a migrated PostgreSQL database."""
-    with postgresql.database(postgresql_server, template=postgresql_template) as url:
-        yield url
+    return postgresql_database.take()
 
 
 @pytest.fixture
