@@ -79,6 +79,11 @@ def says(verification: Verification, effect: Effect, readings: Sequence[Reading]
     return f"{verification.signal} {from_to}: {effect.value} (healthy is {word} {_number(bound)}{unit})"
 
 
+def _span(span: timedelta) -> str:
+    seconds = span.total_seconds()
+    return f"{seconds / 60:.3g} min" if seconds >= 60 else f"{seconds:.3g} s"  # noqa: PLR2004  (a minute)
+
+
 def _number(value: float | None) -> str:
     return "no data" if value is None else f"{value:.3g}"
 
@@ -207,7 +212,7 @@ class Watching:
                     return False, True, f"{name} is {_number(reading.value)} again: not healthy"
             if now - healthy_since >= hold:
                 said = ", ".join(f"{name} {_number(reading.value)}" for name, reading in readings.items())
-                return True, False, f"stable for {hold}: {said or 'no signal to watch'}"
+                return True, False, f"stable for {_span(hold)}: {said or 'no signal to watch'}"
             if now - began >= hold * MONITOR_WINDOWS:
                 silent = ", ".join(name for name, reading in readings.items() if reading.value is None)
                 return False, False, f"no data for {silent}"

@@ -48,7 +48,7 @@ class DemoError(StanchError):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what a person may want of the demo."""
     parser.add_argument(
-        "--interactive", action="store_true", help="you are the Incident Commander, in the console"
+        "--interactive", action="store_true", help="you are the Incident Commander, in the console; stays up"
     )
     parser.add_argument(
         "--builtin", action="store_true", help="use the built-in alerter although Prometheus is installed"
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     with small_world(config, builtin=args.builtin) as world, product(config, world) as process:
         Play(config, world, process, interactive=args.interactive).all()
         print(f"\ndone in {time.monotonic() - began:.0f} s")
-        if args.keep:
+        if args.keep or args.interactive:
             print("still running; Ctrl-C stops it")
             with contextlib.suppress(KeyboardInterrupt):
                 process.wait()
