@@ -1,5 +1,6 @@
 """The postmortem's draft: its template filled from the evidence, with blanks where a person must think."""
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
@@ -25,6 +26,8 @@ TOLD = {
     EvidenceKind.MONITORING,
     EvidenceKind.COMMAND,
 }
+# An underscore within a word is no markup, all else that could be is escaped.
+MARKUP = re.compile(r"[\\`*{}\[\]<>#|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 BLANK = "_(to be written by a person)_"
 ROLE_NAMES = {
     Role.INCIDENT_COMMANDER: "the Incident Commander",
@@ -106,14 +109,19 @@ def _known(incident: Incident) -> str:
 
 
 def _items(incident: Incident) -> str:
-    lines = []
-    for attempt in incident.attempts:
-        if attempt.end is AttemptEnd.EFFECTIVE:
-            lines.append(f"[P0] Make permanent or undo what is still in force: {_inline(attempt.title)}")
-        elif attempt.end in (AttemptEnd.INEFFECTIVE, AttemptEnd.WORSE):
-            lines.append(f"[P2] Review when to propose what did not help: {_inline(attempt.title)}")
+    lines = [
+        "[P0] Make permanent, or undo, what is still in force: " + title for title in _in_force(incident)
+    ]
     lines += [f"[P0] {BLANK}", f"[P1] {BLANK}"]
+    for attempt in incident.attempts:
+        if attempt.end in (AttemptEnd.INEFFECTIVE, AttemptEnd.WORSE):
+            lines.append(f"[P2] Review when to propose what did not help: {_inline(attempt.title)}")
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1))
+
+
+def _in_force(incident: Incident) -> list[str]:
+    effective = (attempt for attempt in incident.attempts if attempt.end is AttemptEnd.EFFECTIVE)
+    return [_inline(attempt.title) for attempt in effective if not attempt.undone]
 
 
 def _duration(span: timedelta) -> str:
@@ -127,6 +135,4 @@ def _duration(span: timedelta) -> str:
 def _inline(text: str) -> str:
     """Keep text from outside on one line and out of the document's markup."""
     flat = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    for char in "\\`*_{}[]<>#|":
-        flat = flat.replace(char, f"\\{char}")
-    return flat
+    return MARKUP.sub(r"\\\g<0>", flat)

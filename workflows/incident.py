@@ -128,7 +128,7 @@ class IncidentWorkflow:
         self._running = None
         if result.end is AttemptEnd.EFFECTIVE or (result.end is AttemptEnd.WITHDRAWN and self._is_clear()):
             return await self._monitor()
-        await self._enter(Phase.TRIAGE, f"{result.mitigation} {result.title}: {_says(result)}", result=result)
+        await self._enter(Phase.TRIAGE, f"{result.mitigation} ended {result.end.value}", result=result)
         if result.end not in PLAN_AGAIN:
             await self._ask(
                 f"{result.mitigation} ended {_says(result)}; look at it, then plan again or resolve"
