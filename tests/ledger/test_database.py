@@ -1,11 +1,13 @@
 """Trouble with the database: always *unavailable*, never a loss of what was acknowledged."""
 
+import itertools
 import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -13,12 +15,12 @@ from typing import Any, cast
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 
 from authority.decisions import Verifier
 from contracts.errors import InputError, ProviderUnavailableError, StanchError
 from contracts.evidence import Evidence, EvidenceKind
-from ledger import Ledger, audit, database, evidence
+from ledger import Ledger, audit, database, evidence, schema
 from tests.ledger import postgresql
 from tests.ledger.crowd import at_once
 from tests.ledger.samples import NOON, Clock, alert, open_incident
@@ -264,3 +266,47 @@ def test_more_threads_than_connections(ledger: Ledger, clock: Clock) -> None:
 
     assert sum(not isinstance(answer, StanchError) for answer in answers) == 48
     assert ledger.evidence.size() == 48
+
+
+def steps(ledger: Ledger, call: Callable[[], object]) -> int:
+    """Count, in tens of SQLite's instructions, what a call costs; one call before fills the caches."""
+    call()
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        count += 1
+
+    with ledger.database.read() as connection:
+        cast(Any, connection.connection.dbapi_connection).set_progress_handler(step, 10)
+    call()
+    with ledger.database.read() as connection:
+        cast(Any, connection.connection.dbapi_connection).set_progress_handler(None, 10)
+    return count
+
+
+def test_costs_do_not_grow(sqlite_url: str) -> None:
+    """Intake, proofs and delivery cost about the same behind thousands of entries and delivered messages."""
+    ledger = Ledger.open(sqlite_url, clock=Clock())
+    open_incident(ledger)
+    numbers = itertools.count()
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: ledger.inbox.accept("a", b"%d" % next(numbers), [alert(str(next(numbers)))], trace={}),
+        lambda: ledger.evidence.inclusion(1, ledger.evidence.size()),
+        lambda: ledger.evidence.entries(incident="INC-1", after=0, limit=10),
+        lambda: ledger.outbox.claim(1, timedelta()),
+        ledger.outbox.backlog,
+        lambda: ledger.inbox.dispatch(1),
+        lambda: ledger.incidents.get("INC-1"),
+    )
+    before = [steps(ledger, call) for call in calls]
+    entry = Evidence(key="", kind=EvidenceKind.COMMAND, incident=None, actor="ada", at=NOON, summary="s")
+    ledger.evidence.append(*(entry.model_copy(update={"key": str(number)}) for number in range(3000)))
+    done = {"kind": "k", "incident": "INC-1", "lane": "INC-1", "payload": {}, "trace": {}, "attempts": 1}
+    done |= {"created_at": NOON, "available_at": NOON, "done_at": NOON, "error": ""}
+    with ledger.database.write() as connection:
+        connection.execute(insert(schema.outbox), [done | {"key": str(number)} for number in range(3000)])
+    after = [steps(ledger, call) for call in calls]
+    ledger.close()
+
+    assert [now for was, now in zip(before, after, strict=True) if now > was + 300] == []  # a scan: 3000
