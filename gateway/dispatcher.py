@@ -5,7 +5,8 @@ import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from opentelemetry import propagate, trace
+from opentelemetry import metrics, propagate, trace
+from opentelemetry.context import Context
 from temporalio.client import Client, WorkflowUpdateFailedError
 from temporalio.common import (
     SearchAttributePair,
@@ -27,6 +28,12 @@ from runtime import temporal
 
 LOG = logging.getLogger("stanch.dispatcher")
 TRACER = trace.get_tracer("stanch")
+DELIVERED = metrics.get_meter("stanch").create_histogram(
+    "stanch.delivery.duration",
+    unit="s",
+    description="Time of one attempt to deliver a message to the engine, by kind and outcome.",
+    explicit_bucket_boundaries_advisory=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
 
 LEASE = timedelta(seconds=30)
 RPC_TIMEOUT = timedelta(seconds=5)
@@ -87,17 +94,35 @@ class Dispatcher:
         return bool(messages)
 
     async def _deliver(self, message: OutboxMessage) -> None:
-        context = propagate.extract(message.trace)
+        began = self._loop.time()
+        context, links = await self._cause(message)
+        outcome = "done"
         try:
-            with TRACER.start_as_current_span(f"deliver {message.kind}", context=context):
+            with TRACER.start_as_current_span(f"deliver {message.kind}", context=context, links=links):
                 await self._send(message)
         except RPCError as error:
+            outcome = "again"
             again = RETRIES[min(message.attempts, len(RETRIES)) - 1]
             LOG.info("outbox %s (%s): %s; again in %s s", message.id, message.kind, error, again)
             retry_in = timedelta(seconds=again)
             await asyncio.to_thread(self._ledger.outbox.failed, message.id, str(error), retry_in)
         else:
             await asyncio.to_thread(self._ledger.outbox.done, message.id)
+        DELIVERED.record(self._loop.time() - began, {"kind": message.kind, "outcome": outcome})
+
+    async def _cause(self, message: OutboxMessage) -> tuple[Context, list[trace.Link]]:
+        """Give the span that a delivery belongs to: an incident is one trace, whatever brought the message.
+
+        A message that came by another trace, as a second alert does, is linked to that.
+        """
+        near = propagate.extract(message.trace)
+        if not message.trace:
+            return near, []
+        opened = propagate.extract(await asyncio.to_thread(self._ledger.incidents.trace, message.incident))
+        cause, first = (trace.get_current_span(one).get_span_context() for one in (near, opened))
+        if not first.is_valid or cause.trace_id == first.trace_id:
+            return near, []
+        return opened, [trace.Link(cause)]
 
     async def _send(self, message: OutboxMessage) -> None:
         match message.kind:

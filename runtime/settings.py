@@ -106,9 +106,15 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         raise InputError(f"{name}: {first['msg']}") from error
 
 
-def exports_telemetry() -> bool:
-    """Say whether OpenTelemetry's own variables name an endpoint."""
+def exports_traces() -> bool:
+    """Say whether OpenTelemetry's own variables name an endpoint for traces."""
     names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    return any(os.environ.get(name) for name in names)  # noqa: TID251  (this is the one place)
+
+
+def exports_metrics() -> bool:
+    """Say whether OpenTelemetry's own variables name an endpoint for metrics."""
+    names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
     return any(os.environ.get(name) for name in names)  # noqa: TID251  (this is the one place)
 
 
