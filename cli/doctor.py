@@ -9,8 +9,6 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
-import sqlalchemy
-
 from cli import show
 from cli.client import Gateway, parse
 from contracts.base import Frozen
@@ -186,7 +184,7 @@ def _ledger(settings: Settings) -> Finding:
             ledger.check()
         finally:
             ledger.close()
-        return sqlalchemy.make_url(settings.ledger_url).render_as_string(hide_password=True)
+        return ledger.database.name
 
     return _try(
         "ledger",
