@@ -178,7 +178,7 @@ def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 def _default(value: object) -> str:
-    if value is PydanticUndefined or value is None or value in ("", (), {}):
+    if value is PydanticUndefined or value is None or value in ("", (), {}) or isinstance(value, BaseModel):
         return ""
     plain = value.total_seconds() if hasattr(value, "total_seconds") else value
     return f"`{plain:g} s`" if plain is not value else f"`{str(value).lower() if value is False else value}`"
