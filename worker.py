@@ -14,7 +14,8 @@ from temporalio.common import VersioningBehavior
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
 import playbooks.kit
-from activities import http, k8s, launchdarkly, prometheus
+from activities import aws, http, k8s, launchdarkly, prometheus
+from activities.aws.client import AwsClient
 from activities.http.client import HttpClient
 from activities.k8s.client import KubernetesClusters
 from activities.launchdarkly.client import LaunchDarklyClient
@@ -49,14 +50,21 @@ def registry(catalogue: Catalogue, *, secret: Callable[[str], str] = settings.se
     """
     clusters = KubernetesClusters(catalogue.clusters)
     flags = LaunchDarklyClient(catalogue.launchdarkly, secret=secret, clock=utc_now)
+    accounts = AwsClient(catalogue.aws, clock=utc_now)
     return Registry(
         actions=[
+            aws.RollBackServiceAction(accounts),
+            aws.SetDesiredCapacityAction(accounts),
+            aws.SetRecordWeightsAction(accounts),
+            aws.SetScalableTargetAction(accounts),
+            aws.SetServiceCountAction(accounts),
             k8s.RestartDeploymentAction(clusters, utc_now),
             k8s.RollBackDeploymentAction(clusters, utc_now),
             k8s.ScaleDeploymentAction(clusters, utc_now),
             launchdarkly.SetFlagAction(flags),
         ],
         probes=[
+            aws.MetricProbe(accounts),
             k8s.RolloutHistoryProbe(clusters),
             k8s.RolloutStatusProbe(clusters),
             launchdarkly.FlagStateProbe(flags),

@@ -1,0 +1,819 @@
+"""What can be done in AWS.
+
+Almost none of its calls is conditional. So every change is absolute, what it was planned upon is read and
+compared just before the call, and the call is sent once.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Generic, TypeVar, cast
+
+from activities.aws.models import (
+    At,
+    AwsService,
+    GroupState,
+    InService,
+    Json,
+    Limits,
+    Quota,
+    RecordsState,
+    RollBackService,
+    ScalableState,
+    ServiceState,
+    SetDesiredCapacity,
+    SetRecordWeights,
+    SetScalableTarget,
+    SetServiceCount,
+    reading,
+)
+from contracts.actions import Action, ActionRequest
+from contracts.base import Frozen, JsonObject
+from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
+from contracts.outcomes import Progress, Reached
+from contracts.plans import Difference, Observation, Risk
+
+# On-Demand Standard instances, counted in vCPUs: what a scale-out runs into first.
+EC2_QUOTA = "L-1216C47A"
+# A deployment of ECS without a circuit breaker goes on for ever.
+ROLLOUT_DEADLINE = timedelta(minutes=15)
+# Seconds that an alias of a load balancer is kept by resolvers.
+ALIAS_TTL = 60
+
+RequestT = TypeVar("RequestT", bound=ActionRequest)
+StateT = TypeVar("StateT", bound=Frozen)
+Wanted = dict[str, tuple[Any, Any]]
+
+
+class _OnAws(ABC, Generic[RequestT, StateT]):
+    """What the actions share: a state that is read, its guard, and the comparison just before the call.
+
+    Class attributes:
+        state_type: What ``observe`` reads.
+        verbs: What IAM has to allow for the change.
+    """
+
+    state_type: type[StateT]
+    verbs: ClassVar[tuple[str, ...]]
+    # Reads and one change with the client's timeouts, and some seconds to spare.
+    in_flight: ClassVar[timedelta] = timedelta(seconds=40)
+
+    def __init__(self, service: AwsService) -> None:
+        self._aws = service
+
+    def observe(self, request: RequestT) -> Observation:
+        """Read the target, and besides it what a person wants to know of it."""
+        state = self._look(request)
+        shown = self._look_around(request, state)
+        return Observation(
+            state=shown.model_dump(mode="json"), guard=self._guard(request, state), at=self._aws.now()
+        )
+
+    def change(self, request: RequestT, observed: Observation) -> tuple[Difference, ...]:
+        """Give what differs, field by field."""
+        return self._change(request, self._state(observed))
+
+    def preflight(self, request: RequestT, observed: Observation) -> tuple[str, ...]:
+        """Find what stands against it: our own rules, the target's state, and missing permissions."""
+        state = self._state(observed)
+        if not self._change(request, state):
+            return ()
+        missing = self._aws.denied(
+            _at(request), self.verbs, action=request.action, resource=self._resource(request, state)
+        )
+        denied = [f"{_where(request)}: the credential may not do {verb}" for verb in missing or ()]
+        return (*self._refusals(request, state), *denied)
+
+    def apply(self, request: RequestT, observed: Observation, *, action_id: str) -> None:
+        """Compare the guard once more, and send the change once."""
+        if not self.change(request, observed):
+            return
+        state = self._look(request)
+        now = self._guard(request, state)
+        if now != observed.guard:
+            names = sorted(name for name in now if now[name] != observed.guard.get(name))
+            raise PreconditionFailedError(f"{_where(request)}: changed since it was read: {', '.join(names)}")
+        refusals = self._refusals(request, state)
+        if refusals:
+            raise ActionRefusedError("; ".join(refusals))
+        self._send(request, state, action_id)
+
+    def is_reached(self, request: RequestT, observed: Observation) -> Progress:
+        """Compare the target with what is asked for, then look at what serves."""
+        reached, detail = self._progress(request, self._state(observed), observed.at)
+        return Progress(reached=reached, detail=f"{_where(request)}: {detail}")
+
+    def undo(self, request: RequestT, observed: Observation) -> tuple[RequestT | None, str]:
+        """Give what brings the observed state back."""
+        state = self._state(observed)
+        if not self._change(request, state):
+            return None, "It is as it should be already, so there is nothing to bring back."
+        return self._undo(request, state)
+
+    def blast_radius(self, request: RequestT, observed: Observation) -> str:
+        """Say who and what is touched."""
+        return self._touched(request, self._state(observed))
+
+    def _state(self, observed: Observation) -> StateT:
+        return self.state_type.model_validate(observed.state)
+
+    def _change(self, request: RequestT, state: StateT) -> tuple[Difference, ...]:
+        return tuple(
+            Difference(path=path, before=before, after=after)
+            for path, (before, after) in self._wanted(request, state).items()
+            if before != after
+        )
+
+    def _read(self, request: RequestT, service: str, operation: str, /, **params: Any) -> Json:
+        return self._aws.read(_at(request), service, operation, params)
+
+    def _tell(
+        self, request: RequestT, service: str, operation: str, action_id: str, /, **params: Any
+    ) -> None:
+        self._told(
+            request,
+            self._aws.change(
+                _at(request), service, operation, params, action=request.action, action_id=action_id
+            ),
+        )
+
+    def _told(self, request: RequestT, answer: Json) -> None:
+        """Take what AWS said to a change."""
+
+    def _healthy(self, request: RequestT, groups: Sequence[str], among: set[str] | None) -> dict[str, int]:
+        """Count the healthy targets of each target group, of all or of some ids."""
+        counts = {}
+        for arn in groups:
+            answer = self._read(request, "elbv2", "describe_target_health", TargetGroupArn=arn)
+            with reading(_where(request), "the health of targets"):
+                counts[arn.split("/")[1]] = sum(
+                    one["TargetHealth"]["State"] == "healthy"
+                    for one in answer["TargetHealthDescriptions"]
+                    if among is None or one["Target"]["Id"] in among
+                )
+        return counts
+
+    @abstractmethod
+    def _look(self, request: RequestT) -> StateT:
+        """Read what the guard and the call need."""
+
+    def _look_around(self, request: RequestT, state: StateT) -> StateT:
+        """Add what is worth showing."""
+        del request
+        return state
+
+    @abstractmethod
+    def _guard(self, request: RequestT, state: StateT) -> JsonObject:
+        """Give what voids an approval when it changes."""
+
+    @abstractmethod
+    def _resource(self, request: RequestT, state: StateT) -> str:
+        """Give the ARN that a policy names."""
+
+    @abstractmethod
+    def _wanted(self, request: RequestT, state: StateT) -> Wanted:
+        """Give each field that is asked for, as it is and as it should be."""
+
+    def _refusals(self, request: RequestT, state: StateT) -> tuple[str, ...]:
+        """Give what stands against it, whatever AWS would say."""
+        del request, state
+        return ()
+
+    @abstractmethod
+    def _send(self, request: RequestT, state: StateT, action_id: str) -> None:
+        """Send the change, once."""
+
+    @abstractmethod
+    def _progress(self, request: RequestT, state: StateT, now: datetime) -> tuple[Reached, str]:
+        """Compare what is and what is asked for."""
+
+    @abstractmethod
+    def _undo(self, request: RequestT, state: StateT) -> tuple[RequestT | None, str]:
+        """Give the request that brings the state back."""
+
+    @abstractmethod
+    def _touched(self, request: RequestT, state: StateT) -> str:
+        """Say who and what is touched, in one sentence."""
+
+
+class SetDesiredCapacityAction(_OnAws[SetDesiredCapacity, GroupState], Action[SetDesiredCapacity]):
+    """Sets how many instances an EC2 Auto Scaling group has; its limits are respected, or named too.
+
+    It is reached when that many instances are in service and healthy in every target group that is attached:
+    that AWS has accepted the number says nothing about capacity.
+
+    Idempotent: a second call finds that number already asked for and changes nothing.
+    Undo: the former number, and the former limits where these were changed.
+    """
+
+    request_type = SetDesiredCapacity
+    state_type = GroupState
+    risk = Risk.MEDIUM
+    idempotent = "A second call finds that number already asked for and changes nothing."
+    verbs = ("autoscaling:SetDesiredCapacity",)
+
+    def _look(self, request: SetDesiredCapacity) -> GroupState:
+        answer = self._read(
+            request, "autoscaling", "describe_auto_scaling_groups", AutoScalingGroupNames=[request.group]
+        )
+        with reading(request.where, "an Auto Scaling group"):
+            groups = answer["AutoScalingGroups"]
+            if not groups:
+                raise ActionRefusedError(f"{request.where}: no such Auto Scaling group")
+            return GroupState.model_validate(groups[0])
+
+    def _look_around(self, request: SetDesiredCapacity, state: GroupState) -> GroupState:
+        ids = {one.instance_id for one in state.instances}
+        found: dict[str, Any] = {"healthy": self._healthy(request, state.target_groups, ids)}
+        notes = []
+        try:
+            found["activity"] = self._activity(request)
+        except (ActionRefusedError, ProviderUnavailableError) as error:
+            notes.append(f"scaling activities cannot be seen: {error}")
+        if request.desired > state.desired_capacity:
+            try:
+                found["quota"] = self._quota(request)
+            except (ActionRefusedError, ProviderUnavailableError) as error:
+                notes.append(f"the quota cannot be seen: {error}")
+        return state.model_copy(update={**found, "notes": tuple(notes)})
+
+    def _activity(self, request: SetDesiredCapacity) -> str:
+        answer = self._read(
+            request,
+            "autoscaling",
+            "describe_scaling_activities",
+            AutoScalingGroupName=request.group,
+            MaxRecords=1,
+        )
+        with reading(request.where, "scaling activities"):
+            last: Json = next(iter(answer["Activities"]), {})
+            if last.get("StatusCode", "Successful") in {"Successful", "Cancelled"}:
+                return ""
+            said = last.get("StatusMessage") or last.get("Description") or last.get("Cause") or ""
+            return f"{last['StatusCode']}: {said}"
+
+    def _quota(self, request: SetDesiredCapacity) -> Quota:
+        answer = self._read(
+            request, "service-quotas", "get_service_quota", ServiceCode="ec2", QuotaCode=EC2_QUOTA
+        )
+        with reading(request.where, "a quota"):
+            quota = answer["Quota"]
+            found = Quota(name=quota["QuotaName"], limit=quota["Value"])
+            metric = quota.get("UsageMetric") or {}
+            if not metric.get("MetricName"):
+                return found
+            stat = {
+                "Metric": {
+                    "Namespace": metric["MetricNamespace"],
+                    "MetricName": metric["MetricName"],
+                    "Dimensions": [
+                        {"Name": name, "Value": value} for name, value in metric["MetricDimensions"].items()
+                    ],
+                },
+                "Period": 300,
+                "Stat": metric.get("MetricStatisticRecommendation") or "Maximum",
+            }
+            now = self._aws.now()
+            used = self._read(
+                request,
+                "cloudwatch",
+                "get_metric_data",
+                MetricDataQueries=[{"Id": "used", "MetricStat": stat}],
+                StartTime=now - timedelta(minutes=15),
+                EndTime=now,
+            )
+            values = used["MetricDataResults"][0]["Values"]
+            return found.model_copy(update={"used": values[0] if values else None})
+
+    def _guard(self, request: SetDesiredCapacity, state: GroupState) -> JsonObject:
+        del request
+        return {
+            "arn": state.arn,
+            "desired": state.desired_capacity,
+            "minimum": state.min_size,
+            "maximum": state.max_size,
+        }
+
+    def _resource(self, request: SetDesiredCapacity, state: GroupState) -> str:
+        del request
+        return state.arn
+
+    def _wanted(self, request: SetDesiredCapacity, state: GroupState) -> Wanted:
+        wanted: Wanted = {"desired": (state.desired_capacity, request.desired)}
+        if request.minimum is not None:
+            wanted["minimum"] = (state.min_size, request.minimum)
+        if request.maximum is not None:
+            wanted["maximum"] = (state.max_size, request.maximum)
+        return wanted
+
+    def _refusals(self, request: SetDesiredCapacity, state: GroupState) -> tuple[str, ...]:
+        found = []
+        low = state.min_size if request.minimum is None else request.minimum
+        high = state.max_size if request.maximum is None else request.maximum
+        if not low <= request.desired <= high:
+            said = f"{request.desired} instances are not within the limits, {low} to {high}"
+            found.append(f"{request.where}: {said}; name other limits in the request to change them with it")
+        grows = request.desired > state.desired_capacity
+        process = "Launch" if grows else "Terminate"
+        if process in state.suspended and request.desired != state.desired_capacity:
+            found.append(f"{request.where}: its process {process} is suspended; resume it first")
+        if state.status:
+            found.append(f"{request.where}: it is being deleted ({state.status})")
+        return tuple(found)
+
+    def _send(self, request: SetDesiredCapacity, state: GroupState, action_id: str) -> None:
+        name = {"AutoScalingGroupName": request.group, "DesiredCapacity": request.desired}
+        if request.minimum is None and request.maximum is None:
+            # A cooldown is for the group's own policies: it does not hold up what a person has approved.
+            self._tell(request, "autoscaling", "set_desired_capacity", action_id, **name, HonorCooldown=False)
+            return
+        low = state.min_size if request.minimum is None else request.minimum
+        high = state.max_size if request.maximum is None else request.maximum
+        self._tell(
+            request, "autoscaling", "update_auto_scaling_group", action_id, **name, MinSize=low, MaxSize=high
+        )
+
+    def _progress(self, request: SetDesiredCapacity, state: GroupState, now: datetime) -> tuple[Reached, str]:
+        del now
+        if self._change(request, state):
+            limits = f"within {state.min_size} to {state.max_size}"
+            return Reached.NO, f"{state.desired_capacity} instances are wanted there, {limits}"
+        said = f" (last scaling activity: {state.activity})" if state.activity else ""
+        serving = sum(one.serves for one in state.instances)
+        if serving < request.desired:
+            return Reached.SETTLING, f"{serving} of {request.desired} instances are in service{said}"
+        if len(state.instances) > request.desired:
+            return (
+                Reached.SETTLING,
+                f"{len(state.instances) - request.desired} instances are still to go{said}",
+            )
+        for group, healthy in state.healthy.items():
+            if healthy < request.desired:
+                return (
+                    Reached.SETTLING,
+                    f"{healthy} of {request.desired} instances are healthy in target group {group}",
+                )
+        return Reached.YES, f"{serving} of {request.desired} instances are in service"
+
+    def _undo(self, request: SetDesiredCapacity, state: GroupState) -> tuple[SetDesiredCapacity | None, str]:
+        back = {
+            "desired": state.desired_capacity,
+            "minimum": None if request.minimum is None else state.min_size,
+            "maximum": None if request.maximum is None else state.max_size,
+        }
+        return request.model_copy(update=back), f"Sets {state.desired_capacity} instances again."
+
+    def _touched(self, request: SetDesiredCapacity, state: GroupState) -> str:
+        more = request.desired - state.desired_capacity
+        if more > 0:
+            quota = f"; {state.quota}" if state.quota else "; the quota's headroom is not known"
+            said = f"Launches {more} instances, at their cost, if AWS has them{quota}."
+        elif more < 0:
+            said = f"Terminates {-more} of {state.desired_capacity} instances; AWS chooses which."
+        else:
+            said = "Moves only the limits between which its policies scale."
+        groups = ", ".join(state.healthy)
+        return f"{said} Their traffic comes from {groups}." if groups else said
+
+
+class _OnService(_OnAws[RequestT, ServiceState]):
+    """What the actions on an ECS service share."""
+
+    verbs = ("ecs:UpdateService",)
+
+    def _look(self, request: RequestT) -> ServiceState:
+        at = _service(request)
+        answer = self._read(request, "ecs", "describe_services", cluster=at.cluster, services=[at.service])
+        with reading(at.where, "an ECS service"):
+            found = [one for one in answer["services"] if one["status"] != "INACTIVE"]
+            if not found:
+                raise ActionRefusedError(f"{at.where}: no such service")
+            return ServiceState.model_validate(found[0])
+
+    def _look_around(self, request: RequestT, state: ServiceState) -> ServiceState:
+        at = _service(request)
+        found: dict[str, Any] = {"healthy": self._healthy(request, state.target_groups, None)}
+        try:
+            answer = self._read(
+                request,
+                "application-autoscaling",
+                "describe_scalable_targets",
+                ServiceNamespace="ecs",
+                ResourceIds=[at.resource],
+                ScalableDimension="ecs:service:DesiredCount",
+            )
+            with reading(at.where, "a scalable target"):
+                targets = answer["ScalableTargets"]
+                found["limits"] = Limits.model_validate(targets[0]) if targets else None
+        except (ActionRefusedError, ProviderUnavailableError) as error:
+            found["notes"] = (f"whether Application Auto Scaling moves its count is not known: {error}",)
+        return state.model_copy(update=found)
+
+    def _resource(self, request: RequestT, state: ServiceState) -> str:
+        del request
+        return state.arn
+
+    def _settled(self, state: ServiceState, wanted: int, now: datetime) -> tuple[Reached, str]:
+        """Say whether the newest deployment is carried out and serves."""
+        primary = state.primary
+        if primary is not None:
+            running = f"{primary.running_count} of {primary.desired_count} tasks run"
+            if primary.rollout_state == "FAILED":
+                return Reached.FAILED, f"its deployment failed ({primary.rollout_state_reason}); {running}"
+            ran_long = now - primary.created_at > ROLLOUT_DEADLINE
+            if primary.running_count < primary.desired_count or primary.rollout_state == "IN_PROGRESS":
+                if ran_long and primary.rollout_state == "IN_PROGRESS":
+                    return Reached.FAILED, f"its deployment has not ended in {ROLLOUT_DEADLINE}; {running}"
+                failed = f"; {primary.failed_tasks} tasks have failed" if primary.failed_tasks else ""
+                return Reached.SETTLING, f"{running}{failed}"
+        if state.running_count != wanted:
+            return Reached.SETTLING, f"{state.running_count} tasks run, {wanted} are wanted"
+        for group, healthy in state.healthy.items():
+            if healthy < wanted:
+                return Reached.SETTLING, f"{healthy} of {wanted} tasks are healthy in target group {group}"
+        return Reached.YES, f"{state.running_count} of {wanted} tasks run"
+
+
+class SetServiceCountAction(_OnService[SetServiceCount], Action[SetServiceCount]):
+    """Sets how many tasks an ECS service runs.
+
+    Where Application Auto Scaling moves that number, one outside its limits is refused: it would be moved
+    back. `aws.set_scalable_target` moves the limits.
+
+    Idempotent: a second call finds that number already asked for and changes nothing.
+    Undo: the former number.
+    """
+
+    request_type = SetServiceCount
+    state_type = ServiceState
+    risk = Risk.MEDIUM
+    idempotent = "A second call finds that number already asked for and changes nothing."
+
+    def _guard(self, request: SetServiceCount, state: ServiceState) -> JsonObject:
+        del request
+        return {"arn": state.arn, "count": state.desired_count}
+
+    def _wanted(self, request: SetServiceCount, state: ServiceState) -> Wanted:
+        return {"desiredCount": (state.desired_count, request.count)}
+
+    def _refusals(self, request: SetServiceCount, state: ServiceState) -> tuple[str, ...]:
+        if state.scheduling != "REPLICA":
+            return (f"{request.where}: it is a {state.scheduling} service and has no count",)
+        limits = state.limits
+        if limits and not limits.min_capacity <= request.count <= limits.max_capacity:
+            said = f"Application Auto Scaling keeps it within {limits.min_capacity} to {limits.max_capacity}"
+            return (f"{request.where}: {said}; change those limits instead",)
+        return ()
+
+    def _send(self, request: SetServiceCount, state: ServiceState, action_id: str) -> None:
+        del state
+        at = {"cluster": request.cluster, "service": request.service}
+        self._tell(request, "ecs", "update_service", action_id, **at, desiredCount=request.count)
+
+    def _progress(self, request: SetServiceCount, state: ServiceState, now: datetime) -> tuple[Reached, str]:
+        if state.desired_count != request.count:
+            return Reached.NO, f"{state.desired_count} tasks are wanted there, not {request.count}"
+        return self._settled(state, request.count, now)
+
+    def _undo(self, request: SetServiceCount, state: ServiceState) -> tuple[SetServiceCount | None, str]:
+        back = request.model_copy(update={"count": state.desired_count})
+        return back, f"Sets {state.desired_count} tasks again."
+
+    def _touched(self, request: SetServiceCount, state: ServiceState) -> str:
+        more = request.count - state.desired_count
+        said = f"Starts {more} more tasks" if more > 0 else f"Stops {-more} of {state.desired_count} tasks"
+        moved = "; Application Auto Scaling may move the number again" if state.limits else ""
+        return f"{said} of {request.where}{moved}."
+
+
+class RollBackServiceAction(_OnService[RollBackService], Action[RollBackService]):
+    """Has an ECS service run a former revision of its task definition, named by its whole ARN.
+
+    A new deployment is never forced. It is done when the new deployment has ended well, all its tasks run and
+    are healthy; it has failed when the circuit breaker says so, or after a deadline of ours, 15 minutes.
+
+    Idempotent: a second call finds that revision in place and starts no deployment.
+    Undo: the revision that was there before.
+    """
+
+    request_type = RollBackService
+    state_type = ServiceState
+    risk = Risk.MEDIUM
+    idempotent = "A second call finds that revision in place and starts no deployment."
+
+    def _look(self, request: RollBackService) -> ServiceState:
+        state = super()._look(request)
+        answer = self._read(
+            request, "ecs", "describe_task_definition", taskDefinition=request.task_definition
+        )
+        with reading(request.where, "a task definition"):
+            wanted = answer["taskDefinition"]
+            images = tuple(str(one.get("image", "")) for one in wanted["containerDefinitions"])
+            return state.model_copy(update={"images": images, "wanted_status": str(wanted["status"])})
+
+    def _guard(self, request: RollBackService, state: ServiceState) -> JsonObject:
+        del request
+        return {
+            "arn": state.arn,
+            "task_definition": state.task_definition,
+            "deployments": [f"{one.status} {one.id}: {one.task_definition}" for one in state.deployments],
+        }
+
+    def _wanted(self, request: RollBackService, state: ServiceState) -> Wanted:
+        return {"taskDefinition": (state.task_definition, request.task_definition)}
+
+    def _refusals(self, request: RollBackService, state: ServiceState) -> tuple[str, ...]:
+        if state.controller != "ECS":
+            return (f"{request.where}: {state.controller} deploys it, so ECS would refuse a change of ours",)
+        if _family(request.task_definition) != _family(state.task_definition):
+            said = f"{request.task_definition} is no revision of {_family(state.task_definition)}"
+            return (f"{request.where}: {said}, which it runs",)
+        if state.wanted_status != "ACTIVE":
+            return (f"{request.where}: {request.task_definition} is {state.wanted_status}; register it anew",)
+        return ()
+
+    def _send(self, request: RollBackService, state: ServiceState, action_id: str) -> None:
+        del state
+        at = {"cluster": request.cluster, "service": request.service}
+        self._tell(request, "ecs", "update_service", action_id, **at, taskDefinition=request.task_definition)
+
+    def _progress(self, request: RollBackService, state: ServiceState, now: datetime) -> tuple[Reached, str]:
+        if state.task_definition != request.task_definition:
+            failed = [
+                one.rollout_state_reason
+                for one in state.deployments
+                if one.task_definition == request.task_definition and one.rollout_state == "FAILED"
+            ]
+            said = f"; a deployment of it failed ({failed[0]})" if failed else ""
+            return Reached.NO, f"it runs {_revision(state.task_definition)}{said}"
+        reached, said = self._settled(state, state.desired_count, now)
+        former = sum(one.running_count for one in state.deployments if one.status != "PRIMARY")
+        if reached is Reached.YES and former:
+            return Reached.SETTLING, f"{former} former tasks still run"
+        return reached, f"{_revision(request.task_definition)}: {said}"
+
+    def _undo(self, request: RollBackService, state: ServiceState) -> tuple[RollBackService | None, str]:
+        back = request.model_copy(update={"task_definition": state.task_definition})
+        return back, f"Runs {_revision(state.task_definition)} again."
+
+    def _touched(self, request: RollBackService, state: ServiceState) -> str:
+        before, after = _revision(state.task_definition), _revision(request.task_definition)
+        said = f"Replaces all {state.desired_count} tasks of {request.where}, {before} by {after}"
+        going = "; a deployment is under way there" if len(state.deployments) > 1 else ""
+        return f"{said} ({', '.join(state.images)}){going}."
+
+
+class SetScalableTargetAction(_OnAws[SetScalableTarget, ScalableState], Action[SetScalableTarget]):
+    """Sets the limits within which Application Auto Scaling moves a dimension, of an ECS service or another.
+
+    It changes what is registered, and registers nothing new. For an ECS service it is reached when at least
+    the minimum of tasks runs.
+
+    Idempotent: a second call finds these limits and changes nothing.
+    Undo: the former limits.
+    """
+
+    request_type = SetScalableTarget
+    state_type = ScalableState
+    risk = Risk.MEDIUM
+    idempotent = "A second call finds these limits and changes nothing."
+    verbs = ("application-autoscaling:RegisterScalableTarget",)
+
+    def _look(self, request: SetScalableTarget) -> ScalableState:
+        answer = self._read(
+            request,
+            "application-autoscaling",
+            "describe_scalable_targets",
+            ServiceNamespace=request.namespace,
+            ResourceIds=[request.resource],
+            ScalableDimension=request.dimension,
+        )
+        with reading(request.where, "a scalable target"):
+            targets = answer["ScalableTargets"]
+            if not targets:
+                raise ActionRefusedError(f"{request.where}: no such scalable target is registered")
+            return ScalableState.model_validate(targets[0])
+
+    def _look_around(self, request: SetScalableTarget, state: ScalableState) -> ScalableState:
+        kind, _, path = request.resource.partition("/")
+        cluster, _, service = path.partition("/")
+        if (request.namespace, kind, bool(service)) != ("ecs", "service", True):
+            return state
+        answer = self._read(request, "ecs", "describe_services", cluster=cluster, services=[service])
+        with reading(request.where, "an ECS service"):
+            counts = [(one["desiredCount"], one["runningCount"]) for one in answer["services"]]
+        return state.model_copy(update={"service": counts[0] if counts else None})
+
+    def _guard(self, request: SetScalableTarget, state: ScalableState) -> JsonObject:
+        del request
+        return {"minimum": state.min_capacity, "maximum": state.max_capacity}
+
+    def _resource(self, request: SetScalableTarget, state: ScalableState) -> str:
+        del request, state
+        return "*"
+
+    def _wanted(self, request: SetScalableTarget, state: ScalableState) -> Wanted:
+        return {
+            "minimum": (state.min_capacity, request.minimum),
+            "maximum": (state.max_capacity, request.maximum),
+        }
+
+    def _send(self, request: SetScalableTarget, state: ScalableState, action_id: str) -> None:
+        del state
+        self._tell(
+            request,
+            "application-autoscaling",
+            "register_scalable_target",
+            action_id,
+            ServiceNamespace=request.namespace,
+            ResourceId=request.resource,
+            ScalableDimension=request.dimension,
+            MinCapacity=request.minimum,
+            MaxCapacity=request.maximum,
+        )
+
+    def _progress(
+        self, request: SetScalableTarget, state: ScalableState, now: datetime
+    ) -> tuple[Reached, str]:
+        del now
+        if self._change(request, state):
+            return Reached.NO, f"its limits are {state.min_capacity} to {state.max_capacity}"
+        said = f"its limits are {request.minimum} to {request.maximum}"
+        if state.service is not None and min(state.service) < request.minimum:
+            return Reached.SETTLING, f"{said}; {state.service[1]} tasks run, {state.service[0]} are wanted"
+        return Reached.YES, said
+
+    def _undo(self, request: SetScalableTarget, state: ScalableState) -> tuple[SetScalableTarget | None, str]:
+        limits = {"minimum": state.min_capacity, "maximum": state.max_capacity}
+        said = f"Sets the limits {state.min_capacity} to {state.max_capacity} again."
+        return request.model_copy(update=limits), said
+
+    def _touched(self, request: SetScalableTarget, state: ScalableState) -> str:
+        now = f", now {state.service[0]}" if state.service else ""
+        said = f"{request.dimension} of {request.resource}{now}"
+        return f"Lets Application Auto Scaling keep {said}, within {request.minimum} to {request.maximum}."
+
+
+class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetRecordWeights]):
+    """Sets the weights of a name's weighted records, or what its failover records answer, in one batch.
+
+    An UPSERT replaces whole records, so all of the name's records are its guard. Every weight zero is
+    refused: Route 53 then answers with all of them alike. It waits until Route 53 says that all of its
+    servers have the change, as long as this worker made it; another worker cannot ask for it.
+
+    Idempotent: a second call finds the records so and changes nothing.
+    Undo: the former weights and answers.
+    """
+
+    request_type = SetRecordWeights
+    state_type = RecordsState
+    risk = Risk.HIGH
+    idempotent = "A second call finds the records so and changes nothing."
+    verbs = ("route53:ChangeResourceRecordSets",)
+
+    def __init__(self, service: AwsService) -> None:
+        super().__init__(service)
+        self._batches: dict[tuple[str, ...], str] = {}
+
+    def _look(self, request: SetRecordWeights) -> RecordsState:
+        answer = self._read(
+            request,
+            "route53",
+            "list_resource_record_sets",
+            HostedZoneId=request.zone,
+            StartRecordName=request.name,
+            StartRecordType=request.type,
+            MaxItems="300",
+        )
+        wanted = (request.name.rstrip(".").lower(), request.type)
+        with reading(request.where, "resource record sets"):
+            records = {
+                one["SetIdentifier"]: one
+                for one in answer["ResourceRecordSets"]
+                if (one["Name"].rstrip(".").lower(), one["Type"]) == wanted and "SetIdentifier" in one
+            }
+            state = RecordsState(records=records)
+        for name in [*request.weights, *request.answers]:
+            if name not in records:
+                known = ", ".join(records) or "none that is weighted or for failover"
+                raise ActionRefusedError(f"{request.where}: no record {name}, there are {known}")
+        return state
+
+    def _look_around(self, request: SetRecordWeights, state: RecordsState) -> RecordsState:
+        batch = self._batches.get(request.target.path)
+        if batch is None:
+            return state
+        try:
+            answer = self._read(request, "route53", "get_change", Id=batch)
+        except ActionRefusedError:
+            return state
+        with reading(request.where, "a change"):
+            return state.model_copy(update={"sync": answer["ChangeInfo"]["Status"]})
+
+    def _guard(self, request: SetRecordWeights, state: RecordsState) -> JsonObject:
+        del request
+        return dict(state.records)
+
+    def _resource(self, request: SetRecordWeights, state: RecordsState) -> str:
+        del state
+        return f"arn:aws:route53:::hostedzone/{request.zone}"
+
+    def _wanted(self, request: SetRecordWeights, state: RecordsState) -> Wanted:
+        wanted: Wanted = {
+            f"{name}.Weight": (state.records[name].get("Weight"), weight)
+            for name, weight in request.weights.items()
+        }
+        for name, answers in request.answers.items():
+            before = state.answers_of(name)
+            wanted[f"{name} answers"] = (before.model_dump(mode="json"), answers.model_dump(mode="json"))
+        return wanted
+
+    def _refusals(self, request: SetRecordWeights, state: RecordsState) -> tuple[str, ...]:
+        found = [
+            f"{request.where}: record {name} has no weight"
+            for name in request.weights
+            if "Weight" not in state.records[name]
+        ]
+        weights = {name: one["Weight"] for name, one in state.records.items() if "Weight" in one}
+        after = {**weights, **request.weights}
+        if request.weights and not any(after.values()):
+            said = "every weight would be zero, and then Route 53 answers with all of them alike"
+            found.append(f"{request.where}: {said}; leave at least one above zero")
+        return tuple(found)
+
+    def _send(self, request: SetRecordWeights, state: RecordsState, action_id: str) -> None:
+        changes = []
+        for name in dict.fromkeys([*request.weights, *request.answers]):
+            record: dict[str, Any] = dict(state.records[name])
+            if name in request.weights:
+                record["Weight"] = request.weights[name]
+            if name in request.answers:
+                record = request.answers[name].put_into(record)
+            changes.append({"Action": "UPSERT", "ResourceRecordSet": record})
+        self._tell(
+            request,
+            "route53",
+            "change_resource_record_sets",
+            action_id,
+            HostedZoneId=request.zone,
+            ChangeBatch={"Comment": f"stanch {action_id}", "Changes": changes},
+        )
+
+    def _told(self, request: SetRecordWeights, answer: Json) -> None:
+        batch = (answer.get("ChangeInfo") or {}).get("Id")
+        if batch:
+            self._batches[request.target.path] = batch
+
+    def _progress(self, request: SetRecordWeights, state: RecordsState, now: datetime) -> tuple[Reached, str]:
+        del now
+        changes = self._change(request, state)
+        if changes:
+            return Reached.NO, f"not so yet: {', '.join(one.path for one in changes)}"
+        if state.sync == "PENDING":
+            return Reached.SETTLING, "Route 53 is still telling its servers"
+        ttls = [one.ttl for name in state.records if (one := state.answers_of(name)).ttl is not None]
+        known = "all servers of Route 53 have it" if state.sync else "Route 53 has it"
+        kept = max(ttls, default=ALIAS_TTL)
+        return Reached.YES, f"{known}; resolvers may keep the former answer for {kept} seconds"
+
+    def _undo(self, request: SetRecordWeights, state: RecordsState) -> tuple[SetRecordWeights | None, str]:
+        weights = {name: state.records[name].get("Weight") for name in request.weights}
+        answers = {name: state.answers_of(name) for name in request.answers}
+        said = ", ".join(f"{name} {weight}" for name, weight in weights.items())
+        back = request.model_copy(update={"weights": weights, "answers": answers})
+        return back, f"Sets the former {said or 'answers'} again."
+
+    def _touched(self, request: SetRecordWeights, state: RecordsState) -> str:
+        weights = {name: one["Weight"] for name, one in state.records.items() if "Weight" in one}
+        after: dict[str, Any] = {**weights, **request.weights}
+        total = sum(after.values())
+        shares = [f"{name} {100 * weight / total:.0f} %" for name, weight in after.items()] if total else []
+        said = (
+            f"shares are then {', '.join(shares)}"
+            if shares
+            else f"other answers of {', '.join(request.answers)}"
+        )
+        return (
+            f"Everybody who resolves {request.name}: {said}; others than Route 53 keep answers for their TTL."
+        )
+
+
+def _at(request: ActionRequest) -> At:
+    # Every request of this provider says where it is; the protocol's base class knows nothing of that.
+    return cast(At, request)
+
+
+def _where(request: ActionRequest) -> str:
+    return _at(request).where
+
+
+def _service(request: ActionRequest) -> InService:
+    return cast(InService, request)
+
+
+def _family(task_definition: str) -> str:
+    return task_definition.rsplit(":", 1)[0]
+
+
+def _revision(task_definition: str) -> str:
+    return task_definition.rsplit("/", 1)[-1]

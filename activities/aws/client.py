@@ -1,0 +1,322 @@
+"""The only place that knows boto3: connections, and what AWS's errors mean.
+
+The SDK's own retries are off: it would send a change again whose answer was lost. Only reads are sent again.
+"""
+
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import boto3.session  # type: ignore[import-untyped]  # it has no types
+from botocore import exceptions  # type: ignore[import-untyped]
+from botocore.config import Config  # type: ignore[import-untyped]
+from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
+from botocore.session import Session as CoreSession  # type: ignore[import-untyped]
+
+from activities.aws.models import At, Json
+from contracts.catalogue import Aws, AwsAccount
+from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
+
+LONGEST_MESSAGE = 600
+LIMITED = {"MaxItems", "MaxRecords"}
+PAGED = ("describe_", "get_metric_data", "list_")
+
+# As codes, whatever the HTTP status: services disagree on it.
+DENIED = {
+    "AccessDenied",
+    "AccessDeniedException",
+    "AuthorizationError",
+    "UnauthorizedOperation",
+    "UnauthorizedException",
+}
+BAD_CREDENTIALS = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "MissingAuthenticationToken",
+    "RequestExpired",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}
+# AWS says that it has turned the request away for now.
+BUSY = {
+    "ConcurrentUpdateException",
+    "EndpointTemporarilyUnavailableException",
+    "PriorRequestNotComplete",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "ResourceContention",
+    "ScalingActivityInProgress",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+    "UpdateInProgressException",
+}
+# The target is in a state that does not allow it: reading it again tells which.
+CONFLICT = {
+    "ConflictException",
+    "IllegalStateException",
+    "InvalidDBClusterStateFault",
+    "InvalidGlobalClusterStateFault",
+    "OperationAborted",
+}
+MEANT = {
+    "ScalingActivityInProgress": "a scaling activity or its cooldown is still under way; it is tried again",
+    "ResourceContention": "another update of it is still pending; it is tried again",
+    "PriorRequestNotComplete": "a former change of the zone is still being made; it is tried again",
+    "RequestTimeTooSkewed": "this machine's clock differs from that of AWS by more than it accepts",
+}
+IAM_NAMES = {"monitoring": "cloudwatch"}
+NEVER_SENT = (
+    exceptions.EndpointConnectionError,
+    exceptions.ConnectTimeoutError,
+    exceptions.ProxyConnectionError,
+    exceptions.CredentialRetrievalError,
+    exceptions.MetadataRetrievalError,
+)
+ASSUMED = re.compile(r"(arn:aws[a-z-]*):sts::([0-9]{12}):assumed-role/([^/]+)/.*")
+
+
+class AwsClient:
+    """The catalogue's accounts, connected to when first needed; threads may share this.
+
+    Args:
+        aws: Where they are.
+        clock: The time now, in UTC.
+        connect_timeout: Seconds.
+        read_timeout: Seconds between two packets; with the former it stays below the ``in_flight`` of the
+            actions.
+    """
+
+    def __init__(
+        self,
+        aws: Aws,
+        *,
+        clock: Callable[[], datetime],
+        connect_timeout: float = 3.0,
+        read_timeout: float = 8.0,
+    ) -> None:
+        self._accounts = {account.name: account for account in aws.accounts}
+        self._clock = clock
+        self._config = Config(
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            parameter_validation=True,
+        )
+        self._sessions: dict[tuple[str, str | None], Any] = {}
+        self._clients: dict[tuple[str, str | None, str, str, str | None], Any] = {}
+        self._roles: dict[tuple[str, str | None], str | None] = {}
+        self._lock = threading.Lock()
+        self._sending = threading.local()
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            for client in self._clients.values():
+                client.close()
+            self._clients.clear()
+            self._sessions.clear()
+
+    def now(self) -> datetime:
+        """Give the time now."""
+        return self._clock()
+
+    def read(self, at: At, service: str, operation: str, params: Json) -> Json:
+        """Ask; every page of the answer, and once more when the answer was lost."""
+        client = self._client(at, service)
+        try:
+            return self._send(at, client, operation, params)
+        except ProviderUnavailableError as error:
+            # What was turned away in words would be turned away again at once.
+            if isinstance(error.__cause__, exceptions.ClientError):
+                raise
+            return self._send(at, client, operation, params)
+
+    def change(
+        self, at: At, service: str, operation: str, params: Json, *, action: str, action_id: str
+    ) -> Json:
+        """Send a change, once; the action's id is in the user agent, so that CloudTrail has it."""
+        client = self._client(at, service, action=action)
+        self._sending.action_id = action_id
+        try:
+            return self._send(at, client, operation, params, lost=True)
+        finally:
+            self._sending.action_id = ""
+
+    def denied(
+        self, at: At, verbs: Sequence[str], *, action: str = "", resource: str = "*"
+    ) -> tuple[str, ...] | None:
+        """Name those of the verbs that our role may not do; ``None`` when AWS does not tell."""
+        try:
+            role = self._role(at, action)
+            if role is None:
+                return None
+            answer = self._send(
+                at,
+                self._client(at, "iam", action=action),
+                "simulate_principal_policy",
+                {"PolicySourceArn": role, "ActionNames": [*verbs], "ResourceArns": [resource]},
+            )
+        except (ActionRefusedError, ProviderUnavailableError):
+            return None
+        results = answer.get("EvaluationResults") or ()
+        return tuple(
+            str(one["EvalActionName"]) for one in results if one.get("EvalDecision", "allowed") != "allowed"
+        )
+
+    def _role(self, at: At, action: str) -> str | None:
+        """Give the ARN of the user or role that signs, as IAM names it."""
+        key = (at.account, self._profile(self._account(at), action))
+        if key not in self._roles:
+            said = self._send(at, self._client(at, "sts", action=action), "get_caller_identity", {})
+            arn = str(said.get("Arn", ""))
+            assumed = ASSUMED.fullmatch(arn)
+            if assumed:
+                # An assumed role's ARN has lost the role's path; who may not read it gets the one without.
+                try:
+                    iam = self._client(at, "iam", action=action)
+                    arn = self._send(at, iam, "get_role", {"RoleName": assumed[3]})["Role"]["Arn"]
+                except ActionRefusedError:
+                    arn = f"{assumed[1]}:iam::{assumed[2]}:role/{assumed[3]}"
+            self._roles[key] = arn if ":iam::" in arn and not arn.endswith(":root") else None
+        return self._roles[key]
+
+    def _send(
+        self, at: At, client: Any, operation: str, params: Mapping[str, Any], *, lost: bool = False
+    ) -> Json:
+        try:
+            if operation.startswith(PAGED) and client.can_paginate(operation) and not LIMITED & params.keys():
+                pages: Json = client.get_paginator(operation).paginate(**params).build_full_result()
+                return pages
+            answer: Json = getattr(client, operation)(**params)
+        except exceptions.ClientError as error:
+            if error.response.get("Error", {}).get("Code") in BAD_CREDENTIALS:
+                self._forget(at.account)
+            raise _refusal(at, client, operation, error, lost=lost) from error
+        except (exceptions.BotoCoreError, ResponseParserError) as error:
+            raise _unanswered(at, error, lost=lost) from error
+        return answer
+
+    def _account(self, at: At) -> AwsAccount:
+        account = self._accounts.get(at.account)
+        if account is None:
+            known = ", ".join(sorted(self._accounts)) or "none"
+            raise ActionRefusedError(f"{at.where}: no such AWS account in the catalogue, which has {known}")
+        return account
+
+    def _profile(self, account: AwsAccount, action: str) -> str | None:
+        return account.profiles.get(action, account.profile)
+
+    def _client(self, at: At, service: str, *, action: str = "", url: str | None = None) -> Any:
+        account = self._account(at)
+        profile = self._profile(account, action)
+        key = (account.name, profile, service, at.region, url)
+        # Under the lock: a session is not made for threads.
+        with self._lock:
+            client = self._clients.get(key)
+            if client is None:
+                client = self._clients[key] = self._connect(at, account, profile, service, url)
+        return client
+
+    def _connect(
+        self, at: At, account: AwsAccount, profile: str | None, service: str, url: str | None
+    ) -> Any:
+        try:
+            session = self._sessions.get((account.name, profile))
+            if session is None:
+                core = CoreSession(profile=profile)
+                if account.config is not None:
+                    core.set_config_variable("config_file", account.config)
+                    core.set_config_variable("credentials_file", account.config)
+                session = boto3.session.Session(botocore_session=core)
+                self._sessions[account.name, profile] = session
+            client = session.client(service, region_name=at.region, config=self._config, endpoint_url=url)
+        except exceptions.BotoCoreError as error:
+            raise ActionRefusedError(f"AWS account {account.name}: {_one_line(error)}") from error
+        client.meta.events.register("before-send", self._sign_with_action)
+        return client
+
+    def _sign_with_action(self, request: Any, **_: Any) -> None:
+        """Add to the user agent whose call it is; the signature does not cover it."""
+        action_id = getattr(self._sending, "action_id", "")
+        if action_id:
+            agent = request.headers.get("User-Agent", b"")
+            said = agent.decode() if isinstance(agent, bytes) else str(agent)
+            request.headers["User-Agent"] = f"{said} stanch/{action_id}"
+
+    def _forget(self, account: str) -> None:
+        """Read the credentials again next time: they may have been renewed."""
+        with self._lock:
+            for sessions in [key for key in self._sessions if key[0] == account]:
+                del self._sessions[sessions]
+            for clients in [key for key in self._clients if key[0] == account]:
+                del self._clients[clients]
+
+
+def _refusal(at: At, client: Any, operation: str, error: exceptions.ClientError, *, lost: bool) -> Exception:
+    """Say what an error in AWS's words means."""
+    said, status = error.response.get("Error", {}), _status(error)
+    code, message = str(said.get("Code", "")), _one_line(said.get("Message") or said.get("Code") or status)
+    code = code.removesuffix("Fault") if code not in CONFLICT else code
+    # Credentials may come from another call than ours, and then ours was never sent.
+    ours = error.operation_name == client.meta.method_to_api_mapping.get(operation)
+    if code in DENIED:
+        verb = _iam_name(client, error.operation_name) if ours else f"sts:{error.operation_name}"
+        return ActionRefusedError(f"{at.where}: the credential may not do {verb} ({message})")
+    if code in BAD_CREDENTIALS:
+        return ActionRefusedError(
+            f"AWS account {at.account}: the credential was refused ({MEANT.get(code, message)})"
+        )
+    if code in CONFLICT:
+        return PreconditionFailedError(f"{at.where}: {message}")
+    busy = code in BUSY or status == 429  # noqa: PLR2004  (Too Many Requests)
+    if busy or not 400 <= status < 500:  # noqa: PLR2004  (what HTTP calls the client's fault)
+        return ProviderUnavailableError(
+            f"{at.where}: {MEANT.get(code, message)}",
+            may_have_applied=lost and ours and not busy,
+            retry_after=_retry_after(error),
+        )
+    return ActionRefusedError(f"{at.where}: {message}")
+
+
+def _unanswered(at: At, error: Exception, *, lost: bool) -> Exception:
+    """Say what an exception of the SDK or of the wire means."""
+    said = _one_line(error)
+    if isinstance(error, exceptions.ParamValidationError) or "CERTIFICATE_VERIFY_FAILED" in said:
+        return ActionRefusedError(f"{at.where}: {said}")
+    if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)):
+        return ActionRefusedError(f"AWS account {at.account}: {said}")
+    if isinstance(error, ResponseParserError):
+        said = "the answer cannot be read, so it is not from AWS"
+    return ProviderUnavailableError(
+        f"{at.where}: {said}", may_have_applied=lost and not isinstance(error, NEVER_SENT)
+    )
+
+
+def _iam_name(client: Any, operation: str) -> str:
+    """Name an operation as a policy does: ``autoscaling:SetDesiredCapacity``."""
+    service = client.meta.service_model.signing_name
+    return f"{IAM_NAMES.get(service, service)}:{operation}"
+
+
+def _status(error: exceptions.ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500))
+
+
+def _retry_after(error: exceptions.ClientError) -> float | None:
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    asked = str(headers.get("retry-after", ""))
+    return float(asked) if asked.isdecimal() else None
+
+
+def _one_line(text: object) -> str:
+    """Make a sentence of what a server or the SDK said: one line, printable, not endless."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split())
+    return line if len(line) <= LONGEST_MESSAGE else f"{line[:LONGEST_MESSAGE]}…"

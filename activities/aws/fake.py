@@ -1,0 +1,497 @@
+"""An AWS to act on: what moto lacks, and a fault proxy in front of a moto server for the rest.
+
+In a test: ``with FakeAws(clock, upstream="http://127.0.0.1:5000") as aws: ...``. It takes what boto3 sends,
+and its log is the witness of what truly changed. It enforces IAM policies for the access keys that have some.
+"""
+
+import json
+import re
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from http.client import HTTPConnection, HTTPException
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
+from xml.sax.saxutils import escape
+
+ACCOUNT = "123456789012"
+REFUSED = 300  # this HTTP status and all above
+READS = ("Describe", "Get", "List", "Simulate")
+SCOPE = re.compile(r"Credential=([^/]+)/\d+/([^/]+)/([^/]+)/aws4_request")
+IAM_NAMES = {"monitoring": "cloudwatch"}
+ROUTE53 = [
+    ("GET", re.compile(r"/2013-04-01/hostedzone/[^/]+/rrset/?"), "ListResourceRecordSets"),
+    ("POST", re.compile(r"/2013-04-01/hostedzone/[^/]+/rrset/?"), "ChangeResourceRecordSets"),
+    ("GET", re.compile(r"/2013-04-01/change/.*"), "GetChange"),
+]
+JSON_SERVICES = {
+    "application-autoscaling",
+    "arc-region-switch",
+    "ecs",
+    "monitoring",
+    "route53-recovery-cluster",
+    "servicequotas",
+}
+
+
+class Fault(StrEnum):
+    """What can happen to a request instead of the right answer."""
+
+    BAD_REQUEST = "4xx"
+    FORBIDDEN = "403"
+    CONFLICT = "409"
+    THROTTLED = "429"
+    ERROR_BEFORE = "5xx before"
+    ERROR_AFTER = "5xx after"
+    TIMEOUT_BEFORE = "timeout before"
+    TIMEOUT_AFTER = "timeout after"
+    PARTIAL = "partial"
+    STALE_READ = "stale read"
+    CUT_BEFORE = "connection cut before"
+    CUT_AFTER = "connection cut after"
+    NONSENSE = "nonsense after"
+
+
+ERRORS = {
+    Fault.BAD_REQUEST: (400, "ValidationError", "The request is not valid."),
+    Fault.FORBIDDEN: (403, "AccessDenied", "Not authorized."),
+    Fault.CONFLICT: (409, "ConflictException", "There was a conflict with this request."),
+    Fault.THROTTLED: (429, "ThrottlingException", "Rate exceeded"),
+    Fault.ERROR_BEFORE: (503, "ServiceUnavailable", "Service unavailable"),
+    Fault.ERROR_AFTER: (500, "InternalFailure", "Internal error"),
+}
+AFTER = {
+    Fault.ERROR_AFTER,
+    Fault.TIMEOUT_AFTER,
+    Fault.CUT_AFTER,
+    Fault.NONSENSE,
+    Fault.PARTIAL,
+}
+
+
+@dataclass
+class Seen:
+    """One request as it arrived, and what became of it.
+
+    Attributes:
+        params: The parameters: JSON, the form's fields, or for REST the body as text under ``body``.
+        status: What was answered; 0 when nothing was.
+        changed: Whether it changed something: the witness.
+        agent: What called itself the caller.
+    """
+
+    service: str
+    operation: str
+    params: dict[str, Any]
+    key: str
+    region: str
+    agent: str
+    fault: Fault | None = None
+    status: int = 0
+    changed: bool = False
+
+
+@dataclass
+class Answer:
+    """What is answered."""
+
+    status: int
+    body: bytes
+    kind: str = "application/x-amz-json-1.1"
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _Planned:
+    fault: Fault
+    operation: str
+    times: int
+
+
+class FakeAws:
+    """The server. Its attributes may be set at any time.
+
+    Attributes:
+        url: For all services.
+        requests: Everything that arrived, in order.
+        policies: Access key to the policy documents under which it works; a key without one may do all.
+        partial: Gives the body of which only a part is applied, for ``Fault.PARTIAL``.
+        throttle_headers: What a 429 says besides.
+        in_service: How many instances of a group are in service at most; the others are pending.
+        healthy: Likewise in every target group.
+        quota: Name and value of the EC2 quota; ``None``: nobody may see it.
+        rollout: What a new ECS deployment is, ``COMPLETED``, ``IN_PROGRESS`` or ``FAILED``.
+        zone_status: What Route 53 says of a change.
+
+    Args:
+        clock: The time now, in UTC.
+        upstream: A moto server for everything that is not faked here.
+        hold: Seconds for which a time-out keeps a connection open.
+    """
+
+    def __init__(self, clock: Callable[[], datetime], *, upstream: str = "", hold: float = 30.0) -> None:
+        self.clock = clock
+        self.hold = hold
+        self.closing = threading.Event()
+        self._upstream = urlsplit(upstream)
+        self._lock = threading.RLock()
+        self.reset()
+        self._server = _Server(("127.0.0.1", 0), self)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="fake-aws")
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.closing.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    # What a test does to it.
+
+    def reset(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self.requests: list[Seen] = []
+            self.policies: dict[str, list[dict[str, Any]]] = {}
+            self.partial: Callable[[str], str] = lambda body: body
+            self.throttle_headers: dict[str, str] = {}
+            self.in_service: int | None = None
+            self.healthy: int | None = None
+            self.quota: tuple[str, float] | None = ("vCPUs", 32)
+            self.rollout = "COMPLETED"
+            self.zone_status = "INSYNC"
+            self._planned: list[_Planned] = []
+            self._before: dict[tuple[str, str], Answer] = {}
+            self._rollouts: dict[str, list[dict[str, Any]]] = {}
+
+    def fail(self, fault: Fault, operation: str, *, times: int = 1) -> None:
+        """Let this happen to the next calls of an operation."""
+        with self._lock:
+            self._planned.append(_Planned(fault, operation, times))
+
+    def arrived(self, operation: str) -> list[Seen]:
+        """Give the calls of an operation."""
+        with self._lock:
+            return [seen for seen in self.requests if seen.operation == operation]
+
+    @property
+    def changes(self) -> list[Seen]:
+        """Give the calls that changed something."""
+        with self._lock:
+            return [seen for seen in self.requests if seen.changed]
+
+    # How it answers.
+
+    def take(self, seen: Seen) -> None:
+        """Put a request into the log, and choose what happens to it."""
+        with self._lock:
+            self.requests.append(seen)
+            for plan in self._planned:
+                if plan.operation == seen.operation:
+                    plan.times -= 1
+                    if plan.times == 0:
+                        self._planned.remove(plan)
+                    seen.fault = plan.fault
+                    return
+
+    def answer(self, seen: Seen, request: "_Request") -> Answer | None:
+        """Answer a request; ``None`` cuts the connection."""
+        denied = self._denied(seen)
+        if denied is not None:
+            return denied
+        if seen.fault in ERRORS and seen.fault not in AFTER:
+            status, code, message = ERRORS[seen.fault]
+            headers = self.throttle_headers if seen.fault is Fault.THROTTLED else {}
+            return error(seen.service, status, code, message, headers)
+        if seen.fault is Fault.TIMEOUT_BEFORE:
+            self.closing.wait(self.hold)
+            return None
+        if seen.fault is Fault.CUT_BEFORE:
+            return None
+        asked = (seen.operation, request.path + request.body)
+        if seen.fault is Fault.STALE_READ and asked in self._before:
+            return self._before[asked]
+        if seen.fault is Fault.PARTIAL:
+            request = _Request(request.method, request.path, request.headers, self.partial(request.body))
+        with self._lock:
+            found = self._own(seen, request) or self._moto(request)
+            found = self._mended(seen, found)
+            seen.changed = found.status < REFUSED and not seen.operation.startswith(READS)
+            if seen.operation.startswith(READS):
+                self._before.setdefault(asked, found)
+        return self._after(seen, found)
+
+    def _after(self, seen: Seen, found: Answer) -> Answer | None:
+        if seen.fault is Fault.TIMEOUT_AFTER:
+            self.closing.wait(self.hold)
+            return None
+        if seen.fault is Fault.CUT_AFTER:
+            return None
+        if seen.fault is Fault.NONSENSE:
+            return Answer(500, b"<html><body>Bad gateway</body></html>", "text/html")
+        if seen.fault in {Fault.ERROR_AFTER, Fault.PARTIAL}:
+            return error(seen.service, *ERRORS[Fault.ERROR_AFTER])
+        return found
+
+    def _own(self, seen: Seen, request: "_Request") -> Answer | None:
+        """Answer what moto does not have."""
+        del request
+        if seen.service == "iam" and seen.operation == "SimulatePrincipalPolicy":
+            return self._simulated(seen)
+        if seen.operation == "GetServiceQuota":
+            return self._quota()
+        return None
+
+    def _quota(self) -> Answer:
+        if self.quota is None:
+            return error("servicequotas", 400, "AccessDeniedException", "not authorized")
+        usage = {
+            "MetricNamespace": "AWS/Usage",
+            "MetricName": "ResourceCount",
+            "MetricDimensions": {"Service": "EC2", "Resource": "vCPU"},
+            "MetricStatisticRecommendation": "Maximum",
+        }
+        said = {"QuotaName": self.quota[0], "Value": self.quota[1], "UsageMetric": usage}
+        return Answer(200, json.dumps({"Quota": said}).encode())
+
+    def _moto(self, request: "_Request") -> Answer:
+        if not self._upstream.hostname:
+            return Answer(501, b"no upstream", "text/plain")
+        connection = HTTPConnection(self._upstream.hostname, self._upstream.port, timeout=30)
+        try:
+            connection.request(request.method, request.path, request.body.encode(), dict(request.headers))
+            said = connection.getresponse()
+            return Answer(said.status, said.read(), said.headers.get("Content-Type", "text/plain"))
+        except (OSError, HTTPException) as problem:
+            return Answer(502, str(problem).encode(), "text/plain")
+        finally:
+            connection.close()
+
+    # Where moto differs from AWS.
+
+    def _mended(self, seen: Seen, found: Answer) -> Answer:
+        if found.status >= REFUSED:
+            return found
+        if seen.operation == "DescribeAutoScalingGroups" and self.in_service is not None:
+            return _only(self.in_service, found, "<LifecycleState>InService", "<LifecycleState>Pending")
+        if seen.operation == "DescribeTargetHealth" and self.healthy is not None:
+            return _only(self.healthy, found, "<State>healthy", "<State>initial")
+        if seen.operation == "GetChange":
+            return Answer(found.status, found.body.replace(b"INSYNC", self.zone_status.encode()), found.kind)
+        if seen.service == "ecs" and seen.operation in {"DescribeServices", "UpdateService"}:
+            said = json.loads(found.body)
+            for service in said.get("services", [said.get("service")]):
+                self._put_rollouts(service)
+            return Answer(found.status, json.dumps(said).encode(), found.kind)
+        return found
+
+    def _put_rollouts(self, service: dict[str, Any]) -> None:
+        """Give a service the deployments that ECS would have for it: moto never ends one."""
+        known = self._rollouts.setdefault(service["serviceArn"], [])
+        if not known or known[0]["taskDefinition"] != service["taskDefinition"]:
+            deployment = {
+                "id": f"ecs-svc/{len(known) + 1}",
+                "taskDefinition": service["taskDefinition"],
+                "createdAt": self.clock().timestamp(),
+            }
+            known.insert(0, deployment)
+        desired, ended = service["desiredCount"], self.rollout == "COMPLETED" or len(known) == 1
+        primary = {
+            **known[0],
+            "status": "PRIMARY",
+            "desiredCount": desired,
+            "runningCount": desired if ended else 0,
+            "failedTasks": 3 if self.rollout == "FAILED" and not ended else 0,
+            "rolloutState": "COMPLETED" if ended else self.rollout,
+            "rolloutStateReason": f"ECS deployment {known[0]['id']}: {self.rollout.lower()}",
+        }
+        former = [
+            {**one, "status": "ACTIVE", "desiredCount": desired, "runningCount": desired}
+            for one in known[1:2]
+            if not ended
+        ]
+        service |= {"deployments": [primary, *former], "runningCount": desired, "pendingCount": 0}
+
+    # IAM.
+
+    def _denied(self, seen: Seen) -> Answer | None:
+        statements = self.policies.get(seen.key)
+        verb = f"{IAM_NAMES.get(seen.service, seen.service)}:{seen.operation}"
+        if statements is None or verb == "sts:GetCallerIdentity":
+            return None
+        resource, context = _resource(seen)
+        if allowed(statements, verb, resource, context):
+            return None
+        user = f"arn:aws:iam::{ACCOUNT}:user/{seen.key}"
+        message = f"User: {user} is not authorized to perform: {verb} on resource: {resource}"
+        code = "AccessDeniedException" if seen.service in JSON_SERVICES else "AccessDenied"
+        return error(seen.service, 400 if seen.service in JSON_SERVICES else 403, code, message)
+
+    def _simulated(self, seen: Seen) -> Answer:
+        statements = self.policies.get(seen.key)
+        names = [seen.params[key] for key in sorted(seen.params) if key.startswith("ActionNames.member.")]
+        resource = seen.params.get("ResourceArns.member.1", "*")
+        rows = []
+        for name in names:
+            may = statements is None or allowed(statements, name, resource, {})
+            decision = "allowed" if may else "implicitDeny"
+            rows.append(
+                f"<member><EvalActionName>{name}</EvalActionName>"
+                f"<EvalResourceName>{escape(resource)}</EvalResourceName>"
+                f"<EvalDecision>{decision}</EvalDecision></member>"
+            )
+        return query("SimulatePrincipalPolicy", f"<EvaluationResults>{''.join(rows)}</EvaluationResults>")
+
+
+def allowed(statements: list[dict[str, Any]], verb: str, resource: str, context: Mapping[str, str]) -> bool:
+    """Evaluate IAM statements, as far as ours go: actions, resources, equality of context keys."""
+
+    def fits(statement: dict[str, Any]) -> bool:
+        return (
+            any(fnmatchcase(verb.lower(), one.lower()) for one in _list(statement["Action"]))
+            and any(fnmatchcase(resource, one) for one in _list(statement["Resource"]))
+            and all(
+                # An absent key makes a condition false, unless its name ends in IfExists.
+                key in context and any(fnmatchcase(context[key], value) for value in _list(values))
+                for operator in statement.get("Condition", {}).values()
+                for key, values in operator.items()
+            )
+        )
+
+    if any(fits(one) for one in statements if one["Effect"] == "Deny"):
+        return False
+    return any(fits(one) for one in statements if one["Effect"] == "Allow")
+
+
+def error(
+    service: str, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """Say no as that service would."""
+    more = dict(headers or {})
+    if service in JSON_SERVICES:
+        body = json.dumps({"__type": code, "message": message}).encode()
+        return Answer(status, body, headers={**more, "x-amzn-ErrorType": code, "x-amzn-query-error": ""})
+    text = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
+    text = f"<ErrorResponse>{text}<RequestId>fake</RequestId></ErrorResponse>"
+    return Answer(status, text.encode(), "text/xml", more)
+
+
+def _only(count: int, found: Answer, word: str, other: str) -> Answer:
+    """Replace a word in an answer after it has come so many times."""
+    words = iter([word] * count)
+    text = re.sub(re.escape(word), lambda _: next(words, other), found.body.decode())
+    return Answer(found.status, text.encode(), found.kind)
+
+
+def query(operation: str, result: str) -> Answer:
+    """Answer in the query protocol."""
+    text = f"<{operation}Response><{operation}Result>{result}</{operation}Result></{operation}Response>"
+    return Answer(200, text.encode(), "text/xml")
+
+
+def _list(value: Any) -> list[str]:
+    return value if isinstance(value, list) else [value]
+
+
+def _resource(seen: Seen) -> tuple[str, dict[str, str]]:
+    """Give the ARN that a call is on, and the condition keys that come with it; ``*`` when it has none."""
+    params, context = seen.params, {"aws:RequestedRegion": seen.region}
+    found = "*"
+    if seen.operation in {"SetDesiredCapacity", "UpdateAutoScalingGroup"}:
+        name = params["AutoScalingGroupName"]
+        found = f"arn:aws:autoscaling:{seen.region}:{ACCOUNT}:autoScalingGroup:*:autoScalingGroupName/{name}"
+    elif seen.operation in {"UpdateService", "DescribeServices"}:
+        cluster, service = params["cluster"], params.get("service") or params["services"][0]
+        context["ecs:cluster"] = f"arn:aws:ecs:{seen.region}:{ACCOUNT}:cluster/{cluster}"
+        found = f"arn:aws:ecs:{seen.region}:{ACCOUNT}:service/{cluster}/{service}"
+    elif seen.service == "route53" and "hostedzone" in params["path"]:
+        found = f"arn:aws:route53:::hostedzone/{params['path'].split('/')[3]}"
+    return found, context
+
+
+@dataclass(frozen=True)
+class _Request:
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: str
+
+    def seen(self) -> Seen:
+        """Find out which call of which service it is."""
+        scope = SCOPE.search(self.headers.get("Authorization", ""))
+        key, region, service = scope.groups() if scope else ("", "", "")
+        target = self.headers.get("X-Amz-Target", "")
+        params: dict[str, Any] = {}
+        if target:
+            operation = target.rsplit(".", 1)[-1]
+            params = json.loads(self.body or "{}")
+        elif service == "route53":
+            path = urlsplit(self.path).path
+            operation = next(
+                (name for method, route, name in ROUTE53 if method == self.method and route.fullmatch(path)),
+                f"{self.method}{path}",
+            )
+            params = {"path": path, "body": self.body}
+        else:
+            params = {name: values[0] for name, values in parse_qs(self.body).items()}
+            operation = params.get("Action", f"{self.method} {self.path}")
+        return Seen(service, operation, params, key, region, self.headers.get("User-Agent", ""))
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False  # joined when it is closed
+    request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], fake: FakeAws) -> None:
+        self.fake = fake
+        super().__init__(address, _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: clients that time out go away, and that is what they are to do here."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self._answer()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (its base class calls it so)
+        """Log nothing."""
+
+    def _answer(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length).decode()
+        headers = {name: value for name, value in self.headers.items() if name.lower() != "content-length"}
+        request = _Request(self.command, self.path, headers, body)
+        seen = request.seen()
+        self.server.fake.take(seen)
+        answer = self.server.fake.answer(seen, request)
+        if answer is None:
+            with suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        seen.status = answer.status
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.kind)
+        self.send_header("Content-Length", str(len(answer.body)))
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(answer.body)

@@ -1,0 +1,497 @@
+"""What is asked of AWS and what it says; no SDK.
+
+What AWS says is read by models with its own field names as aliases; a state that was dumped is read back by
+the names that it has here.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Protocol
+
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic.alias_generators import to_camel, to_pascal
+
+from contracts.actions import ActionRequest, ProbeRequest
+from contracts.base import Frozen, JsonObject
+from contracts.catalogue import Slug
+from contracts.errors import ProviderUnavailableError
+from contracts.plans import Reading, Target
+
+# A region becomes part of a host name, so nothing else may pass.
+Region = Annotated[str, Field(pattern=r"^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$")]
+Name = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Arn = Annotated[str, Field(max_length=1600, pattern=r"^arn:aws[a-z-]*:[^\s:]+:[^\s:]*:[0-9]{12}:\S+$")]
+Count = Annotated[int, Field(ge=0, le=100_000)]
+Weight = Annotated[int, Field(ge=0, le=255)]
+Json = Mapping[str, Any]
+
+# Names our own rule in an override, beside the ARNs of AWS's.
+OUR_RULE = "at-least-on"
+
+
+class Pascal(Frozen):
+    """Something that AWS writes with capitals: ``DesiredCapacity``."""
+
+    model_config = ConfigDict(alias_generator=to_pascal, populate_by_name=True)
+
+
+class Camel(Frozen):
+    """Something that AWS writes with a small letter first: ``desiredCount``."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+
+@contextmanager
+def reading(where: str, what: str) -> Iterator[None]:
+    """Read an answer of AWS within this: what does not fit makes AWS unavailable.
+
+    Raises:
+        ProviderUnavailableError: The answer is not what it should be.
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValidationError) as error:
+        raise ProviderUnavailableError(f"{where}: the answer does not look like {what}") from error
+
+
+class InRegion(Frozen):
+    """Where a call goes: one of the catalogue's accounts, and a region."""
+
+    account: Slug
+    region: Region
+
+    @property
+    def where(self) -> str:
+        """The same for people."""
+        return f"account {self.account}, {self.region}"
+
+
+# Capacity of EC2.
+
+
+class InGroup(InRegion):
+    """Where an EC2 Auto Scaling group is."""
+
+    group: Name
+
+    @property
+    def target(self) -> Target:
+        """The group, as the catalogue names it."""
+        return Target(provider="aws", kind="auto_scaling_group", path=(self.account, self.region, self.group))
+
+    @property
+    def where(self) -> str:
+        """The same for people."""
+        return f"Auto Scaling group {self.group} in {self.region}, account {self.account}"
+
+
+class SetDesiredCapacity(InGroup, ActionRequest):
+    """Have this many instances in service.
+
+    Attributes:
+        minimum: The group's limit, changed in the same call; ``None`` leaves and respects the present one.
+        maximum: Likewise.
+    """
+
+    action: ClassVar[str] = "aws.set_desired_capacity"
+
+    desired: Count
+    minimum: Count | None = None
+    maximum: Count | None = None
+
+    @model_validator(mode="after")
+    def _limits_fit(self) -> "SetDesiredCapacity":
+        low = self.desired if self.minimum is None else self.minimum
+        high = self.desired if self.maximum is None else self.maximum
+        if not low <= self.desired <= high:
+            raise ValueError(f"desired {self.desired} is not within minimum {low} and maximum {high}")
+        return self
+
+
+class Instance(Pascal):
+    """One instance of a group."""
+
+    instance_id: str
+    lifecycle_state: str = ""
+    health_status: str = ""
+
+    @property
+    def serves(self) -> bool:
+        """Whether the group counts it as in service."""
+        return self.lifecycle_state == "InService" and self.health_status.lower() == "healthy"
+
+
+class Quota(Frozen):
+    """A quota of the account that a scale-out uses up.
+
+    Attributes:
+        used: ``None`` when AWS has no measurement of it.
+    """
+
+    name: str
+    limit: float
+    used: float | None = None
+
+    def __str__(self) -> str:
+        used = "an unknown part" if self.used is None else f"{self.used:g}"
+        return f"{used} of {self.limit:g} used of quota {self.name}"
+
+
+class GroupState(Pascal):
+    """A group as it was read: the ``state`` of an observation.
+
+    Attributes:
+        healthy: Name of each attached target group to how many of the group's instances are healthy there.
+        activity: What the last scaling activity says, when it failed or is still under way.
+        cooldown: Seconds between scaling activities of its policies; a set capacity does not wait for it.
+        notes: What could not be seen, and why.
+    """
+
+    arn: str = Field(alias="AutoScalingGroupARN")
+    min_size: int
+    max_size: int
+    desired_capacity: int
+    cooldown: int = Field(0, alias="DefaultCooldown")
+    instances: tuple[Instance, ...] = ()
+    target_groups: tuple[str, ...] = Field((), alias="TargetGroupARNs")
+    suspended: tuple[str, ...] = ()
+    status: str = ""
+    healthy: dict[str, int] = {}
+    activity: str = ""
+    quota: Quota | None = None
+    notes: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_of_processes(cls, said: Any) -> Any:
+        if isinstance(said, dict) and "SuspendedProcesses" in said:
+            names = [process["ProcessName"] for process in said["SuspendedProcesses"]]
+            return {**said, "suspended": names}
+        return said
+
+
+# ECS.
+
+
+class InService(InRegion):
+    """Where an ECS service is."""
+
+    cluster: Name
+    service: Name
+
+    @property
+    def target(self) -> Target:
+        """The service, as the catalogue names it."""
+        path = (self.account, self.region, self.cluster, self.service)
+        return Target(provider="aws", kind="ecs_service", path=path)
+
+    @property
+    def where(self) -> str:
+        """The same for people."""
+        return f"ECS service {self.cluster}/{self.service} in {self.region}, account {self.account}"
+
+    @property
+    def resource(self) -> str:
+        """The service, as Application Auto Scaling names it."""
+        return f"service/{self.cluster}/{self.service}"
+
+
+class SetServiceCount(InService, ActionRequest):
+    """Have this many tasks running."""
+
+    action: ClassVar[str] = "aws.set_service_count"
+
+    count: Count
+
+
+class RollBackService(InService, ActionRequest):
+    """Run this revision of the task definition.
+
+    Attributes:
+        task_definition: The whole ARN with its revision: never "the one before", never "the latest".
+    """
+
+    action: ClassVar[str] = "aws.roll_back_service"
+
+    task_definition: Annotated[
+        str, Field(pattern=r"^arn:aws[a-z-]*:ecs:[a-z0-9-]+:[0-9]{12}:task-definition/[A-Za-z0-9_-]+:[0-9]+$")
+    ]
+
+
+class Rollout(Camel):
+    """One deployment of a service.
+
+    Attributes:
+        status: ``PRIMARY`` is the newest, ``ACTIVE`` one that is being replaced.
+        rollout_state: ``IN_PROGRESS``, ``COMPLETED`` or ``FAILED``.
+    """
+
+    id: str
+    status: str
+    task_definition: str
+    desired_count: int = 0
+    running_count: int = 0
+    failed_tasks: int = 0
+    rollout_state: str = ""
+    rollout_state_reason: str = ""
+    created_at: datetime
+
+
+class Limits(Pascal):
+    """What Application Auto Scaling keeps a dimension within."""
+
+    min_capacity: int
+    max_capacity: int
+
+
+class ServiceState(Camel):
+    """A service as it was read: the ``state`` of an observation.
+
+    Attributes:
+        target_groups: ARNs of the load balancers' target groups.
+        healthy: Name of each to how many healthy targets it has.
+        limits: Of Application Auto Scaling; ``None`` when it does not move the count.
+        images: Of the task definition that is asked for.
+        wanted_status: ``ACTIVE``, or what else the task definition that is asked for is.
+        notes: What could not be seen, and why.
+    """
+
+    arn: str = Field(alias="serviceArn")
+    status: str
+    desired_count: int
+    running_count: int
+    pending_count: int = 0
+    task_definition: str = ""
+    deployments: tuple[Rollout, ...] = ()
+    controller: str = "ECS"
+    scheduling: str = Field("REPLICA", alias="schedulingStrategy")
+    target_groups: tuple[str, ...] = ()
+    healthy: dict[str, int] = {}
+    limits: Limits | None = None
+    images: tuple[str, ...] = ()
+    wanted_status: str = ""
+    notes: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flatten(cls, said: Any) -> Any:
+        if isinstance(said, dict) and "serviceArn" in said:
+            groups = [
+                one["targetGroupArn"] for one in said.get("loadBalancers") or () if "targetGroupArn" in one
+            ]
+            controller = (said.get("deploymentController") or {}).get("type", "ECS")
+            return {**said, "targetGroups": groups, "controller": controller}
+        return said
+
+    @property
+    def primary(self) -> Rollout | None:
+        """The newest deployment."""
+        return next((one for one in self.deployments if one.status == "PRIMARY"), None)
+
+
+class SetScalableTarget(InRegion, ActionRequest):
+    """Have Application Auto Scaling keep a dimension within these limits.
+
+    Attributes:
+        resource: As AWS names it, for example ``service/main/web``.
+    """
+
+    action: ClassVar[str] = "aws.set_scalable_target"
+
+    namespace: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]+$")] = "ecs"
+    resource: Name
+    dimension: Name = "ecs:service:DesiredCount"
+    minimum: Count
+    maximum: Count
+
+    @model_validator(mode="after")
+    def _limits_fit(self) -> "SetScalableTarget":
+        if self.minimum > self.maximum:
+            raise ValueError(f"minimum {self.minimum} is above maximum {self.maximum}")
+        return self
+
+    @property
+    def target(self) -> Target:
+        """The scalable target, as the catalogue names it."""
+        path = (self.account, self.region, self.namespace, self.resource, self.dimension)
+        return Target(provider="aws", kind="scalable_target", path=path)
+
+    @property
+    def where(self) -> str:
+        """The same for people."""
+        return f"scalable target {self.resource} in {self.region}, account {self.account}"
+
+
+class ScalableState(Limits):
+    """A scalable target as it was read.
+
+    Attributes:
+        service: Wanted and running tasks, where it is an ECS service.
+    """
+
+    role_arn: str = Field("", alias="RoleARN")
+    service: tuple[int, int] | None = None
+
+
+# Route 53.
+
+
+class Answers(Frozen):
+    """What a record answers with.
+
+    Attributes:
+        values: Its resource records; empty for an alias.
+        alias: An alias target, as AWS writes it.
+        health_check: Id of the health check that takes the record out.
+    """
+
+    ttl: int | None = None
+    values: tuple[str, ...] = ()
+    alias: JsonObject | None = None
+    health_check: str | None = None
+
+    @classmethod
+    def read(cls, record: Json) -> "Answers":
+        """Take them from a resource record set."""
+        return cls(
+            ttl=record.get("TTL"),
+            values=tuple(one["Value"] for one in record.get("ResourceRecords") or ()),
+            alias=record.get("AliasTarget"),
+            health_check=record.get("HealthCheckId"),
+        )
+
+    def put_into(self, record: Json) -> dict[str, Any]:
+        """Give a resource record set that answers with these, and is otherwise the same."""
+        own = {"TTL", "ResourceRecords", "AliasTarget", "HealthCheckId"}
+        kept = {key: value for key, value in record.items() if key not in own}
+        if self.alias is not None:
+            kept["AliasTarget"] = dict(self.alias)
+        else:
+            kept |= {"TTL": self.ttl, "ResourceRecords": [{"Value": value} for value in self.values]}
+        return kept | ({"HealthCheckId": self.health_check} if self.health_check else {})
+
+
+class SetRecordWeights(InRegion, ActionRequest):
+    """Have a name's weighted records weigh this, or its failover records answer with this.
+
+    The records are changed by one batch, which AWS applies as a whole or not at all.
+
+    Attributes:
+        region: Where Route 53's control plane is.
+        zone: Id of the hosted zone.
+        weights: Set identifier to weight; records that are not named keep theirs.
+        answers: Set identifier to what the record answers with: swapping those of a failover pair moves the
+            traffic. Taken from an observation (``answers_of``), so that the request is absolute.
+    """
+
+    action: ClassVar[str] = "aws.set_record_weights"
+
+    region: Region = "us-east-1"
+    zone: Annotated[str, Field(pattern=r"^[A-Z0-9]{1,32}$")]
+    name: Name
+    type: Annotated[str, Field(pattern=r"^[A-Z]{1,5}$")] = "A"
+    weights: dict[Name, Weight] = {}
+    answers: dict[Name, Answers] = {}
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> "SetRecordWeights":
+        if not self.weights and not self.answers:
+            raise ValueError("name at least one record in weights or answers")
+        return self
+
+    @property
+    def target(self) -> Target:
+        """The name, as the catalogue names it."""
+        path = (self.account, self.zone, self.name.rstrip(".").lower(), self.type)
+        return Target(provider="aws", kind="record", path=path)
+
+    @property
+    def where(self) -> str:
+        """The same for people."""
+        return f"{self.type} records of {self.name} in zone {self.zone}, account {self.account}"
+
+
+class RecordsState(Frozen):
+    """A name's records as they were read.
+
+    Attributes:
+        records: Set identifier to the resource record set, as AWS gives it.
+        sync: ``PENDING`` or ``INSYNC`` after a change of this worker; empty when it made none.
+    """
+
+    records: dict[str, JsonObject]
+    sync: str = ""
+
+    def answers_of(self, identifier: str) -> Answers:
+        """Give what one of them answers with."""
+        return Answers.read(self.records[identifier])
+
+
+# What can be seen.
+
+
+class Metric(InRegion, ProbeRequest[Reading]):
+    """What is this CloudWatch metric's newest value?
+
+    Attributes:
+        statistic: As CloudWatch names it, for example ``Average``, ``Sum`` or ``p99``.
+        period: Seconds that one value stands for.
+        within: How many periods back a value is still taken; older than that is no data.
+    """
+
+    probe: ClassVar[str] = "aws.metric"
+
+    namespace: Name
+    metric: Name
+    dimensions: dict[Name, Name] = {}
+    statistic: Name = "Average"
+    period: Annotated[int, Field(ge=1, le=86_400)] = 60
+    within: Annotated[int, Field(ge=1, le=60)] = 5
+
+
+class AwsService(Protocol):
+    """What actions and probes need of AWS; ``client`` has the real one.
+
+    Every method raises ``ActionRefusedError`` or ``ProviderUnavailableError``. Operations are named as the
+    SDK names them, ``describe_services``; answers are as the SDK gives them.
+    """
+
+    def now(self) -> datetime:
+        """Give the time now (UTC)."""
+        ...
+
+    def read(self, at: "At", service: str, operation: str, params: Json) -> Json:
+        """Ask; every page of the answer, and once more when the answer was lost."""
+        ...
+
+    def change(
+        self, at: "At", service: str, operation: str, params: Json, *, action: str, action_id: str
+    ) -> Json:
+        """Send a change, once."""
+        ...
+
+    def denied(
+        self, at: "At", verbs: Sequence[str], *, action: str = "", resource: str = "*"
+    ) -> tuple[str, ...] | None:
+        """Name those of the verbs that our role may not do; ``None`` when AWS does not tell."""
+        ...
+
+
+class At(Protocol):
+    """Where a call goes, and how to name that to people."""
+
+    @property
+    def account(self) -> str:
+        """Name of the account in the catalogue."""
+        ...
+
+    @property
+    def region(self) -> str:
+        """Name of the region."""
+        ...
+
+    @property
+    def where(self) -> str:
+        """What it is about, for people."""
+        ...

@@ -1,0 +1,350 @@
+"""What each action sees, refuses and waits for."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from activities.aws import (
+    Answers,
+    GroupState,
+    RecordsState,
+    RollBackService,
+    RollBackServiceAction,
+    ServiceState,
+    SetDesiredCapacity,
+    SetDesiredCapacityAction,
+    SetRecordWeights,
+    SetRecordWeightsAction,
+    SetScalableTarget,
+    SetScalableTargetAction,
+    SetServiceCount,
+    SetServiceCountAction,
+)
+from activities.aws.actions import ROLLOUT_DEADLINE
+from activities.aws.client import AwsClient
+from activities.aws.fake import FakeAws
+from contracts.errors import ActionRefusedError
+from contracts.outcomes import Reached
+from runtime.clock import utc_now
+from tests.activities.aws.conftest import AT, World, progress
+
+
+def apply(action: Any, request: Any) -> Any:
+    """Observe and apply; give what was observed."""
+    observed = action.observe(request)
+    action.apply(request, observed, action_id="INC-1/1/1/apply")
+    return observed
+
+
+# Capacity.
+
+
+def test_capacity_beyond_the_limits_is_refused_before_the_call(
+    aws: FakeAws, world: World, client: AwsClient
+) -> None:
+    """A number outside the group's limits is refused with the limits and with what to do."""
+    world.make_group(high=6)
+    action, request = SetDesiredCapacityAction(client), SetDesiredCapacity(**world.at_group, desired=9)
+    (refusal,) = action.preflight(request, action.observe(request))
+
+    assert "9 instances are not within the limits, 1 to 6" in refusal
+    with pytest.raises(ActionRefusedError, match="within the limits"):
+        apply(action, request)
+    assert aws.changes == []
+
+
+def test_capacity_with_limits_is_one_call_and_its_undo_gives_them_back(
+    aws: FakeAws, world: World, client: AwsClient
+) -> None:
+    """Limits and number change together, and so do they in the undo."""
+    world.make_group()
+    action = SetDesiredCapacityAction(client)
+    request = SetDesiredCapacity(**world.at_group, desired=9, minimum=4, maximum=12)
+    observed = apply(action, request)
+    undo, _ = action.undo(request, observed)
+
+    assert world.capacity() == (4, 9, 12)
+    assert undo == SetDesiredCapacity(**world.at_group, desired=2, minimum=1, maximum=6)
+    assert [one.operation for one in aws.changes] == ["UpdateAutoScalingGroup"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"desired": 3, "minimum": 4}, "not within minimum 4"),
+        ({"desired": 3, "maximum": 2}, "and maximum 2"),
+        ({"desired": -1}, "greater than or equal to 0"),
+        ({"desired": 3, "region": "eu-west-1.attacker.example/"}, "String should match"),
+    ],
+)
+def test_a_capacity_that_cannot_be_is_no_request(wrong: dict[str, Any], said: str) -> None:
+    """A request that contradicts itself, or whose region is none, is not made."""
+    with pytest.raises(ValidationError, match=said):
+        SetDesiredCapacity(**{**AT, "group": "web", **wrong})
+
+
+def test_capacity_is_reached_when_instances_serve(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """Accepted is not enough: the instances are in service, and healthy in every target group."""
+    world.make_group()
+    world.balance_group()
+    action, request = SetDesiredCapacityAction(client), SetDesiredCapacity(**world.at_group, desired=4)
+    apply(action, request)
+    aws.in_service = 3
+    launching = progress(action, request)
+    aws.in_service, aws.healthy = None, 1
+    registering = progress(action, request)
+    aws.healthy = None
+
+    assert (launching.reached, registering.reached) == (Reached.SETTLING, Reached.SETTLING)
+    assert "3 of 4 instances are in service" in launching.detail
+    assert "1 of 4 instances are healthy in target group" in registering.detail
+    assert progress(action, request).reached is Reached.YES
+
+
+def test_the_quota_is_shown_before_a_scale_out(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """Who approves sees how much of the quota is used; where that is not permitted, this is said."""
+    world.make_group()
+    metric = {
+        "MetricName": "ResourceCount",
+        "Dimensions": [{"Name": "Service", "Value": "EC2"}, {"Name": "Resource", "Value": "vCPU"}],
+        "Value": 30.0,
+        "Timestamp": utc_now() - timedelta(minutes=1),
+    }
+    world.sdk("cloudwatch").put_metric_data(Namespace="AWS/Usage", MetricData=[metric])
+    action, request = SetDesiredCapacityAction(client), SetDesiredCapacity(**world.at_group, desired=4)
+    seen = action.observe(request)
+    aws.quota = None
+    unseen = action.observe(request)
+
+    assert "30 of 32 used of quota vCPUs" in action.blast_radius(request, seen)
+    assert "the quota's headroom is not known" in action.blast_radius(request, unseen)
+    assert "the quota cannot be seen" in GroupState.model_validate(unseen.state).notes[0]
+
+
+def test_a_suspended_process_is_a_refusal(world: World, client: AwsClient) -> None:
+    """A group that may not launch would never reach the number."""
+    world.make_group()
+    world.sdk("autoscaling").suspend_processes(AutoScalingGroupName=world.group, ScalingProcesses=["Launch"])
+    action, request = SetDesiredCapacityAction(client), SetDesiredCapacity(**world.at_group, desired=4)
+    fewer = SetDesiredCapacity(**world.at_group, desired=1)
+
+    assert "its process Launch is suspended" in action.preflight(request, action.observe(request))[0]
+    assert action.preflight(fewer, action.observe(fewer)) == ()
+
+
+def test_an_unknown_group_is_refused(client: AwsClient, world: World) -> None:
+    """A group that is not there is named."""
+    action = SetDesiredCapacityAction(client)
+
+    with pytest.raises(ActionRefusedError, match=f"{world.group} .*no such Auto Scaling group"):
+        action.observe(SetDesiredCapacity(**world.at_group, desired=4))
+
+
+# ECS.
+
+
+def test_a_count_outside_the_limits_of_auto_scaling_is_refused(world: World, client: AwsClient) -> None:
+    """Application Auto Scaling would move it back, so its limits are to be changed instead."""
+    world.make_service()
+    world.make_limits(1, 4)
+    action = SetServiceCountAction(client)
+    over, within = (SetServiceCount(**world.at_service, count=number) for number in (5, 4))
+
+    assert "keeps it within 1 to 4" in action.preflight(over, action.observe(over))[0]
+    assert action.preflight(within, action.observe(within)) == ()
+    assert "may move the number again" in action.blast_radius(within, action.observe(within))
+
+
+def test_an_unknown_service_is_refused(client: AwsClient, world: World) -> None:
+    """A service that is not there is named, and so is its cluster."""
+    action, request = SetServiceCountAction(client), SetServiceCount(**world.at_service, count=5)
+    with pytest.raises(ActionRefusedError, match=f"{world.cluster}/web .*Cluster not found"):
+        action.observe(request)
+    world.sdk("ecs").create_cluster(clusterName=world.cluster)
+
+    with pytest.raises(ActionRefusedError, match="no such service"):
+        action.observe(request)
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        ("IN_PROGRESS", Reached.SETTLING, "0 of 2 tasks run"),
+        ("FAILED", Reached.FAILED, "its deployment failed"),
+        ("COMPLETED", Reached.YES, "2 of 2 tasks run"),
+    ],
+)
+def test_a_rollback_is_done_when_its_deployment_is(
+    aws: FakeAws, world: World, client: AwsClient, ends: tuple[str, Reached, str]
+) -> None:
+    """The circuit breaker's word counts; until it ends, the deployment settles."""
+    rollout, reached, said = ends
+    former, _ = world.make_service()
+    action = RollBackServiceAction(client)
+    request = RollBackService(**world.at_service, task_definition=former)
+    observed = action.observe(request)
+    aws.rollout = rollout
+    action.apply(request, observed, action_id="INC-1/1/1/apply")
+    now = progress(action, request)
+
+    assert now.reached is reached
+    assert said in now.detail
+    assert "forceNewDeployment" not in aws.changes[0].params
+
+
+def test_a_rollback_has_a_deadline_of_ours(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """Without a circuit breaker a deployment goes on for ever; for us it has failed then."""
+    former, _ = world.make_service()
+    action = RollBackServiceAction(client)
+    request = RollBackService(**world.at_service, task_definition=former)
+    observed = action.observe(request)
+    aws.rollout = "IN_PROGRESS"
+    action.apply(request, observed, action_id="INC-1/1/1/apply")
+    now = action.observe(request)
+    later = now.model_copy(update={"at": now.at + ROLLOUT_DEADLINE + timedelta(seconds=1)})
+
+    assert action.is_reached(request, now).reached is Reached.SETTLING
+    assert action.is_reached(request, later).reached is Reached.FAILED
+
+
+def test_a_rollback_only_goes_to_a_living_revision_of_the_same_family(
+    world: World, client: AwsClient
+) -> None:
+    """Another family, or a revision that was deregistered, is refused beforehand."""
+    former, _ = world.make_service()
+    other = world.make_revision("shop/db:1", family=f"{world.cluster}-db")
+    action = RollBackServiceAction(client)
+    wrong = RollBackService(**world.at_service, task_definition=other)
+    assert "is no revision of" in action.preflight(wrong, action.observe(wrong))[0]
+
+    world.sdk("ecs").deregister_task_definition(taskDefinition=former)
+    gone = RollBackService(**world.at_service, task_definition=former)
+    assert "is INACTIVE" in action.preflight(gone, action.observe(gone))[0]
+    with pytest.raises(ActionRefusedError, match="INACTIVE"):
+        apply(action, gone)
+
+
+def test_a_rollback_shows_images_and_a_deployment_under_way(
+    aws: FakeAws, world: World, client: AwsClient
+) -> None:
+    """The approver sees what will run, and that somebody is deploying."""
+    former, _ = world.make_service()
+    action = RollBackServiceAction(client)
+    request = RollBackService(**world.at_service, task_definition=former)
+    action.observe(request)
+    aws.rollout = "IN_PROGRESS"
+    third = world.make_revision("shop/web:3")
+    world.sdk("ecs").update_service(cluster=world.cluster, service="web", taskDefinition=third)
+    observed = action.observe(request)
+    said = action.blast_radius(request, observed)
+
+    assert "(shop/web:1)" in said
+    assert "a deployment is under way there" in said
+    assert len(ServiceState.model_validate(observed.state).deployments) == 2
+
+
+@pytest.mark.parametrize("name", ["web", "web:3", "arn:aws:ecs:eu-west-1:123456789012:task-definition/web"])
+def test_a_rollback_names_a_whole_revision(name: str) -> None:
+    """A family alone would be its newest revision, and that may be another by then."""
+    with pytest.raises(ValidationError, match="String should match"):
+        RollBackService(**AT, cluster="shop", service="web", task_definition=name)
+
+
+def test_limits_are_only_changed_where_they_are_registered(world: World, client: AwsClient) -> None:
+    """Registering would hand a service to Application Auto Scaling that nobody has handed to it."""
+    world.make_service()
+    request = SetScalableTarget(**AT, resource=world.resource, minimum=2, maximum=8)
+
+    with pytest.raises(ActionRefusedError, match="no such scalable target"):
+        SetScalableTargetAction(client).observe(request)
+
+
+def test_limits_are_reached_when_the_minimum_runs(world: World, client: AwsClient) -> None:
+    """A higher minimum says nothing until as many tasks run."""
+    world.make_service(count=2)
+    world.make_limits()
+    action = SetScalableTargetAction(client)
+    request = SetScalableTarget(**AT, resource=world.resource, minimum=4, maximum=8)
+    apply(action, request)
+    before = progress(action, request)
+    world.sdk("ecs").update_service(cluster=world.cluster, service="web", desiredCount=4)
+
+    assert (before.reached, progress(action, request).reached) == (Reached.SETTLING, Reached.YES)
+
+
+# Route 53.
+
+
+def test_weights_keep_the_rest_of_the_records(world: World, client: AwsClient) -> None:
+    """An UPSERT replaces a whole record, so the whole record is sent."""
+    zone = world.make_zone(blue={"Weight": 100, "TTL": 17}, green={"Weight": 0})
+    before = world.records(zone)
+    request = SetRecordWeights(
+        account="main", zone=zone, name=f"www.{world.domain}.", weights={"blue": 0, "green": 100}
+    )
+    action = SetRecordWeightsAction(client)
+    assert "green 100 %" in action.blast_radius(request, action.observe(request))
+    apply(action, request)
+
+    assert world.records(zone) == {
+        "blue": before["blue"] | {"Weight": 0},
+        "green": before["green"] | {"Weight": 100},
+    }
+
+
+def test_failover_records_swap_their_answers(world: World, client: AwsClient) -> None:
+    """The answers of a failover pair change places in one batch, and back."""
+    zone = world.make_zone(
+        one={"Failover": "PRIMARY", "ResourceRecords": [{"Value": "192.0.2.1"}]},
+        two={"Failover": "SECONDARY", "ResourceRecords": [{"Value": "192.0.2.2"}]},
+    )
+    action = SetRecordWeightsAction(client)
+    at = {"account": "main", "zone": zone, "name": f"www.{world.domain}"}
+    kept = Answers(ttl=30, values=("192.0.2.1",))
+    seen = RecordsState.model_validate(action.observe(SetRecordWeights(**at, answers={"one": kept})).state)
+    request = SetRecordWeights(**at, answers={"one": seen.answers_of("two"), "two": seen.answers_of("one")})
+    undo, _ = action.undo(request, apply(action, request))
+    swapped = world.records(zone)["one"]
+    apply(action, undo)
+
+    assert swapped["ResourceRecords"] == [{"Value": "192.0.2.2"}]
+    assert swapped["Failover"] == "PRIMARY"
+    assert world.records(zone)["one"]["ResourceRecords"] == [{"Value": "192.0.2.1"}]
+
+
+def test_weights_wait_for_all_servers(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """A change that Route 53 is still telling its servers is not yet reached."""
+    zone = world.make_zone(blue={"Weight": 100}, green={"Weight": 0})
+    action = SetRecordWeightsAction(client)
+    request = SetRecordWeights(account="main", zone=zone, name=f"www.{world.domain}", weights={"green": 100})
+    apply(action, request)
+    aws.zone_status = "PENDING"
+    telling = progress(action, request)
+    aws.zone_status = "INSYNC"
+
+    assert telling.reached is Reached.SETTLING
+    assert "all servers of Route 53 have it" in progress(action, request).detail
+    assert "Route 53 has it" in progress(SetRecordWeightsAction(client), request).detail
+
+
+def test_at_least_one_weight_stays_above_zero(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """All zero means all alike in Route 53: the opposite of what somebody meant."""
+    zone = world.make_zone(blue={"Weight": 100}, green={"Weight": 0})
+    action = SetRecordWeightsAction(client)
+    request = SetRecordWeights(account="main", zone=zone, name=f"www.{world.domain}", weights={"blue": 0})
+
+    assert "every weight would be zero" in action.preflight(request, action.observe(request))[0]
+    with pytest.raises(ActionRefusedError, match="every weight would be zero"):
+        apply(action, request)
+    assert aws.changes == []
+
+
+def test_an_unknown_record_is_refused(world: World, client: AwsClient) -> None:
+    """A set identifier that is not there is named, with those that are."""
+    zone = world.make_zone(blue={"Weight": 100})
+    request = SetRecordWeights(account="main", zone=zone, name=f"www.{world.domain}", weights={"red": 1})
+
+    with pytest.raises(ActionRefusedError, match="no record red, there are blue"):
+        SetRecordWeightsAction(client).observe(request)

@@ -1,0 +1,309 @@
+"""Every action meets every answer of AWS, and the log before it says what truly became of it."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from activities.aws import (
+    RollBackService,
+    RollBackServiceAction,
+    SetDesiredCapacity,
+    SetDesiredCapacityAction,
+    SetRecordWeights,
+    SetRecordWeightsAction,
+    SetScalableTarget,
+    SetScalableTargetAction,
+    SetServiceCount,
+    SetServiceCountAction,
+)
+from activities.aws.client import AwsClient
+from activities.aws.fake import FakeAws, Fault
+from activities.planning import changed
+from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
+from contracts.outcomes import Outcome, Reached
+from contracts.plans import Observation
+from tests.activities.aws.conftest import World, progress
+
+IN_FLIGHT = 0.1  # seconds; a late call is the fake's time-out after applying
+
+
+@dataclass(frozen=True)
+class Case:
+    """One action with something to do.
+
+    Attributes:
+        operation: The call that changes.
+        read: The call that a stale read is of.
+        is_done: Whether it is so, seen past the proxy.
+        part: Makes the body of the change one of which a part is left out.
+    """
+
+    action: Callable[[AwsClient], Any]
+    request: Any
+    operation: str
+    read: str
+    is_done: Callable[[], bool]
+    part: Callable[[str], str]
+
+
+def capacity(world: World) -> Case:
+    """Scale out within the limits."""
+    world.make_group()
+    request = SetDesiredCapacity(**world.at_group, desired=5)
+    return Case(
+        SetDesiredCapacityAction,
+        request,
+        "SetDesiredCapacity",
+        "DescribeAutoScalingGroups",
+        lambda: world.capacity()[1] == 5,
+        lambda body: body.replace("DesiredCapacity=5", "DesiredCapacity=3"),
+    )
+
+
+def capacity_and_limits(world: World) -> Case:
+    """Scale out beyond the former limits."""
+    world.make_group()
+    request = SetDesiredCapacity(**world.at_group, desired=8, maximum=10)
+    return Case(
+        SetDesiredCapacityAction,
+        request,
+        "UpdateAutoScalingGroup",
+        "DescribeAutoScalingGroups",
+        lambda: world.capacity() == (1, 8, 10),
+        lambda body: body.replace("&DesiredCapacity=8", ""),
+    )
+
+
+def count(world: World) -> Case:
+    """Run more tasks."""
+    world.make_service()
+    request = SetServiceCount(**world.at_service, count=5)
+    return Case(
+        SetServiceCountAction,
+        request,
+        "UpdateService",
+        "DescribeServices",
+        lambda: world.runs()[0] == 5,
+        lambda body: body.replace('"desiredCount": 5', '"desiredCount": 3'),
+    )
+
+
+def limits(world: World) -> Case:
+    """Widen the limits of Application Auto Scaling."""
+    world.make_service()
+    world.make_limits(1, 4)
+    request = SetScalableTarget(
+        account="main", region="eu-west-1", resource=world.resource, minimum=2, maximum=8
+    )
+    return Case(
+        SetScalableTargetAction,
+        request,
+        "RegisterScalableTarget",
+        "DescribeScalableTargets",
+        lambda: world.limits() == (2, 8),
+        lambda body: body.replace('"MaxCapacity": 8', '"MaxCapacity": 4'),
+    )
+
+
+def revision(world: World) -> Case:
+    """Run the former revision."""
+    former, present = world.make_service()
+    request = RollBackService(**world.at_service, task_definition=former)
+    third = world.make_revision("shop/web:3")
+    return Case(
+        RollBackServiceAction,
+        request,
+        "UpdateService",
+        "DescribeServices",
+        lambda: world.runs()[1] == former != present,
+        lambda body: body.replace(former, third),
+    )
+
+
+def weights(world: World) -> Case:
+    """Move the traffic."""
+    zone = world.make_zone(blue={"Weight": 100}, green={"Weight": 0})
+    request = SetRecordWeights(
+        account="main", zone=zone, name=f"www.{world.domain}", weights={"blue": 1, "green": 99}
+    )
+    return Case(
+        SetRecordWeightsAction,
+        request,
+        "ChangeResourceRecordSets",
+        "ListResourceRecordSets",
+        lambda: {name: one["Weight"] for name, one in world.records(zone).items()} == request.weights,
+        lambda body: body.replace("<Weight>99</Weight>", "<Weight>0</Weight>"),
+    )
+
+
+CASES = [capacity, capacity_and_limits, count, limits, revision, weights]
+FAULTS: dict[str, tuple[Fault | None, Outcome, int, int]] = {
+    # What happens, and then: the outcome, how many calls arrive, how many of them change something.
+    "ok": (None, Outcome.DONE, 1, 1),
+    "4xx": (Fault.BAD_REQUEST, Outcome.NOT_DONE, 1, 0),
+    "403": (Fault.FORBIDDEN, Outcome.NOT_DONE, 1, 0),
+    "409": (Fault.CONFLICT, Outcome.NOT_DONE, 1, 0),
+    "429": (Fault.THROTTLED, Outcome.DONE, 2, 1),
+    "5xx before": (Fault.ERROR_BEFORE, Outcome.DONE, 2, 1),
+    "5xx after": (Fault.ERROR_AFTER, Outcome.DONE, 1, 1),
+    "timeout before": (Fault.TIMEOUT_BEFORE, Outcome.DONE, 2, 1),
+    "timeout after": (Fault.TIMEOUT_AFTER, Outcome.DONE, 1, 1),
+    "partial": (Fault.PARTIAL, Outcome.IN_DOUBT, 1, 1),
+    "connection cut before": (Fault.CUT_BEFORE, Outcome.DONE, 2, 1),
+    "connection cut after": (Fault.CUT_AFTER, Outcome.DONE, 1, 1),
+    "unreadable answer after": (Fault.NONSENSE, Outcome.DONE, 1, 1),
+}
+
+
+def carry_out(action: Any, request: Any) -> Outcome:
+    """Carry an action out by the engine's rule: after a lost answer, read before anything is sent again."""
+    for _ in range(4):
+        before = action.observe(request)
+        if not action.change(request, before):
+            return Outcome.DONE
+        try:
+            action.apply(request, before, action_id="INC-1/1/1/apply")
+        except PreconditionFailedError:
+            return Outcome.DONE if is_taken(action, request) else Outcome.NOT_DONE
+        except ActionRefusedError:
+            return Outcome.NOT_DONE
+        except ProviderUnavailableError as error:
+            found = reconcile(action, request, before) if error.may_have_applied else None
+            if found is not None:
+                return found
+        else:
+            return Outcome.DONE
+    raise AssertionError("it never ended")
+
+
+def reconcile(action: Any, request: Any, before: Observation) -> Outcome | None:
+    """Find out what became of a call whose answer was lost; ``None``: it certainly did nothing."""
+    end = time.monotonic() + IN_FLIGHT
+    while time.monotonic() < end:
+        if is_taken(action, request):
+            return Outcome.DONE
+    return Outcome.IN_DOUBT if changed(before, action.observe(request)) else None
+
+
+def is_taken(action: Any, request: Any) -> bool:
+    """Say whether the target shows that the change was taken."""
+    return progress(action, request).reached is not Reached.NO
+
+
+@pytest.mark.parametrize("made", CASES)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_answer_ends_in_the_truth(
+    aws: FakeAws, world: World, impatient: AwsClient, made: Callable[[World], Case], fault: str
+) -> None:
+    """Whatever AWS answers, the outcome is what its own log says, and nothing is changed twice."""
+    case = made(world)
+    what, *expected = FAULTS[fault]
+    aws.partial = case.part
+    if what is not None:
+        aws.fail(what, case.operation)
+    outcome = carry_out(case.action(impatient), case.request)
+    arrived = aws.arrived(case.operation)
+
+    assert [outcome, len(arrived), sum(one.changed for one in arrived)] == expected
+    assert case.is_done() is (outcome is Outcome.DONE)
+
+
+@pytest.mark.parametrize("made", CASES)
+def test_a_second_run_changes_nothing(
+    aws: FakeAws, world: World, client: AwsClient, made: Callable[[World], Case]
+) -> None:
+    """What is already as it should be has no difference, no refusal, and is not called again."""
+    case = made(world)
+    action = case.action(client)
+    carry_out(action, case.request)
+    observed = action.observe(case.request)
+    action.apply(case.request, observed, action_id="INC-1/1/1/apply")
+
+    assert action.change(case.request, observed) == ()
+    assert action.preflight(case.request, observed) == ()
+    assert action.undo(case.request, observed)[0] is None
+    assert len(aws.arrived(case.operation)) == 1
+
+
+@pytest.mark.parametrize("made", CASES)
+def test_undo_brings_the_former_state_back(
+    world: World, client: AwsClient, made: Callable[[World], Case]
+) -> None:
+    """The undo that was planned beforehand restores what was observed, field by field."""
+    case = made(world)
+    action = case.action(client)
+    before = action.observe(case.request)
+    undo, said = action.undo(case.request, before)
+    carry_out(action, case.request)
+    assert case.is_done()
+    assert carry_out(action, undo) is Outcome.DONE
+
+    assert said
+    assert not case.is_done()
+    assert action.change(case.request, action.observe(case.request)) == action.change(case.request, before)
+
+
+@pytest.mark.parametrize("made", CASES)
+def test_a_stale_read_after_a_lost_answer_ends_in_the_same_state(
+    aws: FakeAws, world: World, impatient: AwsClient, made: Callable[[World], Case]
+) -> None:
+    """When AWS still shows the former state after a lost answer, the repeated call asks for the same."""
+    case = made(world)
+    action = case.action(impatient)
+    observed = action.observe(case.request)
+    aws.fail(Fault.CUT_AFTER, case.operation)
+    with pytest.raises(ProviderUnavailableError) as lost:
+        action.apply(case.request, observed, action_id="INC-1/1/1/apply")
+    aws.fail(Fault.STALE_READ, case.read, times=2)
+
+    assert lost.value.may_have_applied
+    assert not is_taken(action, case.request)
+    assert carry_out(action, case.request) is Outcome.DONE
+    assert case.is_done()
+
+
+@pytest.mark.parametrize("made", CASES)
+def test_what_somebody_else_changed_is_not_overwritten(
+    aws: FakeAws, world: World, client: AwsClient, made: Callable[[World], Case]
+) -> None:
+    """Another state than the approved one, at the moment of the call, ends it before anything is sent."""
+    case = made(world)
+    action = case.action(client)
+    observed = action.observe(case.request)
+    guard = dict.fromkeys(observed.guard, "another")
+    other = observed.model_copy(update={"guard": guard})
+
+    with pytest.raises(PreconditionFailedError, match="changed since it was read"):
+        action.apply(case.request, other, action_id="INC-1/1/1/apply")
+    assert aws.arrived(case.operation) == []
+
+
+@pytest.mark.parametrize("made", CASES)
+def test_a_read_is_tried_again_once(
+    aws: FakeAws, world: World, client: AwsClient, made: Callable[[World], Case]
+) -> None:
+    """One broken connection of a read is not worth a failed activity; two are."""
+    case = made(world)
+    action = case.action(client)
+    aws.fail(Fault.CUT_BEFORE, case.read)
+    assert action.observe(case.request).guard
+
+    aws.fail(Fault.CUT_BEFORE, case.read, times=2)
+    with pytest.raises(ProviderUnavailableError) as error:
+        action.observe(case.request)
+    assert not error.value.may_have_applied
+
+
+@pytest.mark.parametrize("made", CASES)
+def test_the_action_id_is_in_the_user_agent_of_the_change(
+    aws: FakeAws, world: World, client: AwsClient, made: Callable[[World], Case]
+) -> None:
+    """CloudTrail shows whose call it was."""
+    case = made(world)
+    carry_out(case.action(client), case.request)
+
+    assert {one.agent.rsplit(" ", 1)[-1] for one in aws.changes} == {"stanch/INC-1/1/1/apply"}
+    assert all("stanch/" not in one.agent for one in aws.requests if not one.changed)
