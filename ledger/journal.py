@@ -13,7 +13,10 @@ from contracts.outcomes import Direction, Outcome, StepResult
 from ledger import evidence
 from ledger.database import Database
 from ledger.schema import journal
+from ledger.schema import plan as plans
 from ledger.storable import one_line
+
+_WORDS = {Outcome.DONE: "done", Outcome.NOT_DONE: "not done", Outcome.IN_DOUBT: "in doubt"}
 
 
 class JournalState(StrEnum):
@@ -123,7 +126,7 @@ class Journal:
                     incident=entry.incident,
                     actor=actor,
                     at=now,
-                    summary=one_line(f"{actor} is about to {_told(entry)}"),
+                    summary=one_line(f"{entry.mitigation} begins: {_told(connection, entry)}"),
                     body=_facts(entry) | {"fence": fence + 1, "before": before},
                 ),
             )
@@ -148,7 +151,7 @@ class Journal:
             content = result.model_dump(mode="json")
             values = {"state": JournalState.OUTCOME, "result": content}
             connection.execute(update(journal).where(journal.c.action == action).values(values))
-            told = f"{_told(entry)}: {result.outcome.value}. {result.detail}"
+            told = f"{entry.mitigation} {_told(connection, entry)}: {_WORDS[result.outcome]}. {result.detail}"
             evidence.append(
                 connection,
                 Evidence(
@@ -199,8 +202,12 @@ def _check_fence(entry: JournalEntry, fence: int) -> None:
         )
 
 
-def _told(entry: JournalEntry) -> str:
-    return f"{entry.direction.value} step {entry.step} of {entry.mitigation}"
+def _told(connection: Connection, entry: JournalEntry) -> str:
+    """Say what is done in the words of the plan that was approved."""
+    content = connection.scalar(select(plans.c.content).where(plans.c.digest == entry.plan_digest))
+    titles = {step["number"]: step["title"] for step in content["steps"]} if content else {}
+    title = titles.get(entry.step, f"step {entry.step}")
+    return title if entry.direction is Direction.APPLY else f"undo of {title}"
 
 
 def _facts(entry: JournalEntry) -> JsonObject:

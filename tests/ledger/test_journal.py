@@ -33,8 +33,8 @@ def test_the_way_of_an_action(ledger: Ledger, clock: Clock) -> None:
     assert ledger.journal.for_incident("INC-1") == [stored]
     assert ledger.journal.for_incident("INC-2") == []
     assert [(entry.kind, entry.summary) for entry in ledger.evidence.entries()] == [
-        (EvidenceKind.INTENT, "stanch is about to apply step 1 of INC-1/1"),
-        (EvidenceKind.OUTCOME, "apply step 1 of INC-1/1: done"),
+        (EvidenceKind.INTENT, "INC-1/1 begins: step 1"),
+        (EvidenceKind.OUTCOME, "INC-1/1 step 1: done"),
     ]
 
 
