@@ -9,7 +9,7 @@ from gateway.live import Live
 
 _HEAD = 16 * 1024  # bytes of request line and headers; browsers send 2 KiB
 _CONNECTIONS = 512  # at once; each waiting one costs a socket and little else
-_GRACE = 5  # seconds that running requests have when we stop
+GRACE = 5  # seconds that running requests have when we stop
 
 
 class Server(uvicorn.Server):
@@ -37,6 +37,6 @@ def server(app: FastAPI, *, host: str, port: int) -> Server:
             h11_max_incomplete_event_size=_HEAD,
             limit_concurrency=_CONNECTIONS,
             timeout_keep_alive=30,
-            timeout_graceful_shutdown=_GRACE,
+            timeout_graceful_shutdown=GRACE,
         )
     )
