@@ -138,7 +138,7 @@ class Database:
     def _make_folder(self, *_: object) -> None:
         path = self._url.database or ""
         if not path.startswith("file:"):  # SQLite's own kind of URL, for example to open read-only
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _unavailable(self, error: Exception, *, may_have_applied: bool) -> ProviderUnavailableError:
         reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]

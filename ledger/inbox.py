@@ -87,7 +87,7 @@ class Inbox:
         """Keep as evidence that a delivery was refused, and why; the same one again is no change."""
         digest = hashlib.sha256(body).hexdigest()
         refused = Evidence(
-            key=f"refused/{hashlib.sha256(source.encode(errors='replace')).hexdigest()[:16]}/{digest}",
+            key=f"refused/{_digest(source)[:16]}/{digest}",
             kind=EvidenceKind.ALERT_REFUSED,
             incident=None,
             actor=f"source:{one_line(source, 80)}",
@@ -131,7 +131,7 @@ class Inbox:
             NotFoundError: The incident's id is none.
         """
         number = incidents.number_of(incident, "INC")
-        episodes = [_digest(alert) for alert in alerts]
+        episodes = [_digest(alert.episode) for alert in alerts]
         is_it = episodes_table.c.episode.in_(episodes) & (episodes_table.c.incident == number)
         back = {"pending": True, "incident": None, "behind": number}
         with self._database.write() as connection:
@@ -139,8 +139,8 @@ class Inbox:
             connection.execute(update(episodes_table).where(is_it, is_firing).values(back))
 
 
-def _digest(alert: Alert) -> str:
-    return hashlib.sha256(alert.episode.encode(errors="replace")).hexdigest()
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode(errors="replace")).hexdigest()
 
 
 class _Intake:
@@ -167,7 +167,7 @@ class _Intake:
 
     def take(self, number: int, alerts: Sequence[Alert]) -> int:
         """Take what is new, and count it."""
-        episodes = [_digest(alert) for alert in alerts]
+        episodes = [_digest(alert.episode) for alert in alerts]
         known = self._known(episodes)
         seen_again: list[int] = []
         told: list[Evidence] = []
@@ -209,6 +209,7 @@ class _Intake:
         """Keep a new episode. One that begins with its end starts nothing: it is there to be known later."""
         values = {
             "episode": episode,
+            "problem": _digest(alert.source, alert.fingerprint),
             "service": alert.service,
             "environment": alert.environment,
             "status": alert.status,

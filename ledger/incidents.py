@@ -5,11 +5,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from contracts.errors import ConflictError, InputError, NotFoundError
 from contracts.evidence import Evidence, EvidenceKind
-from contracts.incidents import OPEN_PHASES, Alert, Incident, Phase, Role, Severity
+from contracts.incidents import OPEN_PHASES, Incident, Phase, Role, Severity
 from contracts.messages import AlertBatch, Command, CommandKind, RecordRequest
 from ledger import evidence, outbox
 from ledger.database import Clock, Database
@@ -60,18 +60,15 @@ def find(connection: Connection, incident: str) -> Row[Any]:
 def load(connection: Connection, rows: Iterable[Row[Any]]) -> builtins.list[Incident]:
     """Make incidents of rows. Of each problem, as its source knows it, they show the newest episode."""
     rows = builtins.list(rows)
-    query = select(alerts.c.incident, alerts.c.content).order_by(alerts.c.id)
-    query = query.where(alerts.c.incident.in_([row.number for row in rows]))
-    shown: dict[int, dict[tuple[str, str], Alert]] = {}
+    newest = select(func.max(alerts.c.id)).where(alerts.c.incident.in_([row.number for row in rows]))
+    newest = newest.group_by(alerts.c.incident, alerts.c.problem)
+    query = select(alerts.c.incident, alerts.c.content).where(alerts.c.id.in_(newest)).order_by(alerts.c.id)
+    shown: dict[int, builtins.list[Any]] = {}
     for number, content in connection.execute(query):
-        alert = Alert.model_validate(content)
-        problems = shown.setdefault(number, {})
-        problems.pop((alert.source, alert.fingerprint), None)
-        problems[alert.source, alert.fingerprint] = alert
+        shown.setdefault(number, []).append(content)
     return [
         Incident.model_validate(
-            row._asdict()
-            | {"id": f"INC-{row.number}", "alerts": builtins.list(shown.get(row.number, {}).values())}
+            row._asdict() | {"id": f"INC-{row.number}", "alerts": shown.get(row.number, [])}
         )
         for row in rows
     ]

@@ -205,7 +205,7 @@ def _check_fence(entry: JournalEntry, fence: int) -> None:
 def _told(connection: Connection, entry: JournalEntry) -> str:
     """Say what is done in the words of the plan that was approved."""
     content = connection.scalar(select(plans.c.content).where(plans.c.digest == entry.plan_digest))
-    titles = {step["number"]: step["title"] for step in content["steps"]} if content else {}
+    titles = {step["number"]: step["title"] for step in (content or {}).get("steps", ())}
     title = titles.get(entry.step, f"step {entry.step}")
     return title if entry.direction is Direction.APPLY else f"undo of {title}"
 

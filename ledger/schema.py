@@ -109,17 +109,19 @@ alert = Table(
     metadata,
     Column("id", BigId, primary_key=True),
     Column("episode", Text, nullable=False, unique=True),  # SHA-256 of Alert.episode: labels have any length
+    Column("problem", Text, nullable=False),  # SHA-256 of source and fingerprint: all episodes of one have it
     Column("service", Words, nullable=False),
     Column("environment", Words, nullable=False),
     Column("status", Text, nullable=False),
     Column("content", Json, nullable=False),
     Column("delivery", ForeignKey("delivery.id"), nullable=False),
-    Column("incident", ForeignKey("incident.number"), index=True),
+    Column("incident", ForeignKey("incident.number")),
     Column("behind", BigInteger, nullable=False),  # goes only to an incident with a greater number
     Column("received_at", Moment, nullable=False),
     Column("times", Integer, nullable=False),
     Column("pending", Boolean, nullable=False),
     Column("trace", Json, nullable=False),
+    Index("ix_alert_incident_problem", "incident", "problem"),
 )
 alert_is_pending = alert.c.pending.is_(true())
 Index("ix_alert_pending", alert.c.id, sqlite_where=alert_is_pending, postgresql_where=alert_is_pending)

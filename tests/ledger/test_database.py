@@ -80,6 +80,16 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     assert path.read_text() == "something else " * 1000
 
 
+def test_a_reader_sees_one_moment(ledger: Ledger) -> None:
+    """Within one look nothing changes, whoever writes meanwhile; and a look writes nothing."""
+    with ledger.database.read() as connection:
+        before = evidence.size(connection)
+        ledger.inbox.refuse("a", b"x", "no")
+
+        assert evidence.size(connection) == before
+    assert ledger.evidence.size() == before + 1
+
+
 def test_settings_of_sqlite(sqlite_url: str) -> None:
     """A commit on SQLite is on the disk, readers do not block, and references are checked."""
     ledger = Ledger.open(sqlite_url, clock=Clock())

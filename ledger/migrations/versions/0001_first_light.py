@@ -141,6 +141,7 @@ def upgrade() -> None:
         "alert",
         sa.Column("id", BigId, nullable=False),
         sa.Column("episode", sa.Text(), nullable=False),
+        sa.Column("problem", sa.Text(), nullable=False),
         sa.Column("service", sa.Text(), nullable=False),
         sa.Column("environment", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
@@ -157,7 +158,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_alert"),
         sa.UniqueConstraint("episode", name="uq_alert_episode"),
     )
-    op.create_index("ix_alert_incident", "alert", ["incident"])
+    op.create_index("ix_alert_incident_problem", "alert", ["incident", "problem"])
     op.create_index(
         "ix_alert_pending",
         "alert",
