@@ -102,6 +102,7 @@ class State:
 
     Attributes:
         tokens: API token to the role actions that it may do; ``*`` is all of them.
+        names: API token to whom the audit log names; a token without a name is Stanch's.
         sdk_keys: Server SDK key to project and environment.
         flags: Project, then key, to the flag as REST gives it.
         approvals: ``project/environment`` where LaunchDarkly's own approval is required.
@@ -110,6 +111,7 @@ class State:
     """
 
     tokens: dict[str, list[str]] = field(default_factory=lambda: {"api-token": ["*"]})
+    names: dict[str, str] = field(default_factory=dict)
     sdk_keys: dict[str, list[str]] = field(default_factory=dict)
     flags: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     approvals: list[str] = field(default_factory=list)
@@ -344,7 +346,7 @@ class FakeLaunchDarkly:
             key,
             patch["instructions"],
             comment=patch.get("comment", ""),
-            by="Stanch",
+            by=self.state.names.get(seen.headers.get("authorization", ""), "Stanch"),
             dry_run=dry_run,
         )
         return 200, flag

@@ -74,17 +74,19 @@ def write_cluster(path: Path, *, now: datetime) -> None:
             past.objects("pods", NAMESPACE)
 
 
-def write_flags(path: Path, *, now: datetime, tokens: dict[str, list[str]]) -> None:
+def write_flags(path: Path, *, now: datetime, tokens: dict[str, list[str]], names: dict[str, str]) -> None:
     """Write LaunchDarkly's state with flags whose audit log reaches back.
 
     Args:
         path: The file from which the server will be started.
         now: The present.
         tokens: API tokens and the actions that each may do.
+        names: API tokens and whom the audit log names for their changes.
     """
     moment = [now]
     with FakeLaunchDarkly(lambda: moment[0], state=path) as past:
         past.state.tokens = tokens
+        past.state.names = names
         for key, created, _, _ in FLAGS:
             moment[0] = now - created
             past.add_flag(PROJECT, ENVIRONMENT, key, on=False)

@@ -228,7 +228,8 @@ class World:
             self._flag_tokens[ENGINEER]: ["*"],
         }
         stage.write_cluster(cluster, now=now)
-        stage.write_flags(flags, now=now, tokens=tokens)
+        names = {self._flag_tokens[ENGINEER]: stage.PEOPLE["linus"]}
+        stage.write_flags(flags, now=now, tokens=tokens, names=names)
         start(
             "kubernetes", "activities.k8s.fake",
             f"--port={_port(self.kubernetes)}", f"--state={cluster}", "--ready-after=0.5",

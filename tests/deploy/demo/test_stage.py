@@ -41,7 +41,7 @@ def test_the_deployment_was_released_twice(tmp_path: Path) -> None:
 
 def test_the_flags_have_an_audit_log(tmp_path: Path) -> None:
     """Two older flags are on, the new one is off, and each change is dated and has its author."""
-    stage.write_flags(tmp_path / "flags.json", now=NOW, tokens={"t": ["viewProject"]})
+    stage.write_flags(tmp_path / "flags.json", now=NOW, tokens={"t": ["viewProject"]}, names={"t": "Ada"})
 
     state = json.loads((tmp_path / "flags.json").read_text())
     turned_on = [
