@@ -211,7 +211,7 @@ def shop(fake: FakeKubernetes, tmp_path: Path) -> Iterator[Place]:
         yield fake_place(fake, tmp_path, stack)
 
 
-@pytest.fixture(params=["fake", "real"] if REAL else ["fake"])
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.cluster)] if REAL else ["fake"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """The same of the fake and, when KUBECONFIG_TEST names a kubeconfig, of a real cluster."""
     with ExitStack() as stack:

@@ -20,6 +20,7 @@ JSON_PATCH = "application/json-patch+json"
 MERGE = "application/merge-patch+json"
 
 
+@pytest.mark.cluster
 @pytest.mark.skipif(not REAL, reason="KUBECONFIG_TEST names no kubeconfig: the contract ran on the fake only")
 def test_the_contract_runs_on_a_real_cluster_too() -> None:
     """The report says when only the fake was asked."""
@@ -592,6 +593,25 @@ def test_a_template_is_known_again_with_the_defaults_filled_in(place: Place) -> 
     assert place.raw()["spec"]["template"] != RICH
     assert action.change(request, observed) == ()
     assert observed.state["kept_as"] == 2
+
+
+def test_a_template_that_is_not_valid_is_refused_for_what_it_is(place: Place) -> None:
+    """An invalid object is told by its fields, beforehand too, and not taken for a target that changed."""
+    place.deploy()
+    template = place.raw()["spec"]["template"]
+    template["metadata"]["labels"] = {"app": "other"}
+    request = RollBackDeployment(
+        **place.where, revision=1, template=template, template_hash=template_hash(template)
+    )
+    action = place.action(request)
+    observed = action.observe(request)
+    refusals = action.preflight(request, observed)
+
+    assert len(refusals) == 1
+    assert "`selector` does not match template `labels`" in refusals[0]
+    with pytest.raises(ActionRefusedError, match="does not match template") as error:
+        action.apply(request, observed, action_id="x")
+    assert not isinstance(error.value, PreconditionFailedError)
 
 
 HOSTILE = {

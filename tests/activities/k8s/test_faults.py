@@ -152,6 +152,16 @@ def test_after_any_server_error_the_change_may_be_there(
     assert error.value.may_have_applied
 
 
+def test_a_conflict_is_a_target_that_changed(fake: FakeKubernetes, shop: Place) -> None:
+    """A 409 means that somebody else was there meanwhile: the plan is void, and may be made anew."""
+    request = shop.asked("scale")
+    fake.fail(Fault.CONFLICT)
+    action = shop.action(request)
+
+    with pytest.raises(PreconditionFailedError):
+        action.apply(request, action.observe(request), action_id="x")
+
+
 def test_a_throttled_call_tells_how_long_to_wait(fake: FakeKubernetes, shop: Place) -> None:
     """A 429 was certainly turned away, and the asked wait is passed on."""
     request = shop.asked("scale")
