@@ -1,0 +1,73 @@
+"""The control plane as a program: it comes up, and nothing of it outlives its starter."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.activities.k8s.conftest import Place
+from tests.control_plane import build
+
+pytestmark = pytest.mark.cluster
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_outlives_its_starter(number: signal.Signals, tmp_path: Path) -> None:
+    """Whether it is told to end or is killed, all its processes end with it, and its command too."""
+    if build.missing():
+        pytest.skip(build.why_not() or "the programs are not built yet: see `make test-cluster`")
+    told = tmp_path / "kubeconfig"
+    code = f"import os, time; open({str(told)!r}, 'w').write(os.environ['KUBECONFIG_TEST']); time.sleep(300)"
+    command = [sys.executable, "-m", "tests.control_plane", sys.executable, "-c", code]
+    environ = {key: value for key, value in os.environ.items() if key != "KUBECONFIG_TEST"}
+    environ["TMPDIR"] = str(tmp_path)
+    with subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True) as starter:
+        while not (told.exists() and told.read_text(encoding="utf-8")):
+            assert starter.poll() is None, starter.stderr
+            time.sleep(0.1)
+        home = str(Path(told.read_text(encoding="utf-8")).parent)
+        running = named(home)
+        starter.send_signal(number)
+        said = starter.communicate(timeout=30)[1]
+    deadline = time.monotonic() + 10
+    while named(home) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+    assert sorted(running) == ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok"]
+    assert named(home) == []
+    assert re.search(r"control plane: ready after [\d.]+ s: etcd \d+ MB, ", said)
+    assert Path(home).exists() is (number is signal.SIGKILL)
+
+
+def named(home: str) -> list[str]:
+    """Give the programs that run with that folder in their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_text(encoding="utf-8").split("\0")
+        except OSError:  # it has just ended
+            continue
+        if Path(words[0]).name in build.PROGRAMS and any(home in word for word in words[1:]):
+            found.append(Path(words[0]).name)
+    return found
+
+
+def test_it_is_the_release_that_was_asked_for(place: Place) -> None:
+    """The server tells the version of go.mod, where it is ours."""
+    _, version = place.call("GET", "/version")
+    if not any(
+        node["metadata"]["name"] == "node-0" for node in place.call("GET", "/api/v1/nodes")[1]["items"]
+    ):
+        pytest.skip("KUBECONFIG_TEST names a cluster that is not ours")
+
+    assert version["gitVersion"] == build.required("k8s.io/kubernetes")
+    assert json.dumps(version).isascii()
