@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import os
+import socket
 import sys
 from contextlib import suppress
 
 import gateway.server
 import playbooks.kit
 from authority.decisions import Signer
-from contracts.errors import StanchError
+from contracts.errors import InputError, StanchError
 from gateway.app import build
 from gateway.dispatcher import Dispatcher
 from gateway.temporal_engine import TemporalEngine
@@ -19,7 +20,21 @@ from runtime.clock import utc_now
 from runtime.settings import Settings
 
 
-async def serve(config: Settings) -> None:
+def listen(config: Settings) -> socket.socket:
+    """Take the address before anything else is started.
+
+    Raises:
+        InputError: It cannot be taken.
+    """
+    family = socket.AF_INET6 if ":" in config.http_host else socket.AF_INET
+    try:
+        return socket.create_server((config.http_host, config.http_port), family=family)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]
+        raise InputError(f"{config.url}: {reason}; set STANCH_HTTP_PORT to a free port") from error
+
+
+async def serve(config: Settings, listening: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT."""
     catalogue = settings.load_catalogue(config.catalogue_path)
     ledger = Ledger.open(config.ledger_url, clock=utc_now)
@@ -41,7 +56,7 @@ async def serve(config: Settings) -> None:
     # A dispatcher that ended would leave a gateway that takes alerts and delivers none.
     delivering.add_done_callback(lambda _: setattr(server, "should_exit", True))
     logging.getLogger("stanch").info("gateway on %s", config.url)
-    await server.serve()
+    await server.serve(sockets=[listening])
     failed = delivering.done() and not delivering.cancelled()
     delivering.cancel()
     with suppress(asyncio.CancelledError):
@@ -56,7 +71,8 @@ def run(config: Settings) -> int:
     telemetry.log_to_stderr()
     finish = telemetry.start("stanch-gateway")
     try:
-        asyncio.run(serve(config))
+        with listen(config) as listening:
+            asyncio.run(serve(config, listening))
     except (StanchError, RuntimeError) as error:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201  (a program's last word)
         return 1

