@@ -14,7 +14,8 @@ from pathlib import Path
 
 import urllib3
 
-from contracts.errors import InputError, ProviderUnavailableError
+from cli import show
+from contracts.errors import InputError, ProviderUnavailableError, StanchError
 from ledger import Ledger
 from runtime import engine, settings, telemetry, temporal
 from runtime.clock import utc_now
@@ -60,7 +61,11 @@ def run(args: argparse.Namespace) -> int:  # noqa: ARG001  (every verb takes the
     telemetry.log_to_stderr(logging.WARNING)
     config = settings.load()
     with _alone(config.home):
-        code = asyncio.run(_up(config))
+        try:
+            code = asyncio.run(_up(config))
+        except StanchError as error:
+            print(f"stanch: {show.clean(error)}", file=sys.stderr)
+            code = 1
     sys.stdout.flush()
     sys.stderr.flush()
     # The SDK's runtime can abort while the interpreter shuts down (sdk-python issue 300): leave without it.
