@@ -82,8 +82,8 @@ class Product:
 
     # Its processes.
 
-    def start(self, *, within: float = 60.0) -> str:
-        """Start it as a person does, wait until it says that it is ready, and give what it said."""
+    def launch(self) -> None:
+        """Start it as a person does, and wait for nothing."""
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 # Tied to us: what a killed test run has started is gone with it.
@@ -95,6 +95,11 @@ class Product:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def start(self, *, within: float = 60.0) -> str:
+        """Start it, wait until it says that it is ready, and give what it said."""
+        self.launch()
+        assert self.process is not None
         process = self.process
 
         def ready() -> bool:
