@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import urllib3
+from temporalio.service import RPCError
 
 from cli import show
 from contracts.errors import InputError, ProviderUnavailableError, StanchError
@@ -156,8 +157,8 @@ async def _start_engine(config: Settings, supervisor: Supervisor) -> Settings:
         try:
             client = await temporal.connect(config)
             await temporal.prepare(client, config)
-        except RuntimeError as error:
-            # RPCError is a RuntimeError too: the server answers before all of it is up.
+        except (RPCError, RuntimeError) as error:
+            # RuntimeError: it does not listen yet; RPCError: it answers before all of it is up.
             if asyncio.get_running_loop().time() > until or child.restarts > 2:  # noqa: PLR2004  (it will not come)
                 raise ProviderUnavailableError(
                     f"the engine does not start: {error}; its log is {child.log}"

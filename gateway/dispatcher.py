@@ -35,6 +35,8 @@ DELIVERED = metrics.get_meter("stanch").create_histogram(
     explicit_bucket_boundaries_advisory=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 
+# The SDK says RuntimeError when it cannot connect at all, and RPCError when it lost what it had.
+UNAVAILABLE = (RPCError, RuntimeError, ProviderUnavailableError)
 LEASE = timedelta(seconds=30)
 RPC_TIMEOUT = timedelta(seconds=5)
 # Another gateway's writes wake nobody here: this is how late they are seen at the most.
@@ -100,10 +102,11 @@ class Dispatcher:
         try:
             with TRACER.start_as_current_span(f"deliver {message.kind}", context=context, links=links):
                 await self._send(message)
-        except RPCError as error:
+        except Exception as error:  # noqa: BLE001  (one message that cannot be sent must not stop the others)
             outcome = "again"
             again = RETRIES[min(message.attempts, len(RETRIES)) - 1]
-            LOG.info("outbox %s (%s): %s; again in %s s", message.id, message.kind, error, again)
+            level = logging.INFO if isinstance(error, UNAVAILABLE) else logging.ERROR
+            LOG.log(level, "outbox %s (%s): %r; again in %s s", message.id, message.kind, error, again)
             retry_in = timedelta(seconds=again)
             await asyncio.to_thread(self._ledger.outbox.failed, message.id, str(error), retry_in)
         else:

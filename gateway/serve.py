@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
 from contextlib import suppress
@@ -83,10 +84,21 @@ def run(config: Settings) -> int:
 
 
 def main() -> None:
-    """Run as a program."""
-    code = run(settings.load())
+    """Run as a program; SIGINT and SIGTERM end it cleanly, with exit code 0."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        code = run(settings.load())
+    except SystemExit:
+        code = 0
+    sys.stdout.flush()
     # The SDK's runtime can abort while the interpreter shuts down (sdk-python issue 300): leave without it.
     os._exit(code)
+
+
+def _stop(*_: object) -> None:
+    """End: the server takes the signal itself while it serves, and raises it again when it has stopped."""
+    raise SystemExit
 
 
 if __name__ == "__main__":

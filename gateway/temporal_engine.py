@@ -12,7 +12,10 @@ from contracts.messages import PreviewAnswer, PreviewRequest
 
 
 class TemporalEngine:
-    """Temporal behind the gateway's small protocol."""
+    """Temporal behind the gateway's small protocol.
+
+    The SDK says RuntimeError when it cannot connect at all, and RPCError when it lost what it had.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -25,7 +28,7 @@ class TemporalEngine:
         """
         try:
             healthy = await self._client.service_client.check_health(timeout=timedelta(seconds=2))
-        except RPCError as error:
+        except (RPCError, RuntimeError) as error:
             raise ProviderUnavailableError(f"the engine does not answer: {error}") from error
         if not healthy:
             raise ProviderUnavailableError("the engine says that it is not serving")
@@ -47,7 +50,7 @@ class TemporalEngine:
                 schedule_to_close_timeout=timedelta(seconds=60),
                 heartbeat_timeout=timedelta(seconds=5),
             )
-        except RPCError as error:
+        except (RPCError, RuntimeError) as error:
             raise ProviderUnavailableError(f"the engine does not answer: {error}") from error
         except ActivityFailureError as error:
             raise ActionRefusedError(f"{request.playbook}: {error.cause}") from error

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import urllib3
+from temporalio.service import RPCError
 
 from cli import demo
 from cli.client import Gateway
@@ -128,7 +129,7 @@ class Engine:
         while True:
             try:
                 asyncio.run(self._prepare(config))
-            except RuntimeError:
+            except (RPCError, RuntimeError):
                 assert time.monotonic() < deadline, self._log.read_text()
                 time.sleep(0.2)
             else:
