@@ -56,16 +56,19 @@ def test_locks_pin_everything_by_hash(lock: str) -> None:
 
 
 def test_the_locks_agree() -> None:
-    """A dependency has one version in all locks, and each direct one is in them."""
-    pins: dict[str, set[str]] = {}
+    """A dependency has the same versions in all locks that have it, and each direct one is in them."""
+    locked: dict[str, set[frozenset[str]]] = {}
     for lock in ("base", "build", "dev"):
         text = (ROOT / "requirements" / f"{lock}.txt").read_text(encoding="utf-8")
+        versions: dict[str, set[str]] = {}  # more than one where they depend on Python's
         for name, version in re.findall(r"^([a-zA-Z0-9._-]+)(?:\[[^\]]+\])?==(\S+)", text, re.MULTILINE):
-            pins.setdefault(name, set()).add(version)
+            versions.setdefault(name, set()).add(version)
+        for name, found in versions.items():
+            locked.setdefault(name, set()).add(frozenset(found))
     direct = [re.split(r"[\[>=]", one)[0].lower() for one in PYPROJECT["project"]["dependencies"]]
 
-    assert {name: versions for name, versions in pins.items() if len(versions) > 1} == {}
-    assert [name for name in direct if name not in pins] == []
+    assert {name: found for name, found in locked.items() if len(found) > 1} == {}
+    assert [name for name in direct if name not in locked] == []
 
 
 def test_the_wheel_is_whole(tmp_path: Path) -> None:
