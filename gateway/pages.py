@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,21 @@ _HEADINGS: Final = {
 }
 
 
+@cache
+def _templates() -> Environment:
+    """Give the compiled templates; everything that they print is escaped, and made visible before."""
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=wording.visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(words=wording)
+    return environment
+
+
 class Pages:
     """Renders pages, and holds the few files that they need."""
 
@@ -34,19 +50,11 @@ class Pages:
         files = sorted((_FOLDER / "static").iterdir())
         self._static = {file.name: file.read_bytes() for file in files if file.suffix in _TYPES}
         version = hashlib.sha256(b"".join(self._static.values())).hexdigest()[:12]
-        self._environment = Environment(
-            loader=FileSystemLoader(_FOLDER / "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            finalize=wording.visible,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._environment.globals.update(words=wording, assets=f"/static/{version}")
+        self._assets = f"/static/{version}"
 
     def page(self, template: str, *, status: int = 200, **content: object) -> HTMLResponse:
         """Render a page; of its content, ``session`` is who looks, or ``None``."""
-        text = self._environment.get_template(template).render(now=self._clock(), **content)
+        text = _templates().get_template(template).render(now=self._clock(), assets=self._assets, **content)
         return HTMLResponse(text, status_code=status)
 
     def problem(self, path: str, status: int, sentence: str) -> HTMLResponse:

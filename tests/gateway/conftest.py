@@ -149,6 +149,17 @@ def door(scene: Scene, tmp_path: Path) -> Door:
     return Door(scene, Settings(home=tmp_path))
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[Door]:
+    """Give an application with one open incident, for tests that change nothing."""
+    folder = tmp_path_factory.mktemp("shared")
+    shutil.copy(migrated, folder / "ledger.db")
+    made = Scene(folder, Clock(NIGHT))
+    made.open_incident()
+    yield Door(made, Settings(home=folder))
+    made.ledger.close()
+
+
 def delivery(**labels: str) -> dict[str, Any]:
     """Give an Alertmanager delivery with one firing alert."""
     every = {"alertname": "CheckoutErrors", "service": "web", "severity": "page"} | labels

@@ -175,15 +175,18 @@ def plan(clock: Clock, incident: str, number: int, **changes: object) -> Plan:
 
 @dataclass
 class Scene:
-    """A migrated ledger of its own, with what a test needs around it."""
+    """A ledger of its own, migrated when it is new, with what a test needs around it."""
 
     folder: Path
     clock: Clock
     catalogue: Catalogue = field(default_factory=catalogue)
 
     def __post_init__(self) -> None:
-        self.ledger = Ledger.open(f"sqlite:///{self.folder / 'ledger.db'}", clock=self.clock)
-        self.ledger.migrate()
+        file = self.folder / "ledger.db"
+        is_new = not file.exists()
+        self.ledger = Ledger.open(f"sqlite:///{file}", clock=self.clock)
+        if is_new:
+            self.ledger.migrate()
         key = Ed25519PrivateKey.generate()
         self.signer = Signer(key)
         self.verifier = Verifier([key.public_key()])

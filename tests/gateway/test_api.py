@@ -275,11 +275,10 @@ WRONG: list[tuple[str, str, Any, int, str]] = [
 
 @pytest.mark.parametrize(("method", "path", "body", "status", "sentence"), WRONG, ids=range(len(WRONG)))
 async def test_wrong_requests(
-    door: Door, scene: Scene, *, method: str, path: str, body: object, status: int, sentence: str
+    shared: Door, *, method: str, path: str, body: object, status: int, sentence: str
 ) -> None:
     """Each wrong request gets its status and one sentence."""
-    scene.open_incident()
-    async with door.client("ada") as client:
+    async with shared.client("ada") as client:
         answer = await client.request(method, path, json=body)
 
     assert answer.status_code == status

@@ -191,10 +191,9 @@ HOSTS = [
 
 
 @pytest.mark.parametrize("host", HOSTS)
-async def test_a_rebound_name(door: Door, scene: Scene, host: str) -> None:
+async def test_a_rebound_name(shared: Door, host: str) -> None:
     """A page whose own name points at us reads nothing and orders nothing."""
-    scene.open_incident()
-    async with door.client("ada", Host=host) as client:
+    async with shared.client("ada", Host=host) as client:
         answers = [
             await client.get("/v1/incidents"),
             await client.post("/v1/incidents/INC-1/ack"),
@@ -207,9 +206,9 @@ async def test_a_rebound_name(door: Door, scene: Scene, host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8420", "localhost:8420", "localhost", "[::1]:8420"])
-async def test_our_own_names(door: Door, host: str) -> None:
+async def test_our_own_names(shared: Door, host: str) -> None:
     """The names of this machine are answered."""
-    async with door.client("ada", Host=host) as client:
+    async with shared.client("ada", Host=host) as client:
         answer = await client.get("/v1/incidents")
 
     assert answer.status_code == 200
