@@ -4,27 +4,39 @@ Almost none of its calls is conditional. So every change is absolute, what it wa
 compared just before the call, and the call is sent once.
 """
 
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from activities.aws.models import (
+    COMPLETED,
+    OUR_RULE,
     At,
     AwsService,
+    ExecuteRegionSwitch,
+    Execution,
+    ExecutionStep,
+    GlobalState,
     GroupState,
     InService,
     Json,
     Limits,
+    Mode,
     Quota,
     RecordsState,
     RollBackService,
+    RoutingState,
     ScalableState,
     ServiceState,
     SetDesiredCapacity,
     SetRecordWeights,
+    SetRoutingControls,
     SetScalableTarget,
     SetServiceCount,
+    SwitchGlobalCluster,
+    SwitchState,
     reading,
 )
 from contracts.actions import Action, ActionRequest
@@ -37,6 +49,11 @@ from contracts.plans import Difference, Observation, Risk
 EC2_QUOTA = "L-1216C47A"
 # A deployment of ECS without a circuit breaker goes on for ever.
 ROLLOUT_DEADLINE = timedelta(minutes=15)
+MILLISECONDS = 1000
+WORDS = {True: "On", False: "Off"}
+REGION_SWITCH = "arc-region-switch"
+EXECUTIONS_KEPT = 5
+UNDER_WAY = {"inProgress", "pausedByFailedStep", "pausedByOperator", "pending", "pendingManualApproval"}
 # Seconds that an alias of a load balancer is kept by resolvers.
 ALIAS_TTL = 60
 
@@ -50,7 +67,7 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
 
     Class attributes:
         state_type: What ``observe`` reads.
-        verbs: What IAM has to allow for the change.
+        verbs: What IAM has to allow for the changes.
     """
 
     state_type: type[StateT]
@@ -79,7 +96,10 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
         if not self._change(request, state):
             return ()
         missing = self._aws.denied(
-            _at(request), self.verbs, action=request.action, resource=self._resource(request, state)
+            _at(request),
+            self._verbs(request, state),
+            action=request.action,
+            resource=self._resource(request, state),
         )
         denied = [f"{_where(request)}: the credential may not do {verb}" for verb in missing or ()]
         return (*self._refusals(request, state), *denied)
@@ -170,6 +190,11 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
     def _resource(self, request: RequestT, state: StateT) -> str:
         """Give the ARN that a policy names."""
 
+    def _verbs(self, request: RequestT, state: StateT) -> tuple[str, ...]:
+        """Give those of the verbs that this request needs."""
+        del request, state
+        return self.verbs
+
     @abstractmethod
     def _wanted(self, request: RequestT, state: StateT) -> Wanted:
         """Give each field that is asked for, as it is and as it should be."""
@@ -210,7 +235,7 @@ class SetDesiredCapacityAction(_OnAws[SetDesiredCapacity, GroupState], Action[Se
     state_type = GroupState
     risk = Risk.MEDIUM
     idempotent = "A second call finds that number already asked for and changes nothing."
-    verbs = ("autoscaling:SetDesiredCapacity",)
+    verbs = ("autoscaling:SetDesiredCapacity", "autoscaling:UpdateAutoScalingGroup")
 
     def _look(self, request: SetDesiredCapacity) -> GroupState:
         answer = self._read(
@@ -297,6 +322,11 @@ class SetDesiredCapacityAction(_OnAws[SetDesiredCapacity, GroupState], Action[Se
     def _resource(self, request: SetDesiredCapacity, state: GroupState) -> str:
         del request
         return state.arn
+
+    def _verbs(self, request: SetDesiredCapacity, state: GroupState) -> tuple[str, ...]:
+        del state
+        limits = request.minimum is not None or request.maximum is not None
+        return self.verbs[1:] if limits else self.verbs[:1]
 
     def _wanted(self, request: SetDesiredCapacity, state: GroupState) -> Wanted:
         wanted: Wanted = {"desired": (state.desired_capacity, request.desired)}
@@ -796,6 +826,394 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
         return (
             f"Everybody who resolves {request.name}: {said}; others than Route 53 keep answers for their TTL."
         )
+
+
+class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[SetRoutingControls]):
+    """Turns ARC routing controls on or off, all in one call, at whichever of the five endpoints answers.
+
+    How many would be on afterwards is checked before the call, beside AWS's own safety rules; to go against
+    either, the request names the rule. A control that this worker has changed is then left alone for the
+    panel's `wait`; for other workers it is the wait period of the safety rule that holds.
+
+    Idempotent: a second call finds the controls so and changes nothing.
+    Undo: the former states.
+    """
+
+    request_type = SetRoutingControls
+    state_type = RoutingState
+    risk = Risk.HIGH
+    idempotent = "A second call finds the controls so and changes nothing."
+    verbs = ("route53-recovery-cluster:UpdateRoutingControlStates",)
+    # All five endpoints to read and all five to change, with the client's timeouts for them.
+    in_flight = timedelta(seconds=45)
+
+    def __init__(self, service: AwsService) -> None:
+        super().__init__(service)
+        self._changed_at: dict[tuple[str, str], datetime] = {}
+
+    def _look(self, request: SetRoutingControls) -> RoutingState:
+        panel = self._aws.panel(request, request.panel)
+        answer = self._aws.route(request, panel, "list_routing_controls", {"ControlPanelArn": panel.arn})
+        with reading(request.where, "routing controls"):
+            states = {
+                one["RoutingControlArn"]: one["RoutingControlState"] for one in answer["RoutingControls"]
+            }
+        for name in request.states:
+            if name not in panel.controls:
+                known = ", ".join(panel.controls)
+                raise ActionRefusedError(
+                    f"{request.where}: the catalogue has no control {name}, it has {known}"
+                )
+        for name, arn in panel.controls.items():
+            if arn not in states:
+                raise ActionRefusedError(f"{request.where}: control {name} ({arn}) is not there")
+        return RoutingState(on={name: states[arn] == "On" for name, arn in panel.controls.items()})
+
+    def _guard(self, request: SetRoutingControls, state: RoutingState) -> JsonObject:
+        del request
+        return dict(state.on)
+
+    def _resource(self, request: SetRoutingControls, state: RoutingState) -> str:
+        del state
+        return self._aws.panel(request, request.panel).controls[next(iter(request.states))]
+
+    def _wanted(self, request: SetRoutingControls, state: RoutingState) -> Wanted:
+        return {name: (WORDS[state.on[name]], WORDS[on]) for name, on in request.states.items()}
+
+    def _refusals(self, request: SetRoutingControls, state: RoutingState) -> tuple[str, ...]:
+        least = self._aws.panel(request, request.panel).at_least_on
+        after = state.on | request.states
+        if sum(after.values()) >= least or OUR_RULE in request.override:
+            return ()
+        said = f"{sum(after.values())} of {len(after)} controls would be on, at least {least} are to be"
+        return (f"{request.where}: {said}; to go against it, name {OUR_RULE} in the override",)
+
+    def _send(self, request: SetRoutingControls, state: RoutingState, action_id: str) -> None:
+        panel, now = self._aws.panel(request, request.panel), self._aws.now()
+        changed = [name for name, on in request.states.items() if state.on[name] is not on]
+        for name in changed:
+            left = self._changed_at.get((panel.name, name), now - panel.wait) + panel.wait - now
+            if left > timedelta(0):
+                raise ProviderUnavailableError(
+                    f"{request.where}: {name} was changed less than {panel.wait} ago, so it is left alone",
+                    retry_after=left.total_seconds(),
+                )
+        entries = [
+            {"RoutingControlArn": panel.controls[name], "RoutingControlState": WORDS[on]}
+            for name, on in request.states.items()
+        ]
+        rules = [rule for rule in request.override if rule != OUR_RULE]
+        params: dict[str, Any] = {"UpdateRoutingControlStateEntries": entries}
+        if rules:
+            params["SafetyRulesToOverride"] = rules
+        self._aws.route(
+            request,
+            panel,
+            "update_routing_control_states",
+            params,
+            action=request.action,
+            action_id=action_id,
+        )
+        self._changed_at |= {(panel.name, name): now for name in changed}
+
+    def _progress(
+        self, request: SetRoutingControls, state: RoutingState, now: datetime
+    ) -> tuple[Reached, str]:
+        del now
+        said = ", ".join(f"{name} {WORDS[on]}" for name, on in state.on.items())
+        return (Reached.NO if self._change(request, state) else Reached.YES), said
+
+    def _undo(
+        self, request: SetRoutingControls, state: RoutingState
+    ) -> tuple[SetRoutingControls | None, str]:
+        former = {name: state.on[name] for name in request.states}
+        said = ", ".join(f"{name} {WORDS[on]}" for name, on in former.items())
+        return request.model_copy(update={"states": former}), f"Turns {said} again."
+
+    def _touched(self, request: SetRoutingControls, state: RoutingState) -> str:
+        after = state.on | request.states
+        on = ", ".join(name for name, one in after.items() if one) or "nothing"
+        overridden = f" It overrides {', '.join(request.override)}." if request.override else ""
+        return f"Everybody's traffic through panel {request.panel} goes to {on} afterwards.{overridden}"
+
+
+class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action[ExecuteRegionSwitch]):
+    """Executes an ARC Region switch plan, in the version that was reviewed, through the region to serve.
+
+    AWS is given a token made from the action's id, so that one action starts one execution, however often it
+    is sent. It is reached when AWS says completed; AWS does not promise that there is capacity.
+
+    Idempotent: the token makes a second call give the first one's execution.
+    Undo: activate the region that was active before, gracefully, in the same version of the plan.
+    """
+
+    request_type = ExecuteRegionSwitch
+    state_type = SwitchState
+    risk = Risk.HIGH
+    idempotent = "A token made from the action's id makes a second call give the first one's execution."
+    verbs = ("arc-region-switch:StartPlanExecution", "arc-region-switch:UpdatePlanExecution")
+
+    def _look(self, request: ExecuteRegionSwitch) -> SwitchState:
+        plan = self._read(request, REGION_SWITCH, "get_plan_in_region", arn=request.plan)
+        ran = self._read(request, REGION_SWITCH, "list_plan_executions", planArn=request.plan)
+        with reading(request.where, "a Region switch plan"):
+            state = SwitchState.model_validate(plan["plan"])
+            executions = [Execution.model_validate(one) for one in ran["items"]]
+            executions.sort(key=lambda one: one.start_time, reverse=True)
+            steps = [
+                step["name"]
+                for workflow in plan["plan"].get("workflows") or ()
+                if workflow.get("workflowTargetAction", request.verb) == request.verb
+                and workflow.get("workflowTargetRegion", request.target_region) == request.target_region
+                for step in workflow.get("steps") or ()
+            ]
+            return state.model_copy(
+                update={"executions": tuple(executions[:EXECUTIONS_KEPT]), "steps": tuple(steps)}
+            )
+
+    def _look_around(self, request: ExecuteRegionSwitch, state: SwitchState) -> SwitchState:
+        if not state.last:
+            return state
+        answer = self._read(
+            request, REGION_SWITCH, "get_plan_execution", planArn=request.plan, executionId=state.last
+        )
+        with reading(request.where, "an execution"):
+            newest = Execution.model_validate(answer)
+            steps = tuple(ExecutionStep.model_validate(one) for one in answer.get("stepStates") or ())
+            return state.model_copy(update={"executions": (newest, *state.executions[1:]), "progress": steps})
+
+    def _guard(self, request: ExecuteRegionSwitch, state: SwitchState) -> JsonObject:
+        del request
+        return {"version": state.version, "last execution": state.last}
+
+    def _resource(self, request: ExecuteRegionSwitch, state: SwitchState) -> str:
+        del state
+        return request.plan
+
+    def _verbs(self, request: ExecuteRegionSwitch, state: SwitchState) -> tuple[str, ...]:
+        return self.verbs[1:] if request.found(state) else self.verbs[:1]
+
+    def _wanted(self, request: ExecuteRegionSwitch, state: SwitchState) -> Wanted:
+        found = request.found(state)
+        if found is None:
+            newest = str(state.executions[0]) if state.executions else None
+            return {"execution": (newest, f"{request.verb} {request.target_region}, {request.mode}")}
+        return {} if found.state not in UNDER_WAY else {"mode": (found.mode, request.mode.value)}
+
+    def _refusals(self, request: ExecuteRegionSwitch, state: SwitchState) -> tuple[str, ...]:
+        found = []
+        if state.version != request.version:
+            found.append(
+                f"{request.where}: it is in version {state.version}, what was reviewed is {request.version}"
+            )
+        if request.target_region not in state.regions:
+            found.append(f"{request.where}: {request.target_region} is none of {', '.join(state.regions)}")
+        newest = next(iter(state.executions), None)
+        if newest and newest.state in UNDER_WAY and request.found(state) is None:
+            found.append(
+                f"{request.where}: another execution is under way ({newest}); let it end or cancel it"
+            )
+        return tuple(found)
+
+    def _send(self, request: ExecuteRegionSwitch, state: SwitchState, action_id: str) -> None:
+        comment = f"stanch {action_id}"
+        found = request.found(state)
+        if found is not None:
+            switch = f"switchTo{request.mode.value.capitalize()}"
+            execution = {"planArn": request.plan, "executionId": found.id}
+            self._tell(
+                request,
+                REGION_SWITCH,
+                "update_plan_execution",
+                action_id,
+                **execution,
+                action=switch,
+                comment=comment,
+            )
+            return
+        self._tell(
+            request,
+            REGION_SWITCH,
+            "start_plan_execution",
+            action_id,
+            planArn=request.plan,
+            targetRegion=request.target_region,
+            action=request.verb,
+            mode=request.mode.value,
+            comment=comment,
+            latestVersion=request.version,
+            clientToken=str(uuid.uuid5(uuid.NAMESPACE_URL, f"stanch:{action_id}")),
+        )
+
+    def _progress(
+        self, request: ExecuteRegionSwitch, state: SwitchState, now: datetime
+    ) -> tuple[Reached, str]:
+        del now
+        found = request.found(state)
+        if found is None:
+            newest = f", the newest is {state.executions[0]}" if state.executions else ""
+            return Reached.NO, f"no execution does that{newest}"
+        if "mode" in (one.path for one in self._change(request, state)):
+            return Reached.NO, f"its execution is {found.mode}"
+        ended = sum(one.status in {"completed", "skipped"} for one in state.progress)
+        stuck = [
+            f"{one.name} {one.status}"
+            for one in state.progress
+            if one.status in {"failed", "pendingApproval"}
+        ]
+        steps = f", {ended} of {len(state.progress)} steps" if state.progress else ""
+        said = f"{found.state}{steps}{': ' if stuck else ''}{', '.join(stuck)}"
+        if found.state in COMPLETED:
+            return Reached.YES, said
+        if found.state == "pausedByFailedStep":
+            return Reached.FAILED, f"{said}; skip or retry that step in AWS, or switch its mode"
+        return (Reached.SETTLING if found.state in UNDER_WAY else Reached.FAILED), said
+
+    def _undo(
+        self, request: ExecuteRegionSwitch, state: SwitchState
+    ) -> tuple[ExecuteRegionSwitch | None, str]:
+        back: dict[str, Any] = {"mode": Mode.GRACEFUL, "after": state.last}
+        if state.approach == "activeActive":
+            others = [region for region in state.regions if region != request.target_region]
+            verb = "deactivate" if request.verb == "activate" else "activate"
+            at = others[0] if verb == "deactivate" and others else request.target_region
+            back |= {"verb": verb, "region": at}
+        elif state.active and state.active != request.target_region:
+            back |= {"region": state.active, "target_region": state.active}
+        else:
+            return None, "The plan does not tell which region was active before."
+        undo = request.model_copy(update=back)
+        return undo, f"Executes the plan again, to {undo.verb} {undo.target_region}, gracefully."
+
+    def _touched(self, request: ExecuteRegionSwitch, state: SwitchState) -> str:
+        steps = f"{len(state.steps)} steps ({', '.join(state.steps)})"
+        lost = " Ungraceful: what is not replicated is lost." if request.mode is Mode.UNGRACEFUL else ""
+        said = f"Runs {steps} of plan {state.name} to {request.verb} {request.target_region}"
+        return f"{said}; {state.active or 'no region'} is active now, and AWS promises no capacity.{lost}"
+
+
+class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action[SwitchGlobalCluster]):
+    """Makes another cluster the writer of an Aurora global database.
+
+    Gracefully it is a switchover, which loses nothing and needs both regions; ungracefully it is a failover,
+    which gives up what has not been replicated: how much that is, is estimated from the lag.
+
+    Idempotent: a second call finds that writer, or the move to it, and changes nothing.
+    Undo: switch over to the former writer, gracefully, once it is in step again; lost data stays lost.
+    """
+
+    request_type = SwitchGlobalCluster
+    state_type = GlobalState
+    risk = Risk.HIGH
+    idempotent = "A second call finds that writer, or the move to it, and changes nothing."
+    verbs = ("rds:SwitchoverGlobalCluster", "rds:FailoverGlobalCluster")
+
+    def _look(self, request: SwitchGlobalCluster) -> GlobalState:
+        answer = self._read(
+            request, "rds", "describe_global_clusters", GlobalClusterIdentifier=request.cluster
+        )
+        with reading(request.where, "a global database"):
+            found = answer["GlobalClusters"]
+            if not found:
+                raise ActionRefusedError(f"{request.where}: no such global database")
+            return GlobalState.model_validate(found[0])
+
+    def _look_around(self, request: SwitchGlobalCluster, state: GlobalState) -> GlobalState:
+        try:
+            return state.model_copy(update={"lag": replica_lag(self._aws, request, request.writer)})
+        except (ActionRefusedError, ProviderUnavailableError) as error:
+            return state.model_copy(update={"notes": (f"the lag cannot be seen: {error}",)})
+
+    def _guard(self, request: SwitchGlobalCluster, state: GlobalState) -> JsonObject:
+        del request
+        return {
+            "writer": state.writer.arn if state.writer else None,
+            "members": ", ".join(sorted(one.arn for one in state.members)),
+            "move": f"{state.move.status} to {state.move.to}" if state.move else None,
+        }
+
+    def _resource(self, request: SwitchGlobalCluster, state: GlobalState) -> str:
+        del request
+        return state.arn
+
+    def _verbs(self, request: SwitchGlobalCluster, state: GlobalState) -> tuple[str, ...]:
+        del state
+        return self.verbs[:1] if request.mode is Mode.GRACEFUL else self.verbs[1:]
+
+    def _wanted(self, request: SwitchGlobalCluster, state: GlobalState) -> Wanted:
+        present = state.move.to if state.move else state.writer.arn if state.writer else None
+        return {"writer": (present, request.writer)}
+
+    def _refusals(self, request: SwitchGlobalCluster, state: GlobalState) -> tuple[str, ...]:
+        member = next((one for one in state.members if one.arn == request.writer), None)
+        if member is None:
+            known = ", ".join(str(one) for one in state.members)
+            return (f"{request.where}: {request.writer} is none of its clusters, which are {known}",)
+        found = []
+        if state.move and state.move.to != request.writer:
+            found.append(f"{request.where}: it is {state.move.status} to {state.move.to}; let that end")
+        if request.mode is Mode.GRACEFUL and state.status != "available":
+            found.append(f"{request.where}: it is {state.status}, and a switchover needs it available")
+        if member.synchronization_status == "pending-resync":
+            found.append(f"{request.where}: {member} is being brought in step again and cannot write")
+        return tuple(found)
+
+    def _send(self, request: SwitchGlobalCluster, state: GlobalState, action_id: str) -> None:
+        del state
+        names = {"GlobalClusterIdentifier": request.cluster, "TargetDbClusterIdentifier": request.writer}
+        if request.mode is Mode.GRACEFUL:
+            self._tell(request, "rds", "switchover_global_cluster", action_id, **names)
+        else:
+            # Without this it would be a switchover.
+            self._tell(request, "rds", "failover_global_cluster", action_id, **names, AllowDataLoss=True)
+
+    def _progress(
+        self, request: SwitchGlobalCluster, state: GlobalState, now: datetime
+    ) -> tuple[Reached, str]:
+        del now
+        if state.move and state.move.to == request.writer:
+            return Reached.SETTLING, f"{state.move.status}, {state.writer or 'nobody'} still writes"
+        if state.move or not state.writer or state.writer.arn != request.writer:
+            away = f", and it is {state.move.status} to {state.move.to}" if state.move else ""
+            return Reached.NO, f"{state.writer or 'nobody'} writes{away}"
+        if state.status != "available":
+            return Reached.SETTLING, f"{state.writer} writes, and it is {state.status}"
+        return Reached.YES, f"{state.writer} writes"
+
+    def _undo(
+        self, request: SwitchGlobalCluster, state: GlobalState
+    ) -> tuple[SwitchGlobalCluster | None, str]:
+        if state.writer is None:
+            return None, "Nobody writes now, so there is nobody to switch back to."
+        former = state.writer.arn
+        back = {"region": former.split(":")[3], "writer": former, "mode": Mode.GRACEFUL}
+        return request.model_copy(update=back), f"Switches over to {state.writer} again, once it is in step."
+
+    def _touched(self, request: SwitchGlobalCluster, state: GlobalState) -> str:
+        said = f"All writes go to {request.region} instead of {state.writer or 'nobody'}"
+        if request.mode is Mode.GRACEFUL:
+            return f"{said}; nothing is lost, writes stop for a minute or so while the clusters get in step."
+        lost = "an unknown amount of" if state.lag is None else f"about the last {state.lag:g} seconds of"
+        return f"{said}; {lost} writes are lost, by the replication lag now."
+
+
+def replica_lag(service: AwsService, at: At, cluster: str) -> float | None:
+    """Give by how many seconds a cluster of a global database lags behind; ``None``: no data."""
+    now = service.now()
+    dimensions = [{"Name": "DBClusterIdentifier", "Value": cluster.rpartition(":")[2]}]
+    metric = {"Namespace": "AWS/RDS", "MetricName": "AuroraGlobalDBReplicationLag", "Dimensions": dimensions}
+    asked = {
+        "MetricDataQueries": [
+            {"Id": "lag", "MetricStat": {"Metric": metric, "Period": 60, "Stat": "Maximum"}}
+        ],
+        "StartTime": now - timedelta(minutes=5),
+        "EndTime": now,
+        "ScanBy": "TimestampDescending",
+    }
+    answer = service.read(at, "cloudwatch", "get_metric_data", asked)
+    with reading(at.where, "metric data"):
+        values = answer["MetricDataResults"][0]["Values"]
+        return values[0] / MILLISECONDS if values else None
 
 
 def _at(request: ActionRequest) -> At:

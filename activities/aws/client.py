@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import boto3.session  # type: ignore[import-untyped]  # it has no types
 from botocore import exceptions  # type: ignore[import-untyped]
@@ -16,10 +16,11 @@ from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
 from botocore.session import Session as CoreSession  # type: ignore[import-untyped]
 
 from activities.aws.models import At, Json
-from contracts.catalogue import Aws, AwsAccount
+from contracts.catalogue import Aws, AwsAccount, RoutingPanel
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
 
 LONGEST_MESSAGE = 600
+ROUTING = "route53-recovery-cluster"
 LIMITED = {"MaxItems", "MaxRecords"}
 PAGED = ("describe_", "get_metric_data", "list_")
 
@@ -83,6 +84,14 @@ NEVER_SENT = (
 ASSUMED = re.compile(r"(arn:aws[a-z-]*):sts::([0-9]{12}):assumed-role/([^/]+)/.*")
 
 
+class Endpoint(NamedTuple):
+    """Where a call to one of several endpoints goes."""
+
+    account: str
+    region: str
+    where: str
+
+
 class AwsClient:
     """The catalogue's accounts, connected to when first needed; threads may share this.
 
@@ -110,6 +119,12 @@ class AwsClient:
             retries={"total_max_attempts": 1, "mode": "standard"},
             parameter_validation=True,
         )
+        self._panels = {panel.name: panel for panel in aws.panels}
+        # Some of the five endpoints are always away, so these are not waited for as long.
+        self._routing_config = self._config.merge(
+            Config(connect_timeout=min(connect_timeout, 1.0), read_timeout=min(read_timeout, 3.0))
+        )
+        self._answered: dict[str, int] = {}
         self._sessions: dict[tuple[str, str | None], Any] = {}
         self._clients: dict[tuple[str, str | None, str, str, str | None], Any] = {}
         self._roles: dict[tuple[str, str | None], str | None] = {}
@@ -149,6 +164,55 @@ class AwsClient:
             return self._send(at, client, operation, params, lost=True)
         finally:
             self._sending.action_id = ""
+
+    def panel(self, at: At, name: str) -> RoutingPanel:
+        """Find a control panel of the account in the catalogue."""
+        panel = self._panels.get(name)
+        if panel is None or panel.account != at.account:
+            known = ", ".join(sorted(self._panels)) or "none"
+            raise ActionRefusedError(f"{at.where}: no such panel in the catalogue, which has {known}")
+        return panel
+
+    def route(
+        self,
+        at: At,
+        panel: RoutingPanel,
+        operation: str,
+        params: Json,
+        *,
+        action: str = "",
+        action_id: str = "",
+    ) -> Json:
+        """Ask a routing control cluster, or with an action's id change it, at whichever endpoint takes it.
+
+        The one that answered last comes first, then the others in the catalogue's order. A change goes on to
+        the next one only while it has certainly not been taken.
+        """
+        first = self._answered.get(panel.name, 0)
+        count = len(panel.endpoints)
+        said = ""
+        self._sending.action_id = action_id
+        try:
+            for number in (number % count for number in range(first, first + count)):
+                endpoint = panel.endpoints[number]
+                try:
+                    client = self._client(
+                        Endpoint(at.account, endpoint.region, at.where),
+                        ROUTING,
+                        action=action,
+                        url=endpoint.url,
+                    )
+                    answer = self._send(at, client, operation, params, lost=bool(action_id))
+                except ProviderUnavailableError as error:
+                    if error.may_have_applied:
+                        raise
+                    said = f"{endpoint.region}: {error}"
+                else:
+                    self._answered[panel.name] = number
+                    return answer
+        finally:
+            self._sending.action_id = ""
+        raise ProviderUnavailableError(f"{at.where}: none of {count} endpoints answers, the last was {said}")
 
     def denied(
         self, at: At, verbs: Sequence[str], *, action: str = "", resource: str = "*"
@@ -237,7 +301,8 @@ class AwsClient:
                     core.set_config_variable("credentials_file", account.config)
                 session = boto3.session.Session(botocore_session=core)
                 self._sessions[account.name, profile] = session
-            client = session.client(service, region_name=at.region, config=self._config, endpoint_url=url)
+            config = self._routing_config if service == ROUTING else self._config
+            client = session.client(service, region_name=at.region, config=config, endpoint_url=url)
         except exceptions.BotoCoreError as error:
             raise ActionRefusedError(f"AWS account {account.name}: {_one_line(error)}") from error
         client.meta.events.register("before-send", self._sign_with_action)
@@ -274,6 +339,8 @@ def _refusal(at: At, client: Any, operation: str, error: exceptions.ClientError,
         return ActionRefusedError(
             f"AWS account {at.account}: the credential was refused ({MEANT.get(code, message)})"
         )
+    if code in CONFLICT and "safety" in message.lower().replace(" ", ""):
+        return ActionRefusedError(f"{at.where}: a safety rule is against it ({message})")
     if code in CONFLICT:
         return PreconditionFailedError(f"{at.where}: {message}")
     busy = code in BUSY or status == 429  # noqa: PLR2004  (Too Many Requests)

@@ -113,6 +113,61 @@ class _Planned:
     fault: Fault
     operation: str
     times: int
+    region: str
+
+
+@dataclass
+class SafetyRule:
+    """An assertion rule over routing controls: at least so many on after a change.
+
+    Attributes:
+        wait: Seconds between changes; earlier ones are turned away.
+    """
+
+    arn: str
+    controls: list[str]
+    at_least: int = 1
+    wait: float = 0.0
+    changed_at: float = 0.0
+
+
+@dataclass
+class GlobalDatabase:
+    """An Aurora global database: its clusters' ARNs and who of them writes.
+
+    Attributes:
+        moving_to: Whom a move is under way to.
+    """
+
+    name: str
+    members: list[str]
+    writer: str
+    status: str = "available"
+    moving_to: str = ""
+    loses: bool = False
+
+    def xml(self) -> str:
+        """Give it as AWS does."""
+        members = "".join(
+            f"<GlobalClusterMember><DBClusterArn>{arn}</DBClusterArn>"
+            f"<IsWriter>{str(arn == self.writer).lower()}</IsWriter>"
+            "<SynchronizationStatus>connected</SynchronizationStatus></GlobalClusterMember>"
+            for arn in self.members
+        )
+        status = "failing-over" if self.loses else "switching-over"
+        move = (
+            f"<FailoverState><Status>{status}</Status><FromDbClusterArn>{self.writer}</FromDbClusterArn>"
+            f"<ToDbClusterArn>{self.moving_to}</ToDbClusterArn>"
+            f"<IsDataLossAllowed>{str(self.loses).lower()}</IsDataLossAllowed></FailoverState>"
+            if self.moving_to
+            else ""
+        )
+        return (
+            f"<GlobalClusterIdentifier>{self.name}</GlobalClusterIdentifier>"
+            f"<GlobalClusterArn>arn:aws:rds::{ACCOUNT}:global-cluster:{self.name}</GlobalClusterArn>"
+            f"<Status>{status if self.moving_to else self.status}</Status>"
+            f"<GlobalClusterMembers>{members}</GlobalClusterMembers>{move}"
+        )
 
 
 class FakeAws:
@@ -129,6 +184,12 @@ class FakeAws:
         quota: Name and value of the EC2 quota; ``None``: nobody may see it.
         rollout: What a new ECS deployment is, ``COMPLETED``, ``IN_PROGRESS`` or ``FAILED``.
         zone_status: What Route 53 says of a change.
+        routing: Whether each routing control is on, by ARN; a panel's ARN is the beginning of its controls'.
+        rules: Safety rules of routing controls.
+        plans: Region switch plans by ARN, as AWS gives them.
+        switch_state: The state that a new execution of a plan has.
+        globals: Aurora global databases by name, as AWS gives them.
+        moving: Whether a switchover or failover stays under way.
 
     Args:
         clock: The time now, in UTC.
@@ -142,22 +203,21 @@ class FakeAws:
         self.closing = threading.Event()
         self._upstream = urlsplit(upstream)
         self._lock = threading.RLock()
+        self._endpoints: dict[str, _Server] = {}
         self.reset()
         self._server = _Server(("127.0.0.1", 0), self)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="fake-aws")
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._server.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.closing.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        for server in (self._server, *self._endpoints.values()):
+            server.stop()
 
     # What a test does to it.
 
@@ -173,14 +233,34 @@ class FakeAws:
             self.quota: tuple[str, float] | None = ("vCPUs", 32)
             self.rollout = "COMPLETED"
             self.zone_status = "INSYNC"
+            self.routing: dict[str, bool] = {}
+            self.rules: list[SafetyRule] = []
+            self.plans: dict[str, dict[str, Any]] = {}
+            self.executions: dict[str, list[dict[str, Any]]] = {}
+            self.switch_state = "completed"
+            self.globals: dict[str, GlobalDatabase] = {}
+            self.moving = False
             self._planned: list[_Planned] = []
             self._before: dict[tuple[str, str], Answer] = {}
             self._rollouts: dict[str, list[dict[str, Any]]] = {}
 
-    def fail(self, fault: Fault, operation: str, *, times: int = 1) -> None:
-        """Let this happen to the next calls of an operation."""
+    def fail(self, fault: Fault, operation: str, *, times: int = 1, region: str = "") -> None:
+        """Let this happen to the next calls of an operation, to any region or to this one."""
         with self._lock:
-            self._planned.append(_Planned(fault, operation, times))
+            self._planned.append(_Planned(fault, operation, times, region))
+
+    def open_endpoint(self, region: str) -> str:
+        """Open a regional endpoint of a routing control cluster, or open it again; give its URL."""
+        former = self._endpoints.get(region)
+        if former is None or former.stopped:
+            port = former.server_address[1] if former else 0
+            self._endpoints[region] = _Server(("127.0.0.1", port), self)
+            self._endpoints[region].start()
+        return f"http://127.0.0.1:{self._endpoints[region].server_address[1]}"
+
+    def close_endpoint(self, region: str) -> None:
+        """Let nobody listen at a regional endpoint."""
+        self._endpoints[region].stop()
 
     def arrived(self, operation: str) -> list[Seen]:
         """Give the calls of an operation."""
@@ -200,7 +280,7 @@ class FakeAws:
         with self._lock:
             self.requests.append(seen)
             for plan in self._planned:
-                if plan.operation == seen.operation:
+                if plan.operation == seen.operation and plan.region in {"", seen.region}:
                     plan.times -= 1
                     if plan.times == 0:
                         self._planned.remove(plan)
@@ -248,7 +328,13 @@ class FakeAws:
 
     def _own(self, seen: Seen, request: "_Request") -> Answer | None:
         """Answer what moto does not have."""
-        del request
+        params = request.seen().params
+        if seen.service == "route53-recovery-cluster":
+            return self._routed(seen.operation, params)
+        if seen.service == "arc-region-switch":
+            return self._switched(seen.operation, params)
+        if seen.service == "rds":
+            return self._aurora(seen.operation, params)
         if seen.service == "iam" and seen.operation == "SimulatePrincipalPolicy":
             return self._simulated(seen)
         if seen.operation == "GetServiceQuota":
@@ -279,6 +365,109 @@ class FakeAws:
             return Answer(502, str(problem).encode(), "text/plain")
         finally:
             connection.close()
+
+    def _routed(self, operation: str, params: dict[str, Any]) -> Answer:
+        service = "route53-recovery-cluster"
+        if operation == "ListRoutingControls":
+            panel = params["ControlPanelArn"]
+            controls = [
+                {"RoutingControlArn": arn, "RoutingControlState": "On" if on else "Off"}
+                for arn, on in self.routing.items()
+                if arn.startswith(panel)
+            ]
+            return Answer(200, json.dumps({"RoutingControls": controls}).encode())
+        if operation != "UpdateRoutingControlStates":
+            return error(service, 400, "ValidationException", operation)
+        entries = params["UpdateRoutingControlStateEntries"]
+        after = self.routing | {
+            one["RoutingControlArn"]: one["RoutingControlState"] == "On" for one in entries
+        }
+        now = self.clock().timestamp()
+        rules = [rule for rule in self.rules if rule.arn not in params.get("SafetyRulesToOverride", [])]
+        for rule in rules:
+            if sum(after[arn] for arn in rule.controls) < rule.at_least:
+                return error(service, 409, "ConflictException", f"Safety rule {rule.arn} would be violated")
+            if now - rule.changed_at < rule.wait:
+                return error(service, 409, "ConflictException", f"Wait period of {rule.arn} is not over")
+        for rule in self.rules:
+            rule.changed_at = now
+        self.routing = after
+        return Answer(200, b"{}")
+
+    def _switched(self, operation: str, params: dict[str, Any]) -> Answer:
+        service, arn = "arc-region-switch", params.get("planArn") or params.get("arn", "")
+        if arn not in self.plans:
+            return error(service, 404, "ResourceNotFoundException", f"no plan {arn}")
+        executions = self.executions.setdefault(arn, [])
+        if operation == "StartPlanExecution":
+            return self._started(params, executions)
+        plan = {
+            "GetPlanInRegion": {"plan": self.plans[arn]},
+            "ListPlanExecutions": {"items": executions},
+        }
+        if operation in plan:
+            return Answer(200, json.dumps(plan[operation]).encode())
+        found = next((one for one in executions if one["executionId"] == params["executionId"]), None)
+        if found is None:
+            return error(service, 404, "ResourceNotFoundException", "no such execution")
+        if operation == "UpdatePlanExecution":
+            if found["executionState"] in {"completed", "failed"}:
+                said = f"the execution is {found['executionState']}"
+                return error(service, 400, "IllegalStateException", said)
+            found["mode"] = params["action"].removeprefix("switchTo").lower()
+        return Answer(200, json.dumps(found).encode())
+
+    def _started(self, params: dict[str, Any], executions: list[dict[str, Any]]) -> Answer:
+        service, plan = "arc-region-switch", self.plans[params["planArn"]]
+        same = [one for one in executions if one["clientToken"] == params["clientToken"]]
+        if same:
+            return Answer(200, json.dumps({"executionId": same[0]["executionId"]}).encode())
+        if params.get("latestVersion", plan["version"]) != plan["version"]:
+            return error(service, 400, "IllegalArgumentException", "the version is not the latest")
+        if any(one["executionState"] == "inProgress" for one in executions):
+            return error(service, 409, "ConflictException", "an execution is in progress")
+        ended = "completed" if self.switch_state == "completed" else "running"
+        steps = [step["name"] for workflow in plan["workflows"] for step in workflow["steps"]]
+        execution = {
+            "planArn": plan["arn"],
+            "executionId": f"execution-{len(executions) + 1}",
+            "version": plan["version"],
+            "startTime": self.clock().timestamp(),
+            "mode": params["mode"],
+            "comment": params["comment"],
+            "executionState": self.switch_state,
+            "executionAction": params["action"],
+            "executionRegion": params["targetRegion"],
+            "clientToken": params["clientToken"],
+            "stepStates": [{"name": step, "status": ended} for step in steps],
+        }
+        executions.insert(0, execution)
+        return Answer(200, json.dumps({"executionId": execution["executionId"]}).encode())
+
+    def _aurora(self, operation: str, params: dict[str, Any]) -> Answer:
+        found = self.globals.get(params.get("GlobalClusterIdentifier", ""))
+        if found is None:
+            return error("rds", 404, "GlobalClusterNotFoundFault", "no such global cluster")
+        if operation == "DescribeGlobalClusters":
+            row = f"<GlobalClusters><GlobalClusterMember>{found.xml()}</GlobalClusterMember></GlobalClusters>"
+            return query(operation, row)
+        target = params["TargetDbClusterIdentifier"]
+        loses = operation == "FailoverGlobalCluster" and params.get("AllowDataLoss") == "true"
+        if found.moving_to or target == found.writer or (found.status != "available" and not loses):
+            return error(
+                "rds", 400, "InvalidGlobalClusterStateFault", "the global cluster cannot do that now"
+            )
+        if target not in found.members:
+            return error("rds", 404, "DBClusterNotFoundFault", "no such cluster")
+        found.moving_to, found.loses = target, loses
+        if not self.moving:
+            self.end_move(found.name)
+        return query(operation, f"<GlobalCluster>{found.xml()}</GlobalCluster>")
+
+    def end_move(self, name: str) -> None:
+        """Let a switchover or failover come to its end."""
+        database = self.globals[name]
+        database.writer, database.moving_to, database.status = database.moving_to, "", "available"
 
     # Where moto differs from AWS.
 
@@ -332,8 +521,9 @@ class FakeAws:
         verb = f"{IAM_NAMES.get(seen.service, seen.service)}:{seen.operation}"
         if statements is None or verb == "sts:GetCallerIdentity":
             return None
-        resource, context = _resource(seen)
-        if allowed(statements, verb, resource, context):
+        resources, context = _resources(seen)
+        resource = next((one for one in resources if not allowed(statements, verb, one, context)), None)
+        if resource is None:
             return None
         user = f"arn:aws:iam::{ACCOUNT}:user/{seen.key}"
         message = f"User: {user} is not authorized to perform: {verb} on resource: {resource}"
@@ -406,20 +596,30 @@ def _list(value: Any) -> list[str]:
     return value if isinstance(value, list) else [value]
 
 
-def _resource(seen: Seen) -> tuple[str, dict[str, str]]:
-    """Give the ARN that a call is on, and the condition keys that come with it; ``*`` when it has none."""
+def _resources(seen: Seen) -> tuple[list[str], dict[str, str]]:
+    """Give the ARNs that a call is on, and the condition keys that come with it; ``*`` when it has none."""
     params, context = seen.params, {"aws:RequestedRegion": seen.region}
     found = "*"
     if seen.operation in {"SetDesiredCapacity", "UpdateAutoScalingGroup"}:
         name = params["AutoScalingGroupName"]
-        found = f"arn:aws:autoscaling:{seen.region}:{ACCOUNT}:autoScalingGroup:*:autoScalingGroupName/{name}"
+        found = f"arn:aws:autoscaling:{seen.region}:{ACCOUNT}:autoScalingGroup:id:autoScalingGroupName/{name}"
     elif seen.operation in {"UpdateService", "DescribeServices"}:
         cluster, service = params["cluster"], params.get("service") or params["services"][0]
         context["ecs:cluster"] = f"arn:aws:ecs:{seen.region}:{ACCOUNT}:cluster/{cluster}"
         found = f"arn:aws:ecs:{seen.region}:{ACCOUNT}:service/{cluster}/{service}"
     elif seen.service == "route53" and "hostedzone" in params["path"]:
         found = f"arn:aws:route53:::hostedzone/{params['path'].split('/')[3]}"
-    return found, context
+    elif seen.operation == "ListRoutingControls":
+        found = params["ControlPanelArn"]
+    elif seen.operation == "UpdateRoutingControlStates":
+        overrides = str("SafetyRulesToOverride" in params).lower()
+        context["route53-recovery-cluster:AllowSafetyRulesOverrides"] = overrides
+        return [one["RoutingControlArn"] for one in params["UpdateRoutingControlStateEntries"]], context
+    elif seen.service == "arc-region-switch":
+        found = params.get("planArn") or params["arn"]
+    elif "GlobalClusterIdentifier" in params:
+        found = f"arn:aws:rds::{ACCOUNT}:global-cluster:{params['GlobalClusterIdentifier']}"
+    return [found], context
 
 
 @dataclass(frozen=True)
@@ -457,7 +657,21 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], fake: FakeAws) -> None:
         self.fake = fake
+        self.stopped = False
         super().__init__(address, _Handler)
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), name="fake-aws")
+
+    def start(self) -> None:
+        """Answer."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Answer no longer; nobody listens then."""
+        if not self.stopped:
+            self.stopped = True
+            self.shutdown()
+            self._thread.join()
+            self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: clients that time out go away, and that is what they are to do here."""

@@ -7,14 +7,15 @@ the names that it has here.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Protocol
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel, to_pascal
 
 from contracts.actions import ActionRequest, ProbeRequest
 from contracts.base import Frozen, JsonObject
-from contracts.catalogue import Slug
+from contracts.catalogue import RoutingPanel, Slug
 from contracts.errors import ProviderUnavailableError
 from contracts.plans import Reading, Target
 
@@ -428,6 +429,223 @@ class RecordsState(Frozen):
         return Answers.read(self.records[identifier])
 
 
+# Regional failover.
+
+
+class Mode(StrEnum):
+    """Whether a switch keeps all data and waits for it, or goes ahead without."""
+
+    GRACEFUL = "graceful"
+    UNGRACEFUL = "ungraceful"
+
+
+class SetRoutingControls(InRegion, ActionRequest):
+    """Have routing controls of a control panel on or off, all in one call.
+
+    Attributes:
+        region: Of no importance here: the catalogue names the panel's five endpoints.
+        states: Name of each control in the catalogue to whether it is on; others stay as they are.
+        override: ARNs of the safety rules that are overridden, each by name, and ``at-least-on`` for the
+            catalogue's own.
+    """
+
+    action: ClassVar[str] = "aws.set_routing_controls"
+
+    region: Region = "us-west-2"
+    panel: Slug
+    states: Annotated[dict[Slug, bool], Field(min_length=1)]
+    override: tuple[
+        Annotated[str, Field(pattern=rf"^({OUR_RULE}|arn:aws[a-z-]*:\S+safetyrule/\S+)$")], ...
+    ] = ()
+
+    @property
+    def target(self) -> Target:
+        """The panel, as the catalogue names it."""
+        return Target(provider="aws", kind="routing_panel", path=(self.panel,))
+
+    @property
+    def where(self) -> str:
+        """The same for people."""
+        return f"control panel {self.panel}, account {self.account}"
+
+
+class RoutingState(Frozen):
+    """A panel's routing controls as they were read, by their names in the catalogue."""
+
+    on: dict[str, bool]
+
+
+class Execution(Camel):
+    """One execution of a Region switch plan."""
+
+    id: str = Field(alias="executionId")
+    version: str = ""
+    mode: str = Mode.GRACEFUL.value
+    state: str = Field(alias="executionState")
+    action: str = Field(alias="executionAction")
+    region: str = Field(alias="executionRegion")
+    comment: str = ""
+    start_time: datetime
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.region}, {self.mode}: {self.state}"
+
+
+class ExecutionStep(Camel):
+    """One step of an execution."""
+
+    name: str
+    status: str
+
+
+class SwitchState(Camel):
+    """A Region switch plan as it was read.
+
+    Attributes:
+        approach: ``activePassive`` or ``activeActive``.
+        steps: Names of the plan's steps for what is asked for.
+        executions: Newest first.
+        progress: The steps of the newest execution.
+    """
+
+    name: str
+    version: str
+    approach: str = Field(alias="recoveryApproach")
+    regions: tuple[str, ...]
+    primary: str = Field("", alias="primaryRegion")
+    steps: tuple[str, ...] = ()
+    executions: tuple[Execution, ...] = ()
+    progress: tuple[ExecutionStep, ...] = ()
+
+    @property
+    def last(self) -> str:
+        """Id of the newest execution; empty when there is none."""
+        return self.executions[0].id if self.executions else ""
+
+    @property
+    def active(self) -> str:
+        """The region that the last completed activation has made active, or else the primary one."""
+        done = (one for one in self.executions if one.action == "activate" and one.state in COMPLETED)
+        return next((one.region for one in done), self.primary)
+
+
+COMPLETED = {"completed", "completedWithExceptions", "completedMonitoringApplicationHealth"}
+
+
+class ExecuteRegionSwitch(InRegion, ActionRequest):
+    """Have the newest execution of a Region switch plan be this one.
+
+    Attributes:
+        region: Whose endpoint is called: the one that is to serve.
+        plan: The plan's ARN.
+        verb: What is done to ``target_region``.
+        mode: It can be switched in flight: by the same request with the other mode.
+        version: The plan's version that was reviewed; another one is refused.
+        after: Id of the newest execution when this was planned, so that the request is absolute; empty when
+            there was none.
+    """
+
+    action: ClassVar[str] = "aws.execute_region_switch"
+
+    plan: Arn
+    verb: Literal["activate", "deactivate"] = "activate"
+    target_region: Region
+    mode: Mode = Mode.GRACEFUL
+    version: Annotated[str, Field(min_length=1)]
+    after: str = ""
+
+    @property
+    def target(self) -> Target:
+        """The plan, as the catalogue names it."""
+        return Target(provider="aws", kind="region_switch_plan", path=(self.account, self.plan))
+
+    @property
+    def where(self) -> str:
+        """The same for people."""
+        return f"Region switch plan {self.plan.rpartition('/')[2]}, account {self.account}"
+
+    def found(self, state: SwitchState) -> Execution | None:
+        """Give the plan's newest execution if it is what is asked for."""
+        newest = next(iter(state.executions), None)
+        wanted = (self.verb, self.target_region)
+        if newest is None or newest.id == self.after or (newest.action, newest.region) != wanted:
+            return None
+        return newest
+
+
+class SwitchGlobalCluster(InRegion, ActionRequest):
+    """Have this cluster be the writer of an Aurora global database.
+
+    Attributes:
+        region: Whose endpoint is called: the one of the writer to be.
+        cluster: Identifier of the global database.
+        writer: ARN of the cluster that is to write.
+        mode: Ungraceful gives up what has not been replicated.
+    """
+
+    action: ClassVar[str] = "aws.switch_global_cluster"
+
+    cluster: Name
+    writer: Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:rds:[a-z0-9-]+:[0-9]{12}:cluster:[A-Za-z0-9-]+$")]
+    mode: Mode = Mode.GRACEFUL
+
+    @model_validator(mode="after")
+    def _is_there(self) -> "SwitchGlobalCluster":
+        if self.writer.split(":")[3] != self.region:
+            raise ValueError(f"writer {self.writer} is not in {self.region}, whose endpoint is to be called")
+        return self
+
+    @property
+    def target(self) -> Target:
+        """The global database, as the catalogue names it."""
+        return Target(provider="aws", kind="global_cluster", path=(self.account, self.cluster))
+
+    @property
+    def where(self) -> str:
+        """The same for people."""
+        return f"Aurora global database {self.cluster}, account {self.account}"
+
+
+class Member(Pascal):
+    """One cluster of a global database."""
+
+    arn: str = Field(alias="DBClusterArn")
+    is_writer: bool = False
+    synchronization_status: str = ""
+
+    def __str__(self) -> str:
+        _, _, _, region, _, _, name = self.arn.split(":", 6)
+        return f"{name} in {region}"
+
+
+class Move(Pascal):
+    """A switchover or failover that is under way."""
+
+    status: str
+    to: str = Field("", alias="ToDbClusterArn")
+
+
+class GlobalState(Pascal):
+    """A global database as it was read.
+
+    Attributes:
+        lag: Seconds by which the writer to be lags behind; ``None`` when CloudWatch has no data.
+        notes: What could not be seen, and why.
+    """
+
+    arn: str = Field(alias="GlobalClusterArn")
+    status: str
+    members: tuple[Member, ...] = Field((), alias="GlobalClusterMembers")
+    move: Move | None = Field(None, alias="FailoverState")
+    lag: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def writer(self) -> Member | None:
+        """Who writes."""
+        return next((one for one in self.members if one.is_writer), None)
+
+
 # What can be seen.
 
 
@@ -469,6 +687,23 @@ class AwsService(Protocol):
         self, at: "At", service: str, operation: str, params: Json, *, action: str, action_id: str
     ) -> Json:
         """Send a change, once."""
+        ...
+
+    def panel(self, at: "At", name: str) -> RoutingPanel:
+        """Find a control panel of the account in the catalogue."""
+        ...
+
+    def route(
+        self,
+        at: "At",
+        panel: RoutingPanel,
+        operation: str,
+        params: Json,
+        *,
+        action: str = "",
+        action_id: str = "",
+    ) -> Json:
+        """Ask a routing control cluster, or with an action's id change it, at whichever endpoint takes it."""
         ...
 
     def denied(

@@ -8,14 +8,15 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import timedelta
 from typing import Any
 
 import boto3.session  # type: ignore[import-untyped]
 import pytest
 
 from activities.aws.client import AwsClient
-from activities.aws.fake import FakeAws
-from contracts.catalogue import Aws, AwsAccount
+from activities.aws.fake import FakeAws, GlobalDatabase, SafetyRule
+from contracts.catalogue import Aws
 from contracts.outcomes import Progress, Reached
 from runtime.clock import utc_now
 
@@ -23,6 +24,14 @@ REGION = "eu-west-1"
 AT = {"account": "main", "region": REGION}
 READ_TIMEOUT = 0.6  # seconds: a busy moto answers in less
 NUMBERS = itertools.count(1)
+STANDBY = "us-east-1"
+ENDPOINTS = ("us-east-1", "ap-southeast-2", "us-west-2", "ap-northeast-1", "eu-west-1")
+PANEL = "arn:aws:route53-recovery-control::123456789012:controlpanel/abc"
+CONTROLS = {name: f"{PANEL}/routingcontrol/{name}" for name in ("ireland", "virginia")}
+RULE = f"{PANEL}/safetyrule/one-on"
+PLAN = "arn:aws:arc-region-switch::123456789012:plan/shop:x1"
+PRIMARY_DB = f"arn:aws:rds:{REGION}:123456789012:cluster:shop-ireland"
+STANDBY_DB = f"arn:aws:rds:{STANDBY}:123456789012:cluster:shop-virginia"
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +78,8 @@ def proxy(moto: str) -> Iterator[FakeAws]:
 def aws(proxy: FakeAws) -> FakeAws:
     """The same without faults."""
     proxy.reset()
+    for region in ENDPOINTS:
+        proxy.open_endpoint(region)
     return proxy
 
 
@@ -85,11 +96,19 @@ def accounts(proxy: FakeAws, tmp_path_factory: pytest.TempPathFactory) -> Aws:
         ]
     config = tmp_path_factory.mktemp("aws") / "config"
     config.write_text("\n".join(lines), encoding="utf-8")
-    return Aws(
-        accounts=(
-            AwsAccount(name="main", config=str(config), profile="main"),
-            AwsAccount(name="limited", config=str(config), profile="limited"),
-        )
+    endpoints = [{"region": region, "url": proxy.open_endpoint(region)} for region in ENDPOINTS]
+    panel = {"account": "main", "arn": PANEL, "endpoints": endpoints, "controls": CONTROLS}
+    return Aws.model_validate(
+        {
+            "accounts": [
+                {"name": name, "config": str(config), "profile": name} for name in ("main", "limited")
+            ],
+            "panels": [
+                {**panel, "name": "shop", "wait": 0},
+                {**panel, "name": "steady", "wait": 60},
+                {**panel, "name": "theirs", "account": "limited", "wait": 0},
+            ],
+        }
     )
 
 
@@ -117,13 +136,14 @@ class Sdk:
             aws_secret_access_key="not-a-secret",  # noqa: S106  (moto takes any)
             region_name=REGION,
         )
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[tuple[str, str], Any] = {}
 
-    def __call__(self, service: str) -> Any:
+    def __call__(self, service: str, region: str = REGION) -> Any:
         """Give the client of a service."""
-        if service not in self._clients:
-            self._clients[service] = self._session.client(service, endpoint_url=self._url)
-        return self._clients[service]
+        key = (service, region)
+        if key not in self._clients:
+            self._clients[key] = self._session.client(service, region, endpoint_url=self._url)
+        return self._clients[key]
 
     def close(self) -> None:
         """Close all connections."""
@@ -140,7 +160,8 @@ class World:
         domain: Of its hosted zone.
     """
 
-    def __init__(self, sdk: Sdk, number: int) -> None:
+    def __init__(self, aws: FakeAws, sdk: Sdk, number: int) -> None:
+        self.aws = aws
         self.sdk = sdk
         self.group, self.cluster = f"shop-web-{number}", f"shop-{number}"
         self.service, self.domain = "web", f"shop-{number}.example"
@@ -251,6 +272,64 @@ class World:
         found = self.sdk("route53").list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
         return {one["SetIdentifier"]: one for one in found if "SetIdentifier" in one}
 
+    def shares(self, zone: str) -> dict[str, int]:
+        """Give the weights as they really are."""
+        return {name: one["Weight"] for name, one in self.records(zone).items()}
+
+    def make_panel(self) -> None:
+        """Make two routing controls, one of them on, and the rule that one is on."""
+        self.aws.routing = {CONTROLS["ireland"]: True, CONTROLS["virginia"]: False}
+        self.aws.rules = [SafetyRule(RULE, [*CONTROLS.values()])]
+
+    def make_plan(self) -> None:
+        """Make a Region switch plan that has made Ireland active once."""
+        steps = [
+            {"name": "scale out", "executionBlockType": "EC2AutoScaling"},
+            {"name": "move the writer", "executionBlockType": "AuroraGlobalDatabase"},
+        ]
+        workflow = {"workflowTargetAction": "activate", "workflowTargetRegion": STANDBY, "steps": steps}
+        self.aws.plans[PLAN] = {
+            "arn": PLAN,
+            "name": "shop",
+            "version": "7",
+            "owner": "123456789012",
+            "regions": [REGION, STANDBY],
+            "recoveryApproach": "activePassive",
+            "primaryRegion": REGION,
+            "workflows": [workflow],
+        }
+        self.aws.executions[PLAN] = [
+            {
+                "planArn": PLAN,
+                "executionId": "execution-0",
+                "version": "6",
+                "startTime": 1_700_000_000.0,
+                "mode": "graceful",
+                "executionState": "completed",
+                "executionAction": "activate",
+                "executionRegion": REGION,
+                "clientToken": "former",
+                "stepStates": [],
+            }
+        ]
+
+    def make_global(self) -> str:
+        """Make a global database that is written in Ireland; give its name."""
+        name = f"{self.cluster}-db"
+        self.aws.globals[name] = GlobalDatabase(name, [PRIMARY_DB, STANDBY_DB], PRIMARY_DB)
+        return name
+
+    def make_lag(self, seconds: float) -> None:
+        """Let the standby's database lag behind."""
+        data = {
+            "MetricName": "AuroraGlobalDBReplicationLag",
+            "Dimensions": [{"Name": "DBClusterIdentifier", "Value": "shop-virginia"}],
+            "Value": seconds * 1000,
+            "Timestamp": utc_now() - timedelta(seconds=60),
+        }
+        watch = self.sdk("cloudwatch", STANDBY)
+        watch.put_metric_data(Namespace="AWS/RDS", MetricData=[data])
+
 
 @pytest.fixture(scope="session")
 def sdk(moto: str) -> Iterator[Sdk]:
@@ -262,8 +341,7 @@ def sdk(moto: str) -> Iterator[Sdk]:
 @pytest.fixture
 def world(aws: FakeAws, sdk: Sdk) -> World:
     """An AWS to build a shop in."""
-    del aws
-    return World(sdk, next(NUMBERS))
+    return World(aws, sdk, next(NUMBERS))
 
 
 def progress(action: Any, request: Any) -> Progress:

@@ -1,0 +1,404 @@
+"""Moving traffic, plans and databases between two regions, and back."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from activities.aws import (
+    ExecuteRegionSwitch,
+    ExecuteRegionSwitchAction,
+    GlobalState,
+    Mode,
+    SetDesiredCapacity,
+    SetDesiredCapacityAction,
+    SetRecordWeights,
+    SetRecordWeightsAction,
+    SetRoutingControls,
+    SetRoutingControlsAction,
+    SwitchGlobalCluster,
+    SwitchGlobalClusterAction,
+    SwitchState,
+)
+from activities.aws.client import AwsClient
+from activities.aws.fake import ERRORS, FakeAws, Fault
+from contracts.errors import ActionRefusedError, ProviderUnavailableError
+from contracts.outcomes import Reached
+from tests.activities.aws.conftest import (
+    CONTROLS,
+    ENDPOINTS,
+    PLAN,
+    PRIMARY_DB,
+    REGION,
+    RULE,
+    STANDBY,
+    STANDBY_DB,
+    World,
+    progress,
+)
+
+MOVE = {"ireland": False, "virginia": True}
+SWITCH = {"account": "main", "region": STANDBY, "plan": PLAN, "target_region": STANDBY, "version": "7"}
+
+
+def apply(action: Any, request: Any, action_id: str = "INC-1/1/1/apply") -> Any:
+    """Observe and apply; give what was observed."""
+    observed = action.observe(request)
+    action.apply(request, observed, action_id=action_id)
+    return observed
+
+
+def routed(panel: str = "shop", **more: Any) -> SetRoutingControls:
+    """Ask for the traffic to go to the standby."""
+    return SetRoutingControls.model_validate({"account": "main", "panel": panel, "states": MOVE, **more})
+
+
+# Routing controls.
+
+
+@pytest.mark.parametrize("away", [1, 2, 3, 4])
+def test_routing_works_while_one_endpoint_answers(
+    aws: FakeAws, world: World, client: AwsClient, away: int
+) -> None:
+    """Endpoints are tried one after the other; one of the five is enough to read and to change."""
+    world.make_panel()
+    for region in ENDPOINTS[:away]:
+        aws.close_endpoint(region)
+    action = SetRoutingControlsAction(client)
+    apply(action, routed())
+
+    assert progress(action, routed()).reached is Reached.YES
+    (sent,) = aws.arrived("UpdateRoutingControlStates")
+    assert len(sent.params["UpdateRoutingControlStateEntries"]) == 2
+    assert sent.region not in ENDPOINTS[:away]
+
+
+def test_no_endpoint_is_unavailable(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """When nobody answers, nothing was changed, and the number of endpoints is told."""
+    world.make_panel()
+    for region in ENDPOINTS:
+        aws.close_endpoint(region)
+
+    with pytest.raises(ProviderUnavailableError, match="none of 5 endpoints answers") as error:
+        SetRoutingControlsAction(client).observe(routed())
+    assert not error.value.may_have_applied
+
+
+def test_an_endpoint_in_maintenance_is_passed_over(
+    aws: FakeAws, world: World, client: AwsClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An endpoint that says it is away for now has certainly not taken the change."""
+    world.make_panel()
+    answer = (503, "EndpointTemporarilyUnavailableException", "maintenance")
+    monkeypatch.setitem(ERRORS, Fault.ERROR_BEFORE, answer)
+    aws.fail(Fault.ERROR_BEFORE, "UpdateRoutingControlStates", times=3)
+    apply(SetRoutingControlsAction(client), routed())
+
+    assert [one.changed for one in aws.arrived("UpdateRoutingControlStates")] == [False, False, False, True]
+    assert len({one.region for one in aws.arrived("UpdateRoutingControlStates")}) == 4
+
+
+def test_a_lost_answer_is_not_sent_to_the_next_endpoint(
+    aws: FakeAws, world: World, impatient: AwsClient
+) -> None:
+    """After a time-out the change may be there, so it is read before anything else is sent."""
+    world.make_panel()
+    aws.fail(Fault.TIMEOUT_AFTER, "UpdateRoutingControlStates")
+    action = SetRoutingControlsAction(impatient)
+
+    with pytest.raises(ProviderUnavailableError) as error:
+        apply(action, routed())
+    assert error.value.may_have_applied
+    assert len(aws.arrived("UpdateRoutingControlStates")) == 1
+    assert progress(action, routed()).reached is Reached.YES
+
+
+def test_at_least_one_region_stays_on(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """The state after the change is computed before the call; to go against it the rule is named."""
+    world.make_panel()
+    aws.rules = []
+    action = SetRoutingControlsAction(client)
+    off = routed(states={"ireland": False})
+    (refusal,) = action.preflight(off, action.observe(off))
+    with pytest.raises(ActionRefusedError, match="at least 1 are to be"):
+        apply(action, off)
+    assert aws.changes == []
+
+    apply(action, routed(states={"ireland": False}, override=["at-least-on"]))
+
+    assert "0 of 2 controls would be on, at least 1 are to be" in refusal
+    assert aws.routing[CONTROLS["ireland"]] is False
+
+
+def test_a_safety_rule_is_only_overridden_by_its_arn(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """AWS's refusal names the rule; the override names it too, and is shown to who approves."""
+    world.make_panel()
+    aws.rules[0].at_least = 2
+    action = SetRoutingControlsAction(client)
+    with pytest.raises(ActionRefusedError, match=r"a safety rule is against it .*safetyrule/one-on"):
+        apply(action, routed())
+    named = routed(override=[RULE])
+    said = action.blast_radius(named, apply(action, named))
+
+    assert f"overrides {RULE}" in said
+    assert aws.changes[0].params["SafetyRulesToOverride"] == [RULE]
+
+
+@pytest.mark.parametrize("rule", ["all", "*", "", "arn:aws:iam::123456789012:role/x"])
+def test_an_override_names_a_rule(rule: str) -> None:
+    """There is no override of everything."""
+    with pytest.raises(ValidationError, match="String should match"):
+        routed(override=[rule])
+
+
+def test_a_control_is_left_alone_after_a_change(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """Going back at once is held up by the panel's wait, and it is said how long."""
+    world.make_panel()
+    action = SetRoutingControlsAction(client)
+    undo, _ = action.undo(routed("steady"), apply(action, routed("steady")))
+
+    with pytest.raises(ProviderUnavailableError, match="ireland was changed less than 0:01:00 ago") as error:
+        apply(action, undo)
+    assert error.value.retry_after is not None
+    assert 50 < error.value.retry_after <= 60
+    assert (error.value.may_have_applied, len(aws.changes)) == (False, 1)
+
+
+def test_a_panel_belongs_to_its_account(client: AwsClient, world: World) -> None:
+    """A panel that the account does not have is refused, and so is an unknown control."""
+    world.make_panel()
+    action = SetRoutingControlsAction(client)
+
+    with pytest.raises(ActionRefusedError, match="no such panel"):
+        action.observe(routed("theirs"))
+    with pytest.raises(ActionRefusedError, match="has no control paris, it has ireland, virginia"):
+        action.observe(routed(states={"paris": True}))
+
+
+# Region switch.
+
+
+def planned(**more: Any) -> ExecuteRegionSwitch:
+    """Ask for the standby to be activated."""
+    return ExecuteRegionSwitch.model_validate({**SWITCH, "after": "execution-0", **more})
+
+
+def test_a_plan_is_started_with_its_version_and_our_token(
+    aws: FakeAws, world: World, client: AwsClient
+) -> None:
+    """The reviewed version is pinned, the token comes from the action's id, and the standby is called."""
+    world.make_plan()
+    action = ExecuteRegionSwitchAction(client)
+    observed = action.observe(planned())
+    action.apply(planned(), observed, action_id="INC-1/1/1/apply")
+    (started,) = aws.arrived("StartPlanExecution")
+
+    assert started.params["latestVersion"] == "7"
+    assert started.params["clientToken"] == "0d55eafa-de82-54f9-b55c-058e849e0270"
+    assert started.region == STANDBY
+    assert started.params["comment"] == "stanch INC-1/1/1/apply"
+
+
+@pytest.mark.parametrize(
+    ("state", "reached"),
+    [
+        ("pending", Reached.SETTLING),
+        ("inProgress", Reached.SETTLING),
+        ("pausedByOperator", Reached.SETTLING),
+        ("pendingManualApproval", Reached.SETTLING),
+        ("completed", Reached.YES),
+        ("completedWithExceptions", Reached.YES),
+        ("completedMonitoringApplicationHealth", Reached.YES),
+        ("pausedByFailedStep", Reached.FAILED),
+        ("planExecutionTimedOut", Reached.FAILED),
+        ("failed", Reached.FAILED),
+        ("canceled", Reached.FAILED),
+    ],
+)
+def test_each_state_of_an_execution_has_its_meaning(
+    aws: FakeAws, world: World, client: AwsClient, state: str, reached: Reached
+) -> None:
+    """All eleven states that AWS knows are told apart, in its own word."""
+    world.make_plan()
+    action = ExecuteRegionSwitchAction(client)
+    apply(action, planned())
+    aws.executions[PLAN][0]["executionState"] = state
+    now = progress(action, planned())
+
+    assert now.reached is reached
+    assert state in now.detail
+
+
+def test_another_version_of_the_plan_is_refused(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """What was reviewed is what runs, or nothing."""
+    world.make_plan()
+    action = ExecuteRegionSwitchAction(client)
+    aws.plans[PLAN]["version"] = "8"
+
+    assert (
+        "it is in version 8, what was reviewed is 7"
+        in action.preflight(planned(), action.observe(planned()))[0]
+    )
+    with pytest.raises(ActionRefusedError, match="what was reviewed is 7"):
+        apply(action, planned())
+
+
+def test_an_execution_under_way_is_not_crossed(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """While the plan is executing something else, nothing is started."""
+    world.make_plan()
+    aws.executions[PLAN][0]["executionState"] = "inProgress"
+    action = ExecuteRegionSwitchAction(client)
+
+    assert "another execution is under way" in action.preflight(planned(), action.observe(planned()))[0]
+
+
+def test_the_mode_is_switched_in_flight(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """The same request with the other mode switches the execution that runs, and starts none."""
+    world.make_plan()
+    aws.switch_state = "inProgress"
+    action = ExecuteRegionSwitchAction(client)
+    apply(action, planned())
+    harder = planned(mode=Mode.UNGRACEFUL)
+    before = progress(action, harder)
+    apply(action, harder, "INC-1/2/1/apply")
+
+    assert before.reached is Reached.NO
+    assert progress(action, harder).reached is Reached.SETTLING
+    assert [one.operation for one in aws.changes] == ["StartPlanExecution", "UpdatePlanExecution"]
+    assert aws.executions[PLAN][0]["mode"] == "ungraceful"
+
+
+def test_the_failback_goes_to_the_region_that_was_active(
+    aws: FakeAws, world: World, client: AwsClient
+) -> None:
+    """The undo is an execution of its own, graceful, through the region that is to serve again."""
+    world.make_plan()
+    action = ExecuteRegionSwitchAction(client)
+    request = planned(mode=Mode.UNGRACEFUL)
+    undo, said = action.undo(request, apply(action, request))
+    assert undo is not None
+    assert "2 steps (scale out, move the writer)" in action.blast_radius(request, action.observe(request))
+    apply(action, undo, "INC-1/1/1/undo")
+
+    assert said == f"Executes the plan again, to activate {REGION}, gracefully."
+    assert (undo.region, undo.target_region, undo.mode) == (REGION, REGION, Mode.GRACEFUL)
+    assert SwitchState.model_validate(action.observe(undo).state).active == REGION
+    assert len(aws.arrived("StartPlanExecution")) == 2
+
+
+# Aurora.
+
+
+def written(world: World, mode: Mode = Mode.GRACEFUL) -> SwitchGlobalCluster:
+    """Ask for the standby to write."""
+    name = world.make_global()
+    return SwitchGlobalCluster(account="main", region=STANDBY, cluster=name, writer=STANDBY_DB, mode=mode)
+
+
+def test_lag_is_an_estimate_of_what_is_lost(world: World, client: AwsClient) -> None:
+    """Who approves a failover sees how much it loses, by the lag just then; a switchover loses nothing."""
+    world.make_lag(4.5)
+    action = SwitchGlobalClusterAction(client)
+    forced, graceful = written(world, Mode.UNGRACEFUL), written(world)
+    observed = action.observe(forced)
+
+    assert GlobalState.model_validate(observed.state).lag == 4.5
+    assert "about the last 4.5 seconds of writes are lost" in action.blast_radius(forced, observed)
+    assert "nothing is lost" in action.blast_radius(graceful, action.observe(graceful))
+
+
+def test_a_lag_that_cannot_be_seen_is_said(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """An estimate that is not there is not zero."""
+    forced = written(world, Mode.UNGRACEFUL)
+    aws.fail(Fault.FORBIDDEN, "GetMetricData")
+    action = SwitchGlobalClusterAction(client)
+    observed = action.observe(forced)
+
+    assert "an unknown amount of writes are lost" in action.blast_radius(forced, observed)
+    assert "the lag cannot be seen" in GlobalState.model_validate(observed.state).notes[0]
+
+
+def test_a_failover_allows_data_loss_and_a_switchover_never(
+    aws: FakeAws, world: World, client: AwsClient
+) -> None:
+    """Without the flag a failover would be a switchover, and that needs the region that is gone."""
+    action = SwitchGlobalClusterAction(client)
+    graceful = written(world)
+    undo, _ = action.undo(graceful, apply(action, graceful))
+    assert undo == graceful.model_copy(update={"region": REGION, "writer": PRIMARY_DB})
+    apply(action, undo)
+    apply(action, graceful.model_copy(update={"mode": Mode.UNGRACEFUL}))
+
+    assert [(one.operation, one.params.get("AllowDataLoss")) for one in aws.changes] == [
+        ("SwitchoverGlobalCluster", None),
+        ("SwitchoverGlobalCluster", None),
+        ("FailoverGlobalCluster", "true"),
+    ]
+
+
+def test_a_move_under_way_is_found_and_not_sent_again(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """A second run finds the move; a move elsewhere is waited for."""
+    request = written(world)
+    aws.moving = True
+    action = SwitchGlobalClusterAction(client)
+    apply(action, request)
+    moving = progress(action, request)
+    apply(action, request)
+    back = request.model_copy(update={"region": REGION, "writer": PRIMARY_DB})
+    refusals = action.preflight(back, action.observe(back))
+    elsewhere = progress(action, back)
+    aws.end_move(request.cluster)
+
+    assert moving.reached is Reached.SETTLING
+    assert elsewhere.reached is Reached.NO
+    assert "let that end" in refusals[0]
+    assert progress(action, request).reached is Reached.YES
+    assert len(aws.changes) == 1
+
+
+def test_a_stranger_is_not_made_the_writer(world: World, client: AwsClient) -> None:
+    """Only a cluster of the global database can write, and its own region is called."""
+    stranger = STANDBY_DB + "-2"
+    request = written(world).model_copy(update={"writer": stranger})
+    action = SwitchGlobalClusterAction(client)
+
+    assert "is none of its clusters" in action.preflight(request, action.observe(request))[0]
+    with pytest.raises(ValidationError, match="whose endpoint is to be called"):
+        SwitchGlobalCluster(account="main", region=REGION, cluster="x", writer=STANDBY_DB)
+
+
+def test_a_whole_failover_and_its_failback(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """The standby is scaled out, then the writer and the traffic move: gracefully, forced, and back."""
+    world.make_group(desired=2, high=10)
+    zone = world.make_zone(ireland={"Weight": 100}, virginia={"Weight": 0})
+    database = written(world)
+    steps: list[tuple[Any, Any]] = [
+        (SetDesiredCapacityAction(client), SetDesiredCapacity(**world.at_group, desired=8)),
+        (SwitchGlobalClusterAction(client), database),
+        (
+            SetRecordWeightsAction(client),
+            SetRecordWeights(
+                account="main",
+                zone=zone,
+                name=f"www.{world.domain}",
+                weights={"ireland": 0, "virginia": 100},
+            ),
+        ),
+    ]
+    forced = [(action, request) for action, request in steps if request is not database]
+    forced.insert(1, (steps[1][0], database.model_copy(update={"mode": Mode.UNGRACEFUL})))
+
+    for way in (steps, forced):
+        undos = []
+        for action, request in way:
+            undo, _ = action.undo(request, apply(action, request))
+            assert progress(action, request).reached is Reached.YES
+            undos.append((action, undo))
+        there = (world.capacity()[1], aws.globals[database.cluster].writer, world.shares(zone))
+        for action, undo in reversed(undos):
+            apply(action, undo, "INC-1/1/1/undo")
+            assert progress(action, undo).reached is Reached.YES
+        back = (world.capacity()[1], aws.globals[database.cluster].writer, world.shares(zone))
+
+        assert there == (8, STANDBY_DB, {"ireland": 0, "virginia": 100})
+        assert back == (2, PRIMARY_DB, {"ireland": 100, "virginia": 0})
