@@ -163,14 +163,14 @@ def test_nothing_is_sent_where_nothing_has_to_be_done(fake: FakeKubernetes, shop
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_log_names_the_action(fake: FakeKubernetes, shop: Place, kind: str) -> None:
-    """The journal's key is in what the cluster's audit log keeps, and so is our field manager."""
+    """The journal's key is in what the cluster's audit log keeps; the server knows our patience too."""
     request = shop.asked(kind)
     action = shop.action(request)
     action.apply(request, action.observe(request), action_id="INC-42/1/1/apply")
     last = fake.changes[-1]
 
     assert last["user_agent"] == "stanch (INC-42/1/1/apply)"
-    assert last["query"]["fieldManager"] == "stanch"
+    assert last["query"] == {"fieldManager": "stanch", "timeout": "8s"}
     assert last["user"] == "system:serviceaccount:stanch:stanch"
 
 

@@ -281,6 +281,23 @@ def test_a_lost_answer_to_a_change_is_in_doubt_even_if_it_is_ok(serve: Serve, sh
     assert error.value.may_have_applied
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirected_change_goes_nowhere_else(
+    serve: Serve, fake: FakeKubernetes, shop: Place, status: int
+) -> None:
+    """A change, and the credential with it, reaches only the server of the kubeconfig."""
+    shop.deploy()
+    observed = shop.action(shop.restart()).observe(shop.restart())
+    before = len(fake.requests)
+    with ExitStack() as stack:
+        elsewhere = serve(say(status, b"", Location=fake.url + shop.path))
+        action = RestartDeploymentAction(clusters(elsewhere, stack), now)
+        with pytest.raises(ProviderUnavailableError):
+            action.apply(shop.restart(), observed, action_id="x")
+
+    assert len(fake.requests) == before
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"), [("7", 7.0), ("", None), ("nan", None), ("-3", None), ("Wed, 21 Oct 2026", None)]
 )

@@ -63,7 +63,7 @@ def test_a_restart_is_the_same_release(shop: Place) -> None:
     assert revisions[2].release == revisions[2].template_hash != revisions[1].release
 
 
-def test_selectors_with_expressions_are_asked_for(shop: Place) -> None:
+def test_selectors_with_expressions_are_asked_for(shop: Place, fake: FakeKubernetes) -> None:
     """A Deployment may select by expressions too."""
     selector = {
         "matchLabels": {"app": "web"},
@@ -77,6 +77,9 @@ def test_selectors_with_expressions_are_asked_for(shop: Place) -> None:
     shop.deploy(selector=selector)
 
     assert len(shop.history().revisions) == 1
+    assert fake.requests[-1]["query"]["labelSelector"] == (
+        "app=web,app in (web,api),app notin (old),app,!canary"
+    )
 
 
 def test_what_is_not_there_is_refused(shop: Place) -> None:
