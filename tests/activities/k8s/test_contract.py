@@ -347,6 +347,28 @@ def test_a_rollback_restores_template_and_annotations(place: Place) -> None:
     }
 
 
+def test_a_replica_sets_template_is_restored_without_its_hash(place: Place) -> None:
+    """Who takes the template from a ReplicaSet need not clean it; its ReplicaSet is found again."""
+    place.deploy()
+    name = place.history().revisions[0].replica_set
+    _, replica_set = place.call("GET", path_of("replicasets", place.namespace, name))
+    template = replica_set["spec"]["template"]
+    place.release(V2)
+    place.settled()
+    place.run(
+        RollBackDeployment(
+            **place.where, revision=1, template=template, template_hash=template_hash(template)
+        )
+    )
+
+    assert "pod-template-hash" in template["metadata"]["labels"]
+    assert place.raw()["spec"]["template"]["metadata"]["labels"] == {"app": "web"}
+    assert [(one.number, one.replica_set == name) for one in place.history().revisions] == [
+        (3, True),
+        (2, False),
+    ]
+
+
 def test_a_mark_on_a_revision_stays_there(place: Place) -> None:
     """A mark of ours on a ReplicaSet is seen in the history and does not wander by a rollback."""
     place.deploy()
