@@ -221,8 +221,9 @@ def short(digest: str) -> str:
 
 def rail(incident: Incident) -> tuple[RailStep, ...]:
     """Say where an incident is on its way."""
-    phase = Phase.RESOLVED if incident.phase in _AFTER_RESOLVED else incident.phase
-    place = RAIL.index(phase) if phase in RAIL else -1
+    place = RAIL.index(incident.phase) if incident.phase in RAIL else -1
+    if incident.phase in _AFTER_RESOLVED:
+        place = len(RAIL)
     steps = []
     for number, step in enumerate(RAIL):
         state = "done" if number < place else "now" if number == place else "later"

@@ -113,7 +113,7 @@ def test_invisible_characters_are_shown(text: str, seen: str) -> None:
         (Phase.DETECTED, "now later later later later"),
         (Phase.MITIGATING, "done done now later later"),
         (Phase.RESOLVED, "done done done done now"),
-        (Phase.CLOSED, "done done done done now"),
+        (Phase.CLOSED, "done done done done done"),
         (Phase.FALSE_ALARM, "later later later later later"),
     ],
 )
