@@ -95,11 +95,13 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
         state = self._state(observed)
         if not self._change(request, state):
             return ()
-        missing = self._aws.denied(
-            _at(request),
-            self._verbs(request, state),
-            action=request.action,
-            resource=self._resource(request, state),
+        resource = self._resource(request, state)
+        missing = (
+            self._aws.denied(
+                _at(request), self._verbs(request, state), action=request.action, resource=resource
+            )
+            if resource
+            else None
         )
         denied = [f"{_where(request)}: the credential may not do {verb}" for verb in missing or ()]
         return (*self._refusals(request, state), *denied)
@@ -639,8 +641,8 @@ class SetScalableTargetAction(_OnAws[SetScalableTarget, ScalableState], Action[S
         return {"minimum": state.min_capacity, "maximum": state.max_capacity}
 
     def _resource(self, request: SetScalableTarget, state: ScalableState) -> str:
-        del request, state
-        return "*"
+        del request
+        return state.arn
 
     def _wanted(self, request: SetScalableTarget, state: ScalableState) -> Wanted:
         return {
@@ -735,8 +737,9 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
             return state
         try:
             answer = self._read(request, "route53", "get_change", Id=batch)
-        except ActionRefusedError:
-            return state
+        except ActionRefusedError as error:
+            note = f"whether all servers of Route 53 have it cannot be seen: {error}"
+            return state.model_copy(update={"notes": (note,)})
         with reading(request.where, "a change"):
             return state.model_copy(update={"sync": answer["ChangeInfo"]["Status"]})
 

@@ -231,8 +231,11 @@ class AwsClient:
         except (ActionRefusedError, ProviderUnavailableError):
             return None
         results = answer.get("EvaluationResults") or ()
+        # What depends on a condition of the call itself, the simulation cannot know.
         return tuple(
-            str(one["EvalActionName"]) for one in results if one.get("EvalDecision", "allowed") != "allowed"
+            str(one["EvalActionName"])
+            for one in results
+            if one.get("EvalDecision", "allowed") != "allowed" and not one.get("MissingContextValues")
         )
 
     def _role(self, at: At, action: str) -> str | None:

@@ -31,6 +31,7 @@ ROUTE53 = [
     ("POST", re.compile(r"/2013-04-01/hostedzone/[^/]+/rrset/?"), "ChangeResourceRecordSets"),
     ("GET", re.compile(r"/2013-04-01/change/.*"), "GetChange"),
 ]
+RECORD_KEYS = {"Action": "Actions", "Name": "NormalizedRecordNames", "Type": "RecordTypes"}
 JSON_SERVICES = {
     "application-autoscaling",
     "arc-region-switch",
@@ -329,21 +330,27 @@ class FakeAws:
     def _own(self, seen: Seen, request: "_Request") -> Answer | None:
         """Answer what moto does not have."""
         params = request.seen().params
-        if seen.service == "route53-recovery-cluster":
-            return self._routed(seen.operation, params)
-        if seen.service == "arc-region-switch":
-            return self._switched(seen.operation, params)
-        if seen.service == "rds":
-            return self._aurora(seen.operation, params)
-        if seen.service == "iam" and seen.operation == "SimulatePrincipalPolicy":
-            return self._simulated(seen)
-        if seen.operation == "GetServiceQuota":
-            return self._quota()
-        return None
+        whole = {
+            "arc-region-switch": self._switched,
+            "rds": self._aurora,
+            "route53-recovery-cluster": self._routed,
+        }
+        if seen.service in whole:
+            return whole[seen.service](seen.operation, params)
+        single = {
+            "GetCallerIdentity": self._caller,
+            "GetServiceQuota": self._quota,
+            "SimulatePrincipalPolicy": self._simulated,
+        }
+        return single[seen.operation](seen) if seen.operation in single else None
 
-    def _quota(self) -> Answer:
+    def _caller(self, seen: Seen) -> Answer:
+        arn = f"arn:aws:sts::{ACCOUNT}:assumed-role/stanch-{seen.key}/stanch"
+        return query(seen.operation, f"<Arn>{arn}</Arn><Account>{ACCOUNT}</Account>")
+
+    def _quota(self, seen: Seen) -> Answer:
         if self.quota is None:
-            return error("servicequotas", 400, "AccessDeniedException", "not authorized")
+            return error(seen.service, 400, "AccessDeniedException", "not authorized")
         usage = {
             "MetricNamespace": "AWS/Usage",
             "MetricName": "ResourceCount",
@@ -537,33 +544,42 @@ class FakeAws:
         rows = []
         for name in names:
             may = statements is None or allowed(statements, name, resource, {})
-            decision = "allowed" if may else "implicitDeny"
+            about = [one for one in statements or () if _names(one, name, resource)]
+            missing = "".join(f"<member>{key}</member>" for one in about for key in _unmet(one, {}))
             rows.append(
                 f"<member><EvalActionName>{name}</EvalActionName>"
                 f"<EvalResourceName>{escape(resource)}</EvalResourceName>"
-                f"<EvalDecision>{decision}</EvalDecision></member>"
+                f"<EvalDecision>{'allowed' if may else 'implicitDeny'}</EvalDecision>"
+                f"<MissingContextValues>{missing}</MissingContextValues></member>"
             )
         return query("SimulatePrincipalPolicy", f"<EvaluationResults>{''.join(rows)}</EvaluationResults>")
 
 
-def allowed(statements: list[dict[str, Any]], verb: str, resource: str, context: Mapping[str, str]) -> bool:
-    """Evaluate IAM statements, as far as ours go: actions, resources, equality of context keys."""
+def allowed(
+    statements: list[dict[str, Any]], verb: str, resource: str, context: Mapping[str, list[str]]
+) -> bool:
+    """Evaluate IAM statements, as far as ours go: actions, resources, and words in context keys."""
+    fitting = [one for one in statements if _names(one, verb, resource) and not _unmet(one, context)]
+    effects = {one["Effect"] for one in fitting}
+    return "Allow" in effects and "Deny" not in effects
 
-    def fits(statement: dict[str, Any]) -> bool:
-        return (
-            any(fnmatchcase(verb.lower(), one.lower()) for one in _list(statement["Action"]))
-            and any(fnmatchcase(resource, one) for one in _list(statement["Resource"]))
-            and all(
-                # An absent key makes a condition false, unless its name ends in IfExists.
-                key in context and any(fnmatchcase(context[key], value) for value in _list(values))
-                for operator in statement.get("Condition", {}).values()
-                for key, values in operator.items()
-            )
-        )
 
-    if any(fits(one) for one in statements if one["Effect"] == "Deny"):
-        return False
-    return any(fits(one) for one in statements if one["Effect"] == "Allow")
+def _names(statement: dict[str, Any], verb: str, resource: str) -> bool:
+    """Say whether a statement is about a verb on a resource."""
+    return any(fnmatchcase(verb.lower(), one.lower()) for one in _list(statement["Action"])) and any(
+        fnmatchcase(resource, one) for one in _list(statement["Resource"])
+    )
+
+
+def _unmet(statement: dict[str, Any], context: Mapping[str, list[str]]) -> list[str]:
+    """Give the context keys that do not fit a condition; `ForAllValues` is met by an absent key."""
+    return [
+        key
+        for operator, keys in statement.get("Condition", {}).items()
+        for key, values in keys.items()
+        if (key not in context and not operator.startswith("ForAllValues:"))
+        or not all(any(fnmatchcase(one, value) for value in _list(values)) for one in context.get(key, ()))
+    ]
 
 
 def error(
@@ -596,30 +612,37 @@ def _list(value: Any) -> list[str]:
     return value if isinstance(value, list) else [value]
 
 
-def _resources(seen: Seen) -> tuple[list[str], dict[str, str]]:
+def _resources(seen: Seen) -> tuple[list[str], dict[str, list[str]]]:
     """Give the ARNs that a call is on, and the condition keys that come with it; ``*`` when it has none."""
-    params, context = seen.params, {"aws:RequestedRegion": seen.region}
-    found = "*"
+    params, context = seen.params, {"aws:RequestedRegion": [seen.region]}
+    here = f"{seen.region}:{ACCOUNT}"
+    if seen.operation == "ChangeResourceRecordSets":
+        for key, name in RECORD_KEYS.items():
+            values = re.findall(rf"<{key}>([^<]*?)\.?</{key}>", params["body"])
+            context[f"route53:ChangeResourceRecordSets{name}"] = values
+    if seen.operation == "UpdateRoutingControlStates":
+        overrides = str("SafetyRulesToOverride" in params).lower()
+        context["route53-recovery-cluster:AllowSafetyRulesOverrides"] = [overrides]
+        return [one["RoutingControlArn"] for one in params["UpdateRoutingControlStateEntries"]], context
     if seen.operation in {"SetDesiredCapacity", "UpdateAutoScalingGroup"}:
         name = params["AutoScalingGroupName"]
-        found = f"arn:aws:autoscaling:{seen.region}:{ACCOUNT}:autoScalingGroup:id:autoScalingGroupName/{name}"
+        found = [f"arn:aws:autoscaling:{here}:autoScalingGroup:id:autoScalingGroupName/{name}"]
     elif seen.operation in {"UpdateService", "DescribeServices"}:
-        cluster, service = params["cluster"], params.get("service") or params["services"][0]
-        context["ecs:cluster"] = f"arn:aws:ecs:{seen.region}:{ACCOUNT}:cluster/{cluster}"
-        found = f"arn:aws:ecs:{seen.region}:{ACCOUNT}:service/{cluster}/{service}"
-    elif seen.service == "route53" and "hostedzone" in params["path"]:
-        found = f"arn:aws:route53:::hostedzone/{params['path'].split('/')[3]}"
-    elif seen.operation == "ListRoutingControls":
-        found = params["ControlPanelArn"]
-    elif seen.operation == "UpdateRoutingControlStates":
-        overrides = str("SafetyRulesToOverride" in params).lower()
-        context["route53-recovery-cluster:AllowSafetyRulesOverrides"] = overrides
-        return [one["RoutingControlArn"] for one in params["UpdateRoutingControlStateEntries"]], context
-    elif seen.service == "arc-region-switch":
-        found = params.get("planArn") or params["arn"]
+        service = params.get("service") or params["services"][0]
+        found = [f"arn:aws:ecs:{here}:service/{params['cluster']}/{service}"]
+    elif seen.operation == "RegisterScalableTarget":
+        found = [f"arn:aws:application-autoscaling:{here}:scalable-target/id"]
+    elif seen.service == "route53":
+        kind, name = params["path"].split("/")[2:4]
+        found = [f"arn:aws:route53:::{kind}/{name}"]
     elif "GlobalClusterIdentifier" in params:
-        found = f"arn:aws:rds::{ACCOUNT}:global-cluster:{params['GlobalClusterIdentifier']}"
-    return [found], context
+        found = [f"arn:aws:rds::{ACCOUNT}:global-cluster:{params['GlobalClusterIdentifier']}"]
+        found += [params[key] for key in ("TargetDbClusterIdentifier",) if key in params]
+    else:
+        # These calls carry the ARN themselves.
+        carried = ("ControlPanelArn", "planArn", "arn", "PolicySourceArn")
+        found = [params[key] for key in carried if key in params] or ["*"]
+    return found, context
 
 
 @dataclass(frozen=True)

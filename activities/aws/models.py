@@ -331,7 +331,7 @@ class ScalableState(Limits):
         service: Wanted and running tasks, where it is an ECS service.
     """
 
-    role_arn: str = Field("", alias="RoleARN")
+    arn: str = Field("", alias="ScalableTargetARN")
     service: tuple[int, int] | None = None
 
 
@@ -419,10 +419,12 @@ class RecordsState(Frozen):
     Attributes:
         records: Set identifier to the resource record set, as AWS gives it.
         sync: ``PENDING`` or ``INSYNC`` after a change of this worker; empty when it made none.
+        notes: What could not be seen, and why.
     """
 
     records: dict[str, JsonObject]
     sync: str = ""
+    notes: tuple[str, ...] = ()
 
     def answers_of(self, identifier: str) -> Answers:
         """Give what one of them answers with."""

@@ -26,10 +26,10 @@ READ_TIMEOUT = 0.6  # seconds: a busy moto answers in less
 NUMBERS = itertools.count(1)
 STANDBY = "us-east-1"
 ENDPOINTS = ("us-east-1", "ap-southeast-2", "us-west-2", "ap-northeast-1", "eu-west-1")
-PANEL = "arn:aws:route53-recovery-control::123456789012:controlpanel/abc"
+PANEL = "arn:aws:route53-recovery-control::123456789012:controlpanel/0123456789abcdef0123456789abcdef"
 CONTROLS = {name: f"{PANEL}/routingcontrol/{name}" for name in ("ireland", "virginia")}
 RULE = f"{PANEL}/safetyrule/one-on"
-PLAN = "arn:aws:arc-region-switch::123456789012:plan/shop:x1"
+PLAN = "arn:aws:arc-region-switch::123456789012:plan/shop:0abc12"
 PRIMARY_DB = f"arn:aws:rds:{REGION}:123456789012:cluster:shop-ireland"
 STANDBY_DB = f"arn:aws:rds:{STANDBY}:123456789012:cluster:shop-virginia"
 
@@ -46,7 +46,7 @@ def moto() -> Iterator[str]:
         until(lambda: is_up(url), within=40)
         yield url
     finally:
-        server.terminate()
+        server.kill()  # it keeps nothing, and would wait for connections
         server.wait()
 
 
