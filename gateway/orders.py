@@ -1,7 +1,6 @@
 """What a person may tell Stanch to do, with the checks: the same for the API and the console."""
 
 import secrets
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,9 +30,6 @@ class Orders:
     signer: Signer
     policy: Policy
     wake: Callable[[], None]
-
-    def __post_init__(self) -> None:
-        self._assigning = threading.Lock()
 
     def declare(
         self, *, title: str, service: str, environment: str, severity: Severity, principal: Principal
@@ -69,19 +65,15 @@ class Orders:
             ForbiddenError: The service has people on call, and the person is not one of them.
             ConflictError: Somebody holds it, or the incident is closed.
         """
-        with self._assigning:
-            now = self._open(incident)
-            holder = now.roles.get(Role.INCIDENT_COMMANDER)
-            if holder == principal.person:
-                return now
-            self.check_may_command(now, principal.person)
-            if holder:
-                raise ConflictError(
-                    f"{incident} is commanded by {holder}: ask {holder} to hand the role over"
-                )
-            after = self.ledger.incidents.assign(
-                incident, Role.INCIDENT_COMMANDER, principal.person, by=principal.person
-            )
+        now = self._open(incident)
+        holder = now.roles.get(Role.INCIDENT_COMMANDER)
+        if holder == principal.person:
+            return now
+        self.check_may_command(now, principal.person)
+        if holder:
+            raise ConflictError(f"{incident} is commanded by {holder}: ask {holder} to hand the role over")
+        person = principal.person
+        after = self.ledger.incidents.assign(incident, Role.INCIDENT_COMMANDER, person, by=person, seen=now)
         self.wake()
         return after
 
@@ -110,13 +102,12 @@ class Orders:
         chosen = self.identity.person(person).id
         if role is Role.INCIDENT_COMMANDER and chosen == principal.person:
             return self.take_command(incident, principal)
-        with self._assigning:
-            now = self._open(incident)
-            if role is Role.INCIDENT_COMMANDER:
-                self.check_may_command(now, chosen)
-            if role is Role.INCIDENT_COMMANDER or chosen != principal.person:
-                _check_commands(now, principal.person)
-            after = self.ledger.incidents.assign(incident, role, chosen, by=principal.person)
+        now = self._open(incident)
+        if role is Role.INCIDENT_COMMANDER:
+            self.check_may_command(now, chosen)
+        if role is Role.INCIDENT_COMMANDER or chosen != principal.person:
+            _check_commands(now, principal.person)
+        after = self.ledger.incidents.assign(incident, role, chosen, by=principal.person, seen=now)
         self.wake()
         return after
 

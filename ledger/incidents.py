@@ -187,17 +187,30 @@ class Incidents:
             )
             return load(connection, [find(connection, incident)])[0]
 
-    def assign(self, incident: str, role: Role, person: str, *, by: str) -> Incident:
+    def assign(
+        self, incident: str, role: Role, person: str, *, by: str, seen: Incident | None = None
+    ) -> Incident:
         """Give a role to a person; who holds it already keeps it.
+
+        Args:
+            incident: Its id.
+            role: What is given.
+            person: To whom.
+            by: Who gives it.
+            seen: The incident as it was when it was checked who may do this: other roles now are a conflict,
+                so that of two who take a free role at once only one gets it.
 
         Raises:
             NotFoundError: There is no such incident.
-            ConflictError: It is closed.
+            ConflictError: It is closed, or the roles are no longer as seen.
         """
         with self._database.write() as connection:
             row = find(connection, incident)
             _check_is_not_final(row)
             holder = row.roles.get(role)
+            if seen is not None and holder != person and row.roles != seen.model_dump(mode="json")["roles"]:
+                held = f"{holder} holds it" if holder else "the roles have changed"
+                raise ConflictError(f"{incident}: {held} since just now: look again")
             if holder != person:
                 changed = {"roles": row.roles | {role.value: person}, "revision": row.revision + 1}
                 connection.execute(update(incidents).where(incidents.c.number == row.number).values(changed))
@@ -209,7 +222,7 @@ class Incidents:
                         incident=incident,
                         actor=by,
                         at=self._database.now(),
-                        summary=one_line(f"{person} takes the role {role.value}, given by {by}"),
+                        summary=one_line(_says(role, person, by)),
                         body={"role": role.value, "person": person, "by": by, "before": holder},
                     ),
                 )
@@ -293,3 +306,8 @@ class Incidents:
 def _check_is_not_final(row: Row[Any]) -> None:
     if row.phase in FINAL_PHASES:
         raise ConflictError(f"INC-{row.number} is {row.phase}: nothing can be changed any more")
+
+
+def _says(role: Role, person: str, by: str) -> str:
+    what = "command" if role is Role.INCIDENT_COMMANDER else f"the role {role.value.replace('_', ' ')}"
+    return f"{person} takes {what}" if person == by else f"{by} gives {what} to {person}"

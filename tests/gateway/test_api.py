@@ -56,9 +56,8 @@ async def test_one_of_many_takes_command(door: Door, scene: Scene) -> None:
 
     commander = scene.ledger.incidents.get(incident).roles[Role.INCIDENT_COMMANDER]
     assert sorted(answer.status_code for answer in answers) == [200] * 4 + [409] * 4
-    assert {a.json()["error"] for a in answers if a.status_code == 409} == {
-        f"{incident} is commanded by {commander}: ask {commander} to hand the role over"
-    }
+    refused = [answer.json()["error"] for answer in answers if answer.status_code == 409]
+    assert all(commander in sentence for sentence in refused)
 
 
 async def test_handing_over(door: Door, scene: Scene) -> None:

@@ -163,7 +163,9 @@ def test_what_happens_is_seen_at_once(browser: Browser, scene: Scene, story: str
         scene.record(story, 2, Phase.MONITORING, attention="Somebody else is looking, too.")
         scene.ledger.incidents.assign(story, Role.TECHNICAL_LEAD, "grace", by="ada")
 
-        expect(page.locator("#timeline > li").first).to_contain_text("grace takes the role")
+        expect(page.locator("#timeline > li").first).to_contain_text(
+            "ada gives the role technical lead to grace"
+        )
         expect(page.locator("#timeline")).to_contain_text("error_rate is 41 %")
         expect(page.locator("#attention")).to_contain_text("Somebody else is looking, too.")
         expect(page.locator(".rail .now")).to_have_text(re.compile("monitoring"))

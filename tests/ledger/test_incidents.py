@@ -112,6 +112,17 @@ def test_assign(ledger: Ledger) -> None:
     ]
 
 
+def test_assign_as_seen(ledger: Ledger) -> None:
+    """Of two who take a free role on what both saw, one gets it and the other is told to look again."""
+    seen = declare(ledger)
+    ledger.incidents.assign(seen.id, Role.INCIDENT_COMMANDER, "ada", by="ada", seen=seen)
+    ledger.incidents.assign(seen.id, Role.INCIDENT_COMMANDER, "ada", by="ada", seen=seen)
+
+    with pytest.raises(ConflictError, match="look again"):
+        ledger.incidents.assign(seen.id, Role.INCIDENT_COMMANDER, "grace", by="grace", seen=seen)
+    assert ledger.incidents.get(seen.id).roles == {Role.INCIDENT_COMMANDER: "ada"}
+
+
 def test_roles_given_at_the_same_moment(ledger: Ledger) -> None:
     """No role that was given is lost."""
     declare(ledger)
