@@ -1215,10 +1215,12 @@ class _Handler(BaseHTTPRequestHandler):
             dict(parse_qsl(target.query)),
             {name.lower(): value for name, value in self.headers.items()},
         )
-        size = int(self.headers.get("Content-Length") or 0)
+        length = self.headers.get("Content-Length") or "0"
+        size = int(length) if length.isdecimal() else 0
         if size > LARGEST_BODY:
-            self.close_connection = True
-            self._say(413, {"kind": "Status", "code": 413, "message": "request body too large"})
+            self.rfile.read(min(size, 2 * LARGEST_BODY))  # who still sends does not hear the answer
+            said = {"kind": "Status", "code": 413, "message": "request body too large"}
+            self._say(413, said, {"Connection": "close"})
             return
         try:
             call.body = json.loads(self.rfile.read(size)) if size else None
