@@ -201,7 +201,7 @@ def write_private(path: Path, content: bytes) -> bytes:
 
 def local_token(settings: Settings) -> str:
     """Give local mode's token, made on first use."""
-    return write_private(settings.local_token_path, secrets.token_urlsafe(32).encode()).decode()
+    return write_private(settings.local_token_path, secrets.token_urlsafe(32).encode()).decode().strip()
 
 
 def signing_key(settings: Settings) -> Ed25519PrivateKey:
