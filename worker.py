@@ -68,6 +68,7 @@ def registry(catalogue: Catalogue, *, secret: Callable[[str], str] = settings.se
         ],
         probes=[
             aws.MetricProbe(accounts),
+            aws.ReadinessProbe(accounts),
             k8s.RolloutHistoryProbe(clusters),
             k8s.RolloutStatusProbe(clusters),
             launchdarkly.FlagStateProbe(flags),

@@ -16,10 +16,13 @@ from activities.aws.actions import (
 from activities.aws.models import (
     Answers,
     ExecuteRegionSwitch,
+    Finding,
     GlobalState,
     GroupState,
     Metric,
     Mode,
+    Readiness,
+    ReadinessReport,
     RecordsState,
     RollBackService,
     RoutingState,
@@ -32,18 +35,23 @@ from activities.aws.models import (
     SetServiceCount,
     SwitchGlobalCluster,
     SwitchState,
+    Verdict,
 )
-from activities.aws.probes import MetricProbe
+from activities.aws.probes import MetricProbe, ReadinessProbe
 
 __all__ = [
     "Answers",
     "ExecuteRegionSwitch",
     "ExecuteRegionSwitchAction",
+    "Finding",
     "GlobalState",
     "GroupState",
     "Metric",
     "MetricProbe",
     "Mode",
+    "Readiness",
+    "ReadinessProbe",
+    "ReadinessReport",
     "RecordsState",
     "RollBackService",
     "RollBackServiceAction",
@@ -63,4 +71,5 @@ __all__ = [
     "SwitchGlobalCluster",
     "SwitchGlobalClusterAction",
     "SwitchState",
+    "Verdict",
 ]

@@ -88,11 +88,11 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
 
     def change(self, request: RequestT, observed: Observation) -> tuple[Difference, ...]:
         """Give what differs, field by field."""
-        return self._change(request, self._state(observed))
+        return self._change(request, self.state(observed))
 
     def preflight(self, request: RequestT, observed: Observation) -> tuple[str, ...]:
         """Find what stands against it: our own rules, the target's state, and missing permissions."""
-        state = self._state(observed)
+        state = self.state(observed)
         if not self._change(request, state):
             return ()
         resource = self._resource(request, state)
@@ -122,21 +122,22 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
 
     def is_reached(self, request: RequestT, observed: Observation) -> Progress:
         """Compare the target with what is asked for, then look at what serves."""
-        reached, detail = self._progress(request, self._state(observed), observed.at)
+        reached, detail = self._progress(request, self.state(observed), observed.at)
         return Progress(reached=reached, detail=f"{_where(request)}: {detail}")
 
     def undo(self, request: RequestT, observed: Observation) -> tuple[RequestT | None, str]:
         """Give what brings the observed state back."""
-        state = self._state(observed)
+        state = self.state(observed)
         if not self._change(request, state):
             return None, "It is as it should be already, so there is nothing to bring back."
         return self._undo(request, state)
 
     def blast_radius(self, request: RequestT, observed: Observation) -> str:
         """Say who and what is touched."""
-        return self._touched(request, self._state(observed))
+        return self._touched(request, self.state(observed))
 
-    def _state(self, observed: Observation) -> StateT:
+    def state(self, observed: Observation) -> StateT:
+        """Read back what was observed."""
         return self.state_type.model_validate(observed.state)
 
     def _change(self, request: RequestT, state: StateT) -> tuple[Difference, ...]:
@@ -371,21 +372,21 @@ class SetDesiredCapacityAction(_OnAws[SetDesiredCapacity, GroupState], Action[Se
             limits = f"within {state.min_size} to {state.max_size}"
             return Reached.NO, f"{state.desired_capacity} instances are wanted there, {limits}"
         said = f" (last scaling activity: {state.activity})" if state.activity else ""
-        serving = sum(one.serves for one in state.instances)
-        if serving < request.desired:
-            return Reached.SETTLING, f"{serving} of {request.desired} instances are in service{said}"
-        if len(state.instances) > request.desired:
-            return (
-                Reached.SETTLING,
-                f"{len(state.instances) - request.desired} instances are still to go{said}",
-            )
+        # Instances of a group may count for more than one each.
+        serving = [one for one in state.instances if one.serves]
+        weight = sum(one.weighted_capacity for one in serving)
+        going = sum(one.lifecycle_state.startswith("Terminating") for one in state.instances)
+        if len(serving) == weight > request.desired:
+            going += weight - request.desired
+        if weight < request.desired:
+            return Reached.SETTLING, f"{weight} of {request.desired} instances are in service{said}"
+        if going:
+            return Reached.SETTLING, f"{going} instances are still to go{said}"
         for group, healthy in state.healthy.items():
-            if healthy < request.desired:
-                return (
-                    Reached.SETTLING,
-                    f"{healthy} of {request.desired} instances are healthy in target group {group}",
-                )
-        return Reached.YES, f"{serving} of {request.desired} instances are in service"
+            if healthy < len(serving):
+                detail = f"{healthy} of {len(serving)} instances are healthy in target group {group}"
+                return Reached.SETTLING, detail
+        return Reached.YES, f"{weight} of {request.desired} instances are in service"
 
     def _undo(self, request: SetDesiredCapacity, state: GroupState) -> tuple[SetDesiredCapacity | None, str]:
         back = {
@@ -445,25 +446,15 @@ class _OnService(_OnAws[RequestT, ServiceState]):
         del request
         return state.arn
 
-    def _settled(self, state: ServiceState, wanted: int, now: datetime) -> tuple[Reached, str]:
-        """Say whether the newest deployment is carried out and serves."""
-        primary = state.primary
-        if primary is not None:
-            running = f"{primary.running_count} of {primary.desired_count} tasks run"
-            if primary.rollout_state == "FAILED":
-                return Reached.FAILED, f"its deployment failed ({primary.rollout_state_reason}); {running}"
-            ran_long = now - primary.created_at > ROLLOUT_DEADLINE
-            if primary.running_count < primary.desired_count or primary.rollout_state == "IN_PROGRESS":
-                if ran_long and primary.rollout_state == "IN_PROGRESS":
-                    return Reached.FAILED, f"its deployment has not ended in {ROLLOUT_DEADLINE}; {running}"
-                failed = f"; {primary.failed_tasks} tasks have failed" if primary.failed_tasks else ""
-                return Reached.SETTLING, f"{running}{failed}"
+    def _served(self, state: ServiceState, wanted: int) -> tuple[Reached, str]:
+        """Say whether so many tasks run and are healthy."""
+        running = f"{state.running_count} of {wanted} tasks run"
         if state.running_count != wanted:
-            return Reached.SETTLING, f"{state.running_count} tasks run, {wanted} are wanted"
+            return Reached.SETTLING, running
         for group, healthy in state.healthy.items():
             if healthy < wanted:
                 return Reached.SETTLING, f"{healthy} of {wanted} tasks are healthy in target group {group}"
-        return Reached.YES, f"{state.running_count} of {wanted} tasks run"
+        return Reached.YES, running
 
 
 class SetServiceCountAction(_OnService[SetServiceCount], Action[SetServiceCount]):
@@ -503,9 +494,10 @@ class SetServiceCountAction(_OnService[SetServiceCount], Action[SetServiceCount]
         self._tell(request, "ecs", "update_service", action_id, **at, desiredCount=request.count)
 
     def _progress(self, request: SetServiceCount, state: ServiceState, now: datetime) -> tuple[Reached, str]:
+        del now
         if state.desired_count != request.count:
             return Reached.NO, f"{state.desired_count} tasks are wanted there, not {request.count}"
-        return self._settled(state, request.count, now)
+        return self._served(state, request.count)
 
     def _undo(self, request: SetServiceCount, state: ServiceState) -> tuple[SetServiceCount | None, str]:
         back = request.model_copy(update={"count": state.desired_count})
@@ -548,7 +540,7 @@ class RollBackServiceAction(_OnService[RollBackService], Action[RollBackService]
         return {
             "arn": state.arn,
             "task_definition": state.task_definition,
-            "deployments": [f"{one.status} {one.id}: {one.task_definition}" for one in state.deployments],
+            "newest deployment": state.primary.id if state.primary else None,
         }
 
     def _wanted(self, request: RollBackService, state: ServiceState) -> Wanted:
@@ -578,11 +570,27 @@ class RollBackServiceAction(_OnService[RollBackService], Action[RollBackService]
             ]
             said = f"; a deployment of it failed ({failed[0]})" if failed else ""
             return Reached.NO, f"it runs {_revision(state.task_definition)}{said}"
-        reached, said = self._settled(state, state.desired_count, now)
-        former = sum(one.running_count for one in state.deployments if one.status != "PRIMARY")
-        if reached is Reached.YES and former:
-            return Reached.SETTLING, f"{former} former tasks still run"
+        reached, said = self._rolled_out(state, now)
         return reached, f"{_revision(request.task_definition)}: {said}"
+
+    def _rolled_out(self, state: ServiceState, now: datetime) -> tuple[Reached, str]:
+        """Say whether the newest deployment is carried out and serves."""
+        newest = state.primary
+        if newest is None:
+            return Reached.SETTLING, "no deployment is there yet"
+        running = f"{newest.running_count} of {newest.desired_count} tasks run"
+        if newest.failed_tasks:
+            running += f", {newest.failed_tasks} have failed"
+        if newest.rollout_state == "FAILED":
+            return Reached.FAILED, f"its deployment failed ({newest.rollout_state_reason}); {running}"
+        if newest.rollout_state == "IN_PROGRESS" or newest.running_count < newest.desired_count:
+            if now - newest.created_at > ROLLOUT_DEADLINE:
+                return Reached.FAILED, f"its deployment has not ended in {ROLLOUT_DEADLINE}; {running}"
+            return Reached.SETTLING, running
+        former = sum(one.running_count for one in state.deployments if one is not newest)
+        if former:
+            return Reached.SETTLING, f"{former} former tasks still run"
+        return self._served(state, state.desired_count)
 
     def _undo(self, request: RollBackService, state: ServiceState) -> tuple[RollBackService | None, str]:
         back = request.model_copy(update={"task_definition": state.task_definition})

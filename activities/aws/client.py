@@ -81,6 +81,8 @@ NEVER_SENT = (
     exceptions.CredentialRetrievalError,
     exceptions.MetadataRetrievalError,
 )
+# What the SDK's parsers raise, besides their own error, on an answer that is not from AWS.
+STRANGE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 ASSUMED = re.compile(r"(arn:aws[a-z-]*):sts::([0-9]{12}):assumed-role/([^/]+)/.*")
 
 
@@ -258,17 +260,24 @@ class AwsClient:
     def _send(
         self, at: At, client: Any, operation: str, params: Mapping[str, Any], *, lost: bool = False
     ) -> Json:
+        call = getattr(client, operation)
+        paged = operation.startswith(PAGED) and client.can_paginate(operation)
         try:
-            if operation.startswith(PAGED) and client.can_paginate(operation) and not LIMITED & params.keys():
+            if paged and not LIMITED & params.keys():
                 pages: Json = client.get_paginator(operation).paginate(**params).build_full_result()
                 return pages
-            answer: Json = getattr(client, operation)(**params)
+            answer: Json = call(**params)
         except exceptions.ClientError as error:
             if error.response.get("Error", {}).get("Code") in BAD_CREDENTIALS:
                 self._forget(at.account)
             raise _refusal(at, client, operation, error, lost=lost) from error
-        except (exceptions.BotoCoreError, ResponseParserError) as error:
+        except (exceptions.BotoCoreError, ResponseParserError, *STRANGE) as error:
+            if isinstance(error, exceptions.NoCredentialsError):
+                self._forget(at.account)
             raise _unanswered(at, error, lost=lost) from error
+        if lost and "RequestId" not in answer.get("ResponseMetadata", {}):
+            said = "something else than AWS has answered, as there is no request id"
+            raise ProviderUnavailableError(f"{at.where}: {said}", may_have_applied=True)
         return answer
 
     def _account(self, at: At) -> AwsAccount:
@@ -363,7 +372,7 @@ def _unanswered(at: At, error: Exception, *, lost: bool) -> Exception:
         return ActionRefusedError(f"{at.where}: {said}")
     if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)):
         return ActionRefusedError(f"AWS account {at.account}: {said}")
-    if isinstance(error, ResponseParserError):
+    if isinstance(error, (ResponseParserError, *STRANGE)):
         said = "the answer cannot be read, so it is not from AWS"
     return ProviderUnavailableError(
         f"{at.where}: {said}", may_have_applied=lost and not isinstance(error, NEVER_SENT)

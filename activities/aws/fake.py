@@ -58,6 +58,7 @@ class Fault(StrEnum):
     CUT_BEFORE = "connection cut before"
     CUT_AFTER = "connection cut after"
     NONSENSE = "nonsense after"
+    ANOTHER = "200 of something else"
 
 
 ERRORS = {
@@ -290,17 +291,11 @@ class FakeAws:
 
     def answer(self, seen: Seen, request: "_Request") -> Answer | None:
         """Answer a request; ``None`` cuts the connection."""
-        denied = self._denied(seen)
-        if denied is not None:
-            return denied
-        if seen.fault in ERRORS and seen.fault not in AFTER:
-            status, code, message = ERRORS[seen.fault]
-            headers = self.throttle_headers if seen.fault is Fault.THROTTLED else {}
-            return error(seen.service, status, code, message, headers)
-        if seen.fault is Fault.TIMEOUT_BEFORE:
-            self.closing.wait(self.hold)
-            return None
-        if seen.fault is Fault.CUT_BEFORE:
+        instead = self._denied(seen) or self._instead(seen)
+        if instead is not None:
+            return instead
+        if seen.fault in {Fault.TIMEOUT_BEFORE, Fault.CUT_BEFORE}:
+            self.closing.wait(self.hold if seen.fault is Fault.TIMEOUT_BEFORE else 0)
             return None
         asked = (seen.operation, request.path + request.body)
         if seen.fault is Fault.STALE_READ and asked in self._before:
@@ -314,6 +309,15 @@ class FakeAws:
             if seen.operation.startswith(READS):
                 self._before.setdefault(asked, found)
         return self._after(seen, found)
+
+    def _instead(self, seen: Seen) -> Answer | None:
+        """Give the answer of a fault that comes before anything is changed."""
+        if seen.fault is Fault.ANOTHER:
+            return Answer(200, b"<html><body>Welcome! Please log in.</body></html>", "text/html")
+        if seen.fault not in ERRORS or seen.fault in AFTER:
+            return None
+        headers = self.throttle_headers if seen.fault is Fault.THROTTLED else {}
+        return error(seen.service, *ERRORS[seen.fault], headers)
 
     def _after(self, seen: Seen, found: Answer) -> Answer | None:
         if seen.fault is Fault.TIMEOUT_AFTER:
@@ -604,7 +608,9 @@ def _only(count: int, found: Answer, word: str, other: str) -> Answer:
 
 def query(operation: str, result: str) -> Answer:
     """Answer in the query protocol."""
-    text = f"<{operation}Response><{operation}Result>{result}</{operation}Result></{operation}Response>"
+    text = f"<{operation}Result>{result}</{operation}Result>"
+    text += "<ResponseMetadata><RequestId>fake</RequestId></ResponseMetadata>"
+    text = f"<{operation}Response>{text}</{operation}Response>"
     return Answer(200, text.encode(), "text/xml")
 
 
@@ -728,6 +734,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.kind)
         self.send_header("Content-Length", str(len(answer.body)))
+        if answer.kind != "text/html":
+            self.send_header("x-amzn-RequestId", "fake")
         for name, value in answer.headers.items():
             self.send_header(name, value)
         self.end_headers()

@@ -6,7 +6,7 @@ the names that it has here.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
@@ -17,7 +17,7 @@ from contracts.actions import ActionRequest, ProbeRequest
 from contracts.base import Frozen, JsonObject
 from contracts.catalogue import RoutingPanel, Slug
 from contracts.errors import ProviderUnavailableError
-from contracts.plans import Reading, Target
+from contracts.plans import ActionCall, Reading, Target
 
 # A region becomes part of a host name, so nothing else may pass.
 Region = Annotated[str, Field(pattern=r"^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$")]
@@ -116,6 +116,7 @@ class Instance(Pascal):
     instance_id: str
     lifecycle_state: str = ""
     health_status: str = ""
+    weighted_capacity: int = 1
 
     @property
     def serves(self) -> bool:
@@ -668,6 +669,53 @@ class Metric(InRegion, ProbeRequest[Reading]):
     statistic: Name = "Average"
     period: Annotated[int, Field(ge=1, le=86_400)] = 60
     within: Annotated[int, Field(ge=1, le=60)] = 5
+
+
+class Verdict(StrEnum):
+    """What one look at the standby says."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+class Finding(Frozen):
+    """One thing that was looked at.
+
+    Attributes:
+        step: Which step of the failover it is about, as its call says.
+        detail: One sentence.
+    """
+
+    step: str
+    verdict: Verdict
+    detail: str
+
+
+class ReadinessReport(Frozen):
+    """Whether a failover would run now."""
+
+    findings: tuple[Finding, ...]
+    at: datetime
+
+    @property
+    def ready(self) -> bool:
+        """Whether nothing stands against it."""
+        return all(one.verdict is not Verdict.FAIL for one in self.findings)
+
+
+class Readiness(ProbeRequest[ReadinessReport]):
+    """Would this failover run now?
+
+    Attributes:
+        steps: Its steps, as a plan would have them; each is observed and checked, none is run.
+        longest_lag: By how much a database that is to write may lag behind.
+    """
+
+    probe: ClassVar[str] = "aws.readiness"
+
+    steps: Annotated[tuple[ActionCall, ...], Field(min_length=1)]
+    longest_lag: timedelta = timedelta(seconds=5)
 
 
 class AwsService(Protocol):

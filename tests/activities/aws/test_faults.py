@@ -225,6 +225,7 @@ FAULTS: dict[str, tuple[Fault | None, Outcome, int, int]] = {
     "partial": (Fault.PARTIAL, Outcome.IN_DOUBT, 1, 1),
     "connection cut before": (Fault.CUT_BEFORE, Outcome.DONE, 2, 1),
     "connection cut after": (Fault.CUT_AFTER, Outcome.DONE, 1, 1),
+    "200 of something else": (Fault.ANOTHER, Outcome.DONE, 2, 1),
     "unreadable answer after": (Fault.NONSENSE, Outcome.DONE, 1, 1),
 }
 
