@@ -14,7 +14,7 @@ from authority.policy import Policy
 from authority.seals import digest
 from contracts.actions import Action, ActionRequest
 from contracts.approvals import SignedDecision, Verdict
-from contracts.catalogue import Catalogue, Deployment, Service, ServiceEnvironment
+from contracts.catalogue import Catalogue, Cluster, Deployment, Service, ServiceEnvironment
 from contracts.incidents import Effect, Role, Severity
 from contracts.messages import StepOrder, VerifyOrder
 from contracts.outcomes import Direction, EffectResult, StepResult
@@ -102,7 +102,10 @@ class Scene:
         self.place = place
         self.ledger = ledger
         environment = ServiceEnvironment(deployments=(Deployment(**place.where),))
-        self.catalogue = Catalogue(services=(Service(name="web", environments={"production": environment}),))
+        self.catalogue = Catalogue(
+            clusters=(Cluster(name="demo"),),
+            services=(Service(name="web", environments={"production": environment}),),
+        )
         incident = ledger.incidents.declare(
             title="broken",
             service="web",

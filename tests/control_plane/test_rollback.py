@@ -330,7 +330,7 @@ def test_an_unpullable_image_ends_by_our_own_deadline(scene: Scene) -> None:
     plan = scene.approved(bad_first(place), within=2)
     result = plan.run()
     verified = plan.verify()
-    reasons, left = pull_failures(place), serving(place)
+    reasons, left = until(lambda: pull_failures(place)), serving(place)
     undo = plan.run(Direction.UNDO)
     place.settled()
 
@@ -341,7 +341,6 @@ def test_an_unpullable_image_ends_by_our_own_deadline(scene: Scene) -> None:
     assert "did not settle" in verified.detail
     assert "of 3 pods have the new template" in verified.detail
     assert reasons <= {"ImagePullBackOff", "ErrImagePull"}
-    assert reasons
     assert left == {V1}
     assert (undo.outcome, image(place), serving(place)) == (Outcome.DONE, V1, {V1})
 
