@@ -2,7 +2,7 @@
 
 The last good revision is the newest earlier one of another release whose ReplicaSet is marked
 `stanch.dev/verified-good: <its template hash>`, or else the newest earlier one of another release: a revision
-that differs from the present by a restart alone is the same release. A deployment that was not released within
+`stanch.dev/verified-good: <its template hash>`, or else the newest earlier one of another release: a
 the last hours is not a suspect.
 """
 
