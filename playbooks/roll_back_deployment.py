@@ -1,9 +1,9 @@
 """Roll the most recently released deployment of the failing service back to its last good revision.
 
 The last good revision is the newest earlier one of another release whose ReplicaSet has the annotation
-`stanch.dev/verified-good` with its template hash, or else the newest earlier one of another release. A revision
-that differs from the present by a restart alone is the same release. A deployment that was not released within
-the last hours is not a suspect.
+`stanch.dev/verified-good` with its template hash, or else the newest earlier one of another release. One
+that differs from the present by a restart alone is the same release. A deployment that was not released
+within the last hours is not a suspect.
 """
 
 from datetime import datetime, timedelta
