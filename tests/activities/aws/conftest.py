@@ -30,8 +30,6 @@ PANEL = "arn:aws:route53-recovery-control::123456789012:controlpanel/0123456789a
 CONTROLS = {name: f"{PANEL}/routingcontrol/{name}" for name in ("ireland", "virginia")}
 RULE = f"{PANEL}/safetyrule/one-on"
 PLAN = "arn:aws:arc-region-switch::123456789012:plan/shop:0abc12"
-PRIMARY_DB = f"arn:aws:rds:{REGION}:123456789012:cluster:shop-ireland"
-STANDBY_DB = f"arn:aws:rds:{STANDBY}:123456789012:cluster:shop-virginia"
 
 
 @pytest.fixture(scope="session")
@@ -165,6 +163,8 @@ class World:
         self.sdk = sdk
         self.group, self.cluster = f"shop-web-{number}", f"shop-{number}"
         self.service, self.domain = "web", f"shop-{number}.example"
+        self.primary_db = f"arn:aws:rds:{REGION}:123456789012:cluster:shop-ireland-{number}"
+        self.standby_db = f"arn:aws:rds:{STANDBY}:123456789012:cluster:shop-virginia-{number}"
         self.resource = f"service/{self.cluster}/{self.service}"
 
     @property
@@ -316,14 +316,14 @@ class World:
     def make_global(self) -> str:
         """Make a global database that is written in Ireland; give its name."""
         name = f"{self.cluster}-db"
-        self.aws.globals[name] = GlobalDatabase(name, [PRIMARY_DB, STANDBY_DB], PRIMARY_DB)
+        self.aws.globals[name] = GlobalDatabase(name, [self.primary_db, self.standby_db], self.primary_db)
         return name
 
     def make_lag(self, seconds: float) -> None:
         """Let the standby's database lag behind."""
         data = {
             "MetricName": "AuroraGlobalDBReplicationLag",
-            "Dimensions": [{"Name": "DBClusterIdentifier", "Value": "shop-virginia"}],
+            "Dimensions": [{"Name": "DBClusterIdentifier", "Value": self.standby_db.rpartition(":")[2]}],
             "Value": seconds * 1000,
             "Timestamp": utc_now() - timedelta(seconds=60),
         }

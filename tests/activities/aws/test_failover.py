@@ -28,11 +28,9 @@ from tests.activities.aws.conftest import (
     CONTROLS,
     ENDPOINTS,
     PLAN,
-    PRIMARY_DB,
     REGION,
     RULE,
     STANDBY,
-    STANDBY_DB,
     World,
     progress,
 )
@@ -292,7 +290,9 @@ def test_the_failback_goes_to_the_region_that_was_active(
 def written(world: World, mode: Mode = Mode.GRACEFUL) -> SwitchGlobalCluster:
     """Ask for the standby to write."""
     name = world.make_global()
-    return SwitchGlobalCluster(account="main", region=STANDBY, cluster=name, writer=STANDBY_DB, mode=mode)
+    return SwitchGlobalCluster(
+        account="main", region=STANDBY, cluster=name, writer=world.standby_db, mode=mode
+    )
 
 
 def test_lag_is_an_estimate_of_what_is_lost(world: World, client: AwsClient) -> None:
@@ -325,7 +325,7 @@ def test_a_failover_allows_data_loss_and_a_switchover_never(
     action = SwitchGlobalClusterAction(client)
     graceful = written(world)
     undo, _ = action.undo(graceful, apply(action, graceful))
-    assert undo == graceful.model_copy(update={"region": REGION, "writer": PRIMARY_DB})
+    assert undo == graceful.model_copy(update={"region": REGION, "writer": world.primary_db})
     apply(action, undo)
     apply(action, graceful.model_copy(update={"mode": Mode.UNGRACEFUL}))
 
@@ -344,7 +344,7 @@ def test_a_move_under_way_is_found_and_not_sent_again(aws: FakeAws, world: World
     apply(action, request)
     moving = progress(action, request)
     apply(action, request)
-    back = request.model_copy(update={"region": REGION, "writer": PRIMARY_DB})
+    back = request.model_copy(update={"region": REGION, "writer": world.primary_db})
     refusals = action.preflight(back, action.observe(back))
     elsewhere = progress(action, back)
     aws.end_move(request.cluster)
@@ -358,13 +358,13 @@ def test_a_move_under_way_is_found_and_not_sent_again(aws: FakeAws, world: World
 
 def test_a_stranger_is_not_made_the_writer(world: World, client: AwsClient) -> None:
     """Only a cluster of the global database can write, and its own region is called."""
-    stranger = STANDBY_DB + "-2"
+    stranger = world.standby_db + "-2"
     request = written(world).model_copy(update={"writer": stranger})
     action = SwitchGlobalClusterAction(client)
 
     assert "is none of its clusters" in action.preflight(request, action.observe(request))[0]
     with pytest.raises(ValidationError, match="whose endpoint is to be called"):
-        SwitchGlobalCluster(account="main", region=REGION, cluster="x", writer=STANDBY_DB)
+        SwitchGlobalCluster(account="main", region=REGION, cluster="x", writer=world.standby_db)
 
 
 def test_a_whole_failover_and_its_failback(aws: FakeAws, world: World, client: AwsClient) -> None:
@@ -400,5 +400,5 @@ def test_a_whole_failover_and_its_failback(aws: FakeAws, world: World, client: A
             assert progress(action, undo).reached is Reached.YES
         back = (world.capacity()[1], aws.globals[database.cluster].writer, world.shares(zone))
 
-        assert there == (8, STANDBY_DB, {"ireland": 0, "virginia": 100})
-        assert back == (2, PRIMARY_DB, {"ireland": 100, "virginia": 0})
+        assert there == (8, world.standby_db, {"ireland": 0, "virginia": 100})
+        assert back == (2, world.primary_db, {"ireland": 100, "virginia": 0})

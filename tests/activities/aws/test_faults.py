@@ -32,7 +32,7 @@ from activities.planning import changed
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
 from contracts.outcomes import Outcome, Reached
 from contracts.plans import Observation
-from tests.activities.aws.conftest import CONTROLS, PLAN, STANDBY, STANDBY_DB, World, progress
+from tests.activities.aws.conftest import CONTROLS, PLAN, STANDBY, World, progress
 
 IN_FLIGHT = 0.1  # seconds; a late call is the fake's time-out after applying
 
@@ -199,13 +199,15 @@ def failover(world: World) -> Case:
 def writer(world: World, mode: Mode, operation: str) -> Case:
     """Move the writer."""
     name = world.make_global()
-    request = SwitchGlobalCluster(account="main", region=STANDBY, cluster=name, writer=STANDBY_DB, mode=mode)
+    request = SwitchGlobalCluster(
+        account="main", region=STANDBY, cluster=name, writer=world.standby_db, mode=mode
+    )
     return Case(
         SwitchGlobalClusterAction,
         request,
         operation,
         "DescribeGlobalClusters",
-        lambda: world.aws.globals[name].writer == STANDBY_DB,
+        lambda: world.aws.globals[name].writer == world.standby_db,
     )
 
 

@@ -22,7 +22,7 @@ from contracts.actions import ActionRequest
 from contracts.errors import ActionRefusedError, ProviderUnavailableError
 from contracts.plans import ActionCall, Target
 from runtime.clock import utc_now
-from tests.activities.aws.conftest import AT, ENDPOINTS, STANDBY, STANDBY_DB, World
+from tests.activities.aws.conftest import AT, ENDPOINTS, STANDBY, World
 
 
 def test_a_metric_is_read(world: World, client: AwsClient) -> None:
@@ -81,7 +81,7 @@ def failover(world: World, **more: int) -> tuple[ActionRequest, ...]:
             account="main",
             region=STANDBY,
             cluster=world.make_global(),
-            writer=STANDBY_DB,
+            writer=world.standby_db,
             mode=Mode.UNGRACEFUL,
         ),
     )
@@ -90,6 +90,7 @@ def failover(world: World, **more: int) -> tuple[ActionRequest, ...]:
 def test_a_standby_that_is_ready(aws: FakeAws, world: World, client: AwsClient) -> None:
     """Every step says that it would run, and nothing was changed by asking."""
     world.make_lag(0.5)
+    aws.quota = ("vCPUs", 1000.0)
     found = findings(client, *failover(world))
 
     assert [detail for verdict, detail in found if verdict is not Verdict.OK] == []
