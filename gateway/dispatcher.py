@@ -3,11 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.context import Context
-from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.client import Client, RPCTimeoutOrCancelledError, WorkflowUpdateFailedError
 from temporalio.common import (
     SearchAttributePair,
     TypedSearchAttributes,
@@ -35,8 +36,9 @@ DELIVERED = metrics.get_meter("stanch").create_histogram(
     explicit_bucket_boundaries_advisory=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 
-# The SDK says RuntimeError when it cannot connect at all, and RPCError when it lost what it had.
-UNAVAILABLE = (RPCError, RuntimeError, ProviderUnavailableError)
+# The SDK says RuntimeError when it cannot connect at all, RPCError when it lost what it had, and has a word
+# of its own for an update that no worker answered in time.
+UNAVAILABLE = (RPCError, RPCTimeoutOrCancelledError, RuntimeError, ProviderUnavailableError)
 LEASE = timedelta(seconds=30)
 RPC_TIMEOUT = timedelta(seconds=5)
 # Another gateway's writes wake nobody here: this is how late they are seen at the most.
@@ -64,6 +66,7 @@ class Dispatcher:
         self._signer = signer
         self._clock = clock
         self._news = asyncio.Event()
+        self._deliveries: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._checkpoint_at = clock()
 
@@ -73,33 +76,47 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Deliver until cancelled; trouble with the ledger or the engine is waited out."""
-        while True:
-            self._news.clear()
-            try:
-                busy = await self._turn()
-            except ProviderUnavailableError as error:
-                LOG.warning("the ledger does not answer: %s", error)
-                busy = False
-            if not busy:
+        try:
+            while True:
+                self._news.clear()
                 try:
-                    await asyncio.wait_for(self._news.wait(), timeout=POLL)
-                except TimeoutError:
-                    continue
+                    await self._turn()
+                except ProviderUnavailableError as error:
+                    LOG.warning("the ledger does not answer: %s", error)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL):  # wait_for of Python 3.11 can lose a cancellation
+                        await self._news.wait()
+        finally:
+            for delivery in self._deliveries:
+                delivery.cancel()
+            await asyncio.gather(*self._deliveries, return_exceptions=True)
 
-    async def _turn(self) -> bool:
-        await asyncio.to_thread(self._ledger.inbox.dispatch)
-        messages = await asyncio.to_thread(self._ledger.outbox.claim, AT_ONCE, LEASE)
-        await asyncio.gather(*(self._deliver(message) for message in messages))
+    async def _turn(self) -> None:
+        """Begin to deliver what waits; a delivery that takes long holds up only its own lane."""
+        for message in await asyncio.to_thread(self._claim, AT_ONCE - len(self._deliveries)):
+            delivery = asyncio.create_task(self._deliver(message), name=f"outbox {message.id}")
+            self._deliveries.add(delivery)
+            delivery.add_done_callback(self._delivered)
         if self._clock() >= self._checkpoint_at:
             self._checkpoint_at = self._clock() + CHECKPOINT_EVERY
             await asyncio.to_thread(self._ledger.evidence.checkpoint, self._signer)
-        return bool(messages)
+
+    def _claim(self, limit: int) -> list[OutboxMessage]:
+        """Correlate what came in and take what can be delivered, both on one way to a thread and back."""
+        self._ledger.inbox.dispatch()
+        return self._ledger.outbox.claim(limit, LEASE) if limit else []
+
+    def _delivered(self, delivery: asyncio.Task[None]) -> None:
+        self._deliveries.discard(delivery)
+        self._news.set()  # its lane may hold more
+        if not delivery.cancelled() and (error := delivery.exception()) is not None:
+            LOG.error("%s: %r; again when its lease is over", delivery.get_name(), error)
 
     async def _deliver(self, message: OutboxMessage) -> None:
         began = self._loop.time()
-        context, links = await self._cause(message)
         outcome = "done"
         try:
+            context, links = await self._cause(message)
             with TRACER.start_as_current_span(f"deliver {message.kind}", context=context, links=links):
                 await self._send(message)
         except Exception as error:  # noqa: BLE001  (one message that cannot be sent must not stop the others)
@@ -109,6 +126,7 @@ class Dispatcher:
             LOG.log(level, "outbox %s (%s): %r; again in %s s", message.id, message.kind, error, again)
             retry_in = timedelta(seconds=again)
             await asyncio.to_thread(self._ledger.outbox.failed, message.id, str(error), retry_in)
+            self._loop.call_later(again, self._news.set)
         else:
             await asyncio.to_thread(self._ledger.outbox.done, message.id)
         DELIVERED.record(self._loop.time() - began, {"kind": message.kind, "outcome": outcome})

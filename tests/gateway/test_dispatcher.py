@@ -1,0 +1,196 @@
+"""The dispatcher against an engine that is slow, away or picky: what waits, what does not, in which order."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from temporalio.client import Client, WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.service import RPCError, RPCStatusCode
+
+from authority.decisions import Signer
+from contracts.catalogue import Catalogue
+from contracts.incidents import Severity
+from contracts.messages import Command, CommandKind
+from gateway.dispatcher import Dispatcher
+from ledger import Ledger
+from runtime.clock import utc_now
+
+
+class Engine:
+    """The part of the SDK's client that the dispatcher calls.
+
+    Attributes:
+        heard: Every call that came, as verb and workflow id.
+        answers: What the next calls about a workflow do, in order: hang until the event is set, or raise.
+    """
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str]] = []
+        self.answers: dict[str, list[asyncio.Event | Exception]] = {}
+
+    async def start_workflow(self, *_: Any, id: str, **__: Any) -> None:  # noqa: A002  (the SDK's own name)
+        """Start a workflow, or signal it."""
+        await self._answer("start", id)
+
+    def get_workflow_handle(self, workflow: str) -> "Handle":
+        """Give a handle."""
+        return Handle(self, workflow)
+
+    async def answer(self, verb: str, workflow: str) -> None:
+        """Do what was set, or nothing."""
+        await self._answer(verb, workflow)
+
+    async def _answer(self, verb: str, workflow: str) -> None:
+        self.heard.append((verb, workflow))
+        answers = self.answers.get(workflow)
+        answer = answers.pop(0) if answers else None
+        if isinstance(answer, asyncio.Event):
+            await answer.wait()
+        elif answer is not None:
+            raise answer
+
+
+class Handle:
+    """One workflow's handle."""
+
+    def __init__(self, engine: Engine, workflow: str) -> None:
+        self._engine = engine
+        self._workflow = workflow
+
+    async def signal(self, *_: Any, **__: Any) -> None:
+        """Signal it."""
+        await self._engine.answer("signal", self._workflow)
+
+
+class Desk:
+    """A ledger with a dispatcher at work on it."""
+
+    def __init__(self, ledger: Ledger, engine: Engine, dispatcher: Dispatcher) -> None:
+        self.ledger = ledger
+        self.engine = engine
+        self.dispatcher = dispatcher
+
+    def declare(self, service: str) -> str:
+        """Open an incident, and give its workflow's id."""
+        incident = self.ledger.incidents.declare(
+            title=service, service=service, environment="e", severity=Severity.SEV2, person="ada", trace={}
+        )
+        self.dispatcher.wake()
+        return f"incident/{incident.id}"
+
+    def order(self, workflow: str, number: int) -> None:
+        """Give an order to an incident."""
+        command = Command(id=f"{workflow}/{number}", kind=CommandKind.REPLAN, person="ada")
+        self.ledger.incidents.command(workflow.removeprefix("incident/"), command, trace={})
+        self.dispatcher.wake()
+
+    async def until(self, look: Callable[[], bool], *, within: float = 5.0) -> float:
+        """Wait until something is so, and give how long that took."""
+        began = asyncio.get_running_loop().time()
+        while not look():
+            await asyncio.sleep(0.005)
+            assert asyncio.get_running_loop().time() - began < within, self.engine.heard
+        return asyncio.get_running_loop().time() - began
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    """Give a desk with nothing on it."""
+    ledger = Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}", clock=utc_now)
+    ledger.migrate()
+    engine = Engine()
+    dispatcher = Dispatcher(
+        ledger=ledger,
+        client=cast("Client", engine),
+        catalogue=Catalogue(),
+        signer=Signer(Ed25519PrivateKey.generate()),
+        clock=utc_now,
+    )
+    running = asyncio.create_task(dispatcher.run())
+    yield Desk(ledger, engine, dispatcher)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    ledger.close()
+
+
+async def test_a_slow_delivery_holds_up_nobody_else(desk: Desk) -> None:
+    """While one workflow does not answer, another incident's messages arrive at once."""
+    slow = "incident/INC-1"
+    desk.engine.answers[slow] = [asyncio.Event()]
+    assert desk.declare("slow") == slow
+    await desk.until(lambda: ("start", slow) in desk.engine.heard)
+    other = desk.declare("other")
+    await desk.until(lambda: ("start", other) in desk.engine.heard)
+
+    assert desk.ledger.outbox.backlog() >= 1
+
+
+async def test_a_lane_keeps_its_order(desk: Desk) -> None:
+    """An order does not overtake the start of its own incident, however long that takes."""
+    started = asyncio.Event()
+    workflow = "incident/INC-1"
+    desk.engine.answers[workflow] = [started]
+    desk.declare("slow")
+    for number in range(3):
+        desk.order(workflow, number)
+    await asyncio.sleep(0.3)
+    before = list(desk.engine.heard)
+    started.set()
+    await desk.until(lambda: desk.ledger.outbox.backlog() == 0)
+
+    assert before == [("start", workflow)]
+    assert desk.engine.heard == [("start", workflow), *[("signal", workflow)] * 3]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RPCError("away", RPCStatusCode.UNAVAILABLE, b""),
+        WorkflowUpdateRPCTimeoutOrCancelledError(),
+        KeyError("a mistake of ours"),
+    ],
+    ids=["unavailable", "unanswered", "mistake"],
+)
+async def test_a_failed_delivery_is_tried_again_when_it_is_due(desk: Desk, error: Exception) -> None:
+    """What did not arrive is sent again after its short pause, not when the next poll happens to come."""
+    workflow = "incident/INC-1"
+    desk.engine.answers[workflow] = [error, error, error]
+    desk.declare("picky")
+    took = await desk.until(lambda: desk.ledger.outbox.backlog() == 0)
+
+    assert desk.engine.heard == [("start", workflow)] * 4
+    assert took < 2.5  # three polls would be three seconds
+
+
+async def test_more_than_fit_at_once_all_arrive(desk: Desk) -> None:
+    """When all places are taken by deliveries that hang, the rest arrives as soon as places are free."""
+    free = asyncio.Event()
+    workflows = [f"incident/INC-{number}" for number in range(1, 31)]
+    desk.engine.answers = {workflow: [free] for workflow in workflows}
+    for workflow in workflows:
+        desk.declare(workflow)
+    await desk.until(lambda: len(desk.engine.heard) == 20)
+    await asyncio.sleep(0.2)
+    at_once = len(desk.engine.heard)
+    free.set()
+    await desk.until(lambda: desk.ledger.outbox.backlog() == 0)
+
+    assert at_once == 20
+    assert sorted(desk.engine.heard) == sorted(("start", workflow) for workflow in workflows)
+
+
+async def test_what_is_cut_off_is_delivered_by_the_next(desk: Desk, tmp_path: Path) -> None:
+    """A delivery that the end of the process cut off is sent again once its lease is over."""
+    workflow = "incident/INC-1"
+    desk.engine.answers[workflow] = [asyncio.Event()]
+    desk.declare("slow")
+    await desk.until(lambda: desk.engine.heard == [("start", workflow)])
+    later = Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}", clock=lambda: utc_now() + timedelta(minutes=1))
+    claimed = later.outbox.claim(10, timedelta(seconds=30))
+    later.close()
+
+    assert [(message.incident, message.attempts) for message in claimed] == [("INC-1", 2)]
