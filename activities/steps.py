@@ -167,7 +167,7 @@ class Steps:
                 unsure = error.may_have_applied
                 if not unsure and failures >= SURE_FAILURES:
                     raise
-                time.sleep(min(error.retry_after or failures, 60))
+                time.sleep(min(failures if error.retry_after is None else error.retry_after, 60))
             else:
                 return self._settle(entry, self._applied(run, observed))
         raise AssertionError("unreachable: the loop has no end of its own")

@@ -20,6 +20,7 @@ from ledger import Ledger
 
 SETTLE_WITHIN = timedelta(minutes=10)
 SETTLE_EVERY = 0.5
+STALE_FOR = timedelta(seconds=5)
 # Monitoring without data gives up after this many of its windows and asks a person.
 MONITOR_WINDOWS = 3
 
@@ -173,13 +174,18 @@ class Watching:
         if call is None:
             return Progress(reached=Reached.NO, detail="there is no undo")
         action, request = self._registry.action(call)
-        until = self._clock() + (step.verification.within if step.verification else SETTLE_WITHIN)
+        began = self._clock()
+        until = began + (step.verification.within if step.verification else SETTLE_WITHIN)
         while True:
             try:
                 progress = action.is_reached(request, action.observe(request))
             except ProviderUnavailableError as error:
                 progress = Progress(reached=Reached.SETTLING, detail=str(error))
-            if progress.reached is not Reached.SETTLING or self._clock() >= until:
+            now = self._clock()
+            # A read may be stale for a moment after the change: only later does "no" mean changed back.
+            is_open = progress.reached is Reached.SETTLING
+            is_open = is_open or (progress.reached is Reached.NO and now - began < STALE_FOR)
+            if not is_open or now >= until:
                 return progress
             time.sleep(SETTLE_EVERY)
 
