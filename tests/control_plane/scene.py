@@ -186,3 +186,10 @@ def _verification(within: float) -> Verification:
     """Give one whose time matters, and not what it measures: it is for steps that never settle."""
     probe = ProbeCall(name="none", arguments={})
     return Verification(signal="none", probe=probe, healthy_below=1, within=timedelta(seconds=within))
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Say whether a pod serves."""
+    return any(
+        (one["type"], one["status"]) == ("Ready", "True") for one in pod["status"].get("conditions", ())
+    )

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.activities.k8s.conftest import Place
+from activities.k8s.fake import manifest
+from tests.activities.k8s.conftest import IMAGES, Place, until
 from tests.control_plane import build
+from tests.control_plane.scene import is_ready
 
 pytestmark = pytest.mark.cluster
 
@@ -69,3 +71,27 @@ def test_it_is_the_release_that_was_asked_for(place: Place) -> None:
 
     assert version["gitVersion"] == build.required("k8s.io/kubernetes")
     assert json.dumps(version).isascii()
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet"])
+def test_the_other_workloads_come_up_and_keep_revisions(place: Place, kind: str) -> None:
+    """The controllers of other workloads run too: pods serve, and each release is a ControllerRevision."""
+    apps = f"/apis/apps/v1/namespaces/{place.namespace}"
+    path = f"{apps}/{kind.lower()}s"
+    one = manifest("web", IMAGES[0], namespace=place.namespace)
+    body = {**one, "kind": kind, "spec": {key: one["spec"][key] for key in ("selector", "template")}}
+    containers = [{"name": "web", "image": IMAGES[1]}]
+
+    def serves(image: str) -> bool:
+        pods = [(pod["spec"]["containers"][0]["image"], is_ready(pod)) for pod in place.pods()]
+        return bool(pods) and set(pods) == {(image, True)}
+
+    assert place.call("POST", path, body)[0] == 201
+    until(lambda: serves(IMAGES[0]))
+    release = {"spec": {"template": {"spec": {"containers": containers}}}}
+    merge = "application/strategic-merge-patch+json"
+    assert place.call("PATCH", f"{path}/web", release, kind=merge)[0] == 200
+    until(lambda: serves(IMAGES[1]))
+    revisions = place.call("GET", f"{apps}/controllerrevisions")[1]["items"]
+
+    assert sorted(one["revision"] for one in revisions) == [1, 2]

@@ -14,7 +14,7 @@ from contracts.incidents import Effect
 from contracts.outcomes import Direction, Outcome, Reached
 from contracts.plans import Observation
 from tests.activities.k8s.conftest import BAD_IMAGE, DEADLINE, IMAGES, KINDS, Place, now, path_of, until
-from tests.control_plane.scene import Approved, Scene
+from tests.control_plane.scene import Approved, Scene, is_ready
 
 pytestmark = pytest.mark.cluster
 
@@ -29,11 +29,7 @@ def image(place: Place) -> str:
 
 def serving(place: Place) -> set[str]:
     """Give the images of the pods that serve."""
-    return {
-        pod["spec"]["containers"][0]["image"]
-        for pod in place.pods()
-        if any((one["type"], one["status"]) == ("Ready", "True") for one in pod["status"]["conditions"])
-    }
+    return {pod["spec"]["containers"][0]["image"] for pod in place.pods() if is_ready(pod)}
 
 
 def release_badly(place: Place) -> None:
