@@ -55,7 +55,7 @@ def test_nobody_listens(scheme: str) -> None:
 
     with pytest.raises(ProviderUnavailableError, match="refused") as caught:
         ledger.check()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3
     assert "secret" not in str(caught.value)
     assert not caught.value.may_have_applied
 
