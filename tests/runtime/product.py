@@ -30,15 +30,17 @@ LOOK_EVERY = 0.02
 COMMANDER = "ada"
 
 
-def until(look: Callable[[], ResultT | None], *, within: float = 30.0, what: str = "") -> ResultT:
-    """Wait until ``look`` gives something."""
+def until(
+    look: Callable[[], ResultT | None], *, within: float = 30.0, every: float = LOOK_EVERY, what: str = ""
+) -> ResultT:
+    """Wait until ``look`` gives something, looking every so many seconds."""
     deadline = time.monotonic() + within
     while True:
         seen = look()
         if seen:
             return seen
         assert time.monotonic() < deadline, f"did not happen within {within} s: {what or look}"
-        time.sleep(LOOK_EVERY)
+        time.sleep(every)
 
 
 class Product:
