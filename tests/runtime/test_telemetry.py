@@ -1,6 +1,7 @@
 """One trace per incident, from the alert's POST to the provider's request; free when nobody asks for it."""
 
 import json
+import logging
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from contracts.incidents import Phase
+from runtime import telemetry
 from tests.runtime.product import Product, product, until
 
 CALLERS_TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -218,3 +220,17 @@ stop()
 
     assert [span.name for _, span in collector.spans] == (["try"] if kind == "traces" else [])
     assert collector.measured == ({("stanch-test", "tries")} if kind == "metrics" else set())
+
+
+def test_a_log_line_cannot_be_forged() -> None:
+    """Whatever a message holds, a record is one line of JSON, with the traceback in it."""
+    error = ValueError("first\nsecond")
+    said = ("stanch", logging.ERROR, "", 0, 'said %s\n{"level": "info"}', ("so",))
+    record = logging.LogRecord(*said, (type(error), error, None))
+    line = telemetry.JsonLines().format(record)
+    told = json.loads(line)
+
+    assert "\n" not in line
+    assert (told["level"], told["logger"]) == ("error", "stanch")
+    assert told["message"] == 'said so\n{"level": "info"}'
+    assert "ValueError: first" in told["exception"]
