@@ -24,6 +24,8 @@ from contracts.playbooks import Playbook
 from ledger import Ledger
 
 RISKS = list(Risk)
+# A playbook sees this many of an incident's alerts.
+ALERTS = 100
 
 
 class RegistryLook:
@@ -110,9 +112,11 @@ class Planning:
         return PreviewAnswer(plan=plan)
 
     def _with_ledger(self, incident: Incident) -> Incident:
-        """Take roles and severity from the ledger, where people change them."""
+        """Take from the ledger what people change there, and the alerts with their texts."""
         stored = self._ledger.incidents.get(incident.id)
-        return incident.model_copy(update={"roles": stored.roles, "severity": stored.severity})
+        alerts = stored.alerts[:ALERTS] or incident.alerts
+        update = {"roles": stored.roles, "severity": stored.severity, "alerts": alerts}
+        return incident.model_copy(update=update)
 
     def _candidates(self, incident: Incident, mitigation: str) -> tuple[list[Plan], list[str]]:
         """Give the plans of the matching playbooks until one would run, and why the others have none."""

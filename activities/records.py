@@ -22,6 +22,8 @@ class Records:
         Idempotent: by the record's version and each evidence entry's key.
         """
         self._ledger.incidents.record(request)
+        if request.hand_back:
+            self._ledger.inbox.requeue(request.incident, request.hand_back)
         return Written()
 
     @activity.defn(name=names.CLOSE_APPROVAL)

@@ -149,9 +149,8 @@ class Watching:
         """
         entry = self._catalogue.environment(order.service, order.environment)
         signals = entry.signals if entry else {}
-        watched = {
-            name: signals[name].verification(name) for name in order.signals or signals if name in signals
-        }
+        named = [name for name in order.signals if name in signals] or list(signals)
+        watched = {name: signals[name].verification(name) for name in named}
         with beating():
             stable, regressed, detail = self._monitor(watched, order.hold)
             result = MonitorResult(stable=stable, regressed=regressed, detail=detail, ended_at=self._clock())

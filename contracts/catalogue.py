@@ -12,6 +12,10 @@ from contracts.plans import ProbeCall, Target, Verification
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
 
 
+# Long enough to be a wait and short enough to end within an incident's life.
+Span = Annotated[timedelta, Field(ge=timedelta(milliseconds=50), le=timedelta(days=7))]
+
+
 class Person(Strict):
     """Somebody who may be given a role."""
 
@@ -98,22 +102,26 @@ class Prometheus(Strict):
     """A Prometheus-compatible query API."""
 
     name: Slug
-    url: str
+    url: str = Field(pattern=r"^https?://[^\s]+$")
 
 
 class Signal(Strict):
     """One thing that users feel, measured. Exactly one of the two thresholds is set."""
 
     prometheus: Slug = Field(description="Which of the catalogue's Prometheus servers is asked.")
-    query: str = Field(description="PromQL that gives one number.")
+    query: str = Field(min_length=1, description="PromQL that gives one number.")
     unit: str = Field("", description="For people, for example `%` or `ms`.")
-    healthy_below: float | None = Field(None, description="A reading is healthy when it is below this.")
-    healthy_above: float | None = Field(None, description="A reading is healthy when it is above this.")
-    every: timedelta = Field(timedelta(seconds=5), description="How often it is read during verification.")
-    hold: timedelta = Field(
+    healthy_below: float | None = Field(
+        None, allow_inf_nan=False, description="A reading is healthy when it is below this."
+    )
+    healthy_above: float | None = Field(
+        None, allow_inf_nan=False, description="A reading is healthy when it is above this."
+    )
+    every: Span = Field(timedelta(seconds=5), description="How often it is read during verification.")
+    hold: Span = Field(
         timedelta(seconds=60), description="How long every reading is healthy before a step is effective."
     )
-    within: timedelta = Field(
+    within: Span = Field(
         timedelta(minutes=5), description="How long verification waits for that before it gives up."
     )
 
@@ -121,6 +129,8 @@ class Signal(Strict):
     def _one_threshold(self) -> "Signal":
         if (self.healthy_below is None) == (self.healthy_above is None):
             raise ValueError("set exactly one of healthy_below and healthy_above")
+        if not self.every <= self.hold <= self.within:
+            raise ValueError("every is at most hold, and hold at most within: else nothing is ever effective")
         return self
 
     def verification(self, name: str) -> Verification:
@@ -138,8 +148,8 @@ class Deployment(Strict):
     """A Kubernetes deployment that belongs to a service."""
 
     cluster: Slug
-    namespace: str
-    name: str
+    namespace: Slug
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 
     def target(self) -> Target:
         """Give it as a target."""
@@ -309,14 +319,22 @@ class Catalogue(Strict):
     severities: dict[str, Severity] = Field(
         {}, description="Value of the label `severity` to ours; SEV1 to SEV4 are always known."
     )
-    monitoring: timedelta = Field(
+    monitoring: Span = Field(
         timedelta(minutes=10), description="How long all signals stay healthy before an incident is resolved."
     )
-    approval: timedelta = Field(timedelta(minutes=15), description="How long a sealed plan may be approved.")
+    approval: Span = Field(timedelta(minutes=15), description="How long a sealed plan may be approved.")
     services: tuple[Service, ...] = ()
 
     @model_validator(mode="after")
     def _names_are_known(self) -> "Catalogue":
+        for kind, names in {
+            "people": [person.id for person in self.people],
+            "clusters": [cluster.name for cluster in self.clusters],
+            "services": [service.name for service in self.services],
+        }.items():
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(f"{kind}: {twice} is there twice")
         people = {person.id for person in self.people}
         accounts = {account.name for account in self.aws.accounts}
         for panel in self.aws.panels:

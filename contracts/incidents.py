@@ -79,6 +79,10 @@ class Alert(Frozen):
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
 
+    def slim(self) -> "Alert":
+        """Give it without its texts: what the order of things depends on. The ledger keeps the whole."""
+        return self.model_copy(update={"labels": {}, "annotations": {}, "summary": ""})
+
     @property
     def episode(self) -> str:
         """The key under which deliveries of the same episode are one: source, problem, start."""

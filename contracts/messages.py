@@ -90,6 +90,7 @@ class RecordRequest(Frozen):
 
     Attributes:
         version: Rises with each record of this incident; an older one never overwrites a newer.
+        hand_back: Alerts that came when the incident was already over: they open a new one.
     """
 
     incident: str
@@ -98,6 +99,7 @@ class RecordRequest(Frozen):
     attention: str | None = None
     attempts: tuple[Attempt, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    hand_back: tuple[Alert, ...] = ()
 
 
 class IncidentInput(Frozen):

@@ -58,13 +58,16 @@ class DecisionOrder(Strict):
     reason: str = Field("", max_length=LONGEST_REASON)
 
 
+LONGEST_NAME = 200
+
+
 class PreviewOrder(Strict):
     """For what a playbook should propose something."""
 
-    service: str
-    environment: str = "production"
+    service: str = Field(max_length=LONGEST_NAME)
+    environment: str = Field("production", max_length=LONGEST_NAME)
     severity: Severity = Severity.SEV3
-    signal: str | None = None
+    signal: str | None = Field(None, max_length=LONGEST_NAME)
     params: JsonObject = {}
 
 

@@ -167,7 +167,10 @@ class Dispatcher:
     async def _alerts(self, message: OutboxMessage) -> None:
         """Start the incident's workflow, or signal the running one: durable at once, with no worker up."""
         incident = await asyncio.to_thread(self._ledger.incidents.get, message.incident)
-        batch = AlertBatch.model_validate({"alerts": message.payload.get("alerts") or []})
+        whole = AlertBatch.model_validate({"alerts": message.payload.get("alerts") or []})
+        # A payload of the engine ends at 2 MiB: texts stay in the ledger, alerts come by signals only.
+        batch = AlertBatch(alerts=tuple(alert.slim() for alert in whole.alerts))
+        incident = incident.model_copy(update={"alerts": ()})
         attributes = TypedSearchAttributes(
             [
                 SearchAttributePair(temporal.SERVICE, incident.service),

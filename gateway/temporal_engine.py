@@ -7,7 +7,7 @@ from temporalio.client import ActivityFailureError, Client
 from temporalio.service import RPCError
 
 from contracts import names
-from contracts.errors import ActionRefusedError, ProviderUnavailableError
+from contracts.errors import ActionRefusedError, InputError, ProviderUnavailableError
 from contracts.messages import PreviewAnswer, PreviewRequest
 
 
@@ -38,6 +38,7 @@ class TemporalEngine:
 
         Raises:
             ProviderUnavailableError: The engine or every worker is away.
+            InputError: The request cannot be sent.
             ActionRefusedError: The worker could not plan.
         """
         try:
@@ -50,6 +51,8 @@ class TemporalEngine:
                 schedule_to_close_timeout=timedelta(seconds=60),
                 heartbeat_timeout=timedelta(seconds=5),
             )
+        except UnicodeEncodeError as error:
+            raise InputError(f"{request.playbook}: its parameters are not text that can be sent") from error
         except (RPCError, RuntimeError) as error:
             raise ProviderUnavailableError(f"the engine does not answer: {error}") from error
         except ActivityFailureError as error:

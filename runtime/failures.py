@@ -12,6 +12,9 @@ from temporalio.worker import (
 
 from contracts.errors import ProviderUnavailableError, StanchError
 
+# A mistake in our code is the same the next time: a person has to be asked, not the clock.
+MISTAKES = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
+
 
 class FailureMapping(Interceptor):
     """Maps ``contracts.errors`` where an activity ends, so that no caller has to know which are final."""
@@ -35,3 +38,6 @@ class _Mapping(ActivityInboundInterceptor):
             ) from error
         except StanchError as error:
             raise ApplicationError(str(error), type=type(error).__name__, non_retryable=True) from error
+        except MISTAKES as error:
+            said = f"internal error: {type(error).__name__}: {error}"
+            raise ApplicationError(said, type=type(error).__name__, non_retryable=True) from error

@@ -2,9 +2,9 @@
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_pem_public_key,
 )
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from contracts.base import Strict
 from contracts.catalogue import Catalogue
@@ -56,15 +56,22 @@ class Settings(Strict):
     temporal_namespace: str = "default"
     temporal_binary: str = ""
     temporal_port: int = 0
-    http_host: str = "127.0.0.1"
-    http_port: int = 8420
+    http_host: str = Field("127.0.0.1", pattern=r"^[^\s]+$")
+    http_port: int = Field(8420, ge=0, le=65535)
     identity: Literal["local"] = "local"
     alert_token: str = Field("", repr=False)
-    max_body: int = 1024 * 1024
+    max_body: int = Field(1024 * 1024, ge=1024)
     build_id: str = ""
     worker_metrics_port: int = 0
     solo: bool = False
     person: str = ""
+
+    @field_validator("home")
+    @classmethod
+    def _is_plain(cls, home: Path) -> Path:
+        if any(char in str(home) for char in "?#%"):
+            raise ValueError(f"{home}: ?, # and % have a meaning in a database's URL; choose another folder")
+        return home
 
     @property
     def ledger_url(self) -> str:
@@ -157,6 +164,19 @@ def secret(name: str) -> str:
     return value
 
 
+class _OneOfEachKey(yaml.SafeLoader):
+    """Reads YAML as the safe loader does, and refuses a key that is there twice: the last one would win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002  (the base's)
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                where = f"line {key.start_mark.line + 1}"
+                raise yaml.YAMLError(f"{where}: the key {key.value} is there twice")
+            seen.add(key.value if isinstance(key.value, str) else id(key))
+        return super().construct_mapping(node, deep=deep)
+
+
 def load_catalogue(path: Path) -> Catalogue:
     """Read the service catalogue.
 
@@ -164,19 +184,22 @@ def load_catalogue(path: Path) -> Catalogue:
         InputError: There is no file, or it is not a catalogue; the message names the first wrong place.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_OneOfEachKey)  # noqa: S506  (a safe loader)
     except OSError as error:
         raise InputError(f"service catalogue {path}: {error.strerror}; set STANCH_CATALOGUE") from error
     except UnicodeDecodeError as error:
         raise InputError(f"service catalogue {path}: not UTF-8 at byte {error.start}") from error
     except yaml.YAMLError as error:
         raise InputError(f"service catalogue {path}: not YAML: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"service catalogue {path}: nested too deeply to be a catalogue") from error
     try:
         return Catalogue.model_validate(content or {})
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise InputError(f"service catalogue {path}: {where}: {first['msg']}") from error
+        where = ".".join(str(part) for part in first["loc"])
+        said = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"service catalogue {path}: {f'{where}: ' if where else ''}{said}") from error
 
 
 def write_private(path: Path, content: bytes) -> bytes:

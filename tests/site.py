@@ -74,11 +74,18 @@ class Site:
         """Let a service's error rate be this."""
         self.metrics.set(query(service), ({}, str(ratio)))
 
-    def alert(self, service: str, *, status: AlertStatus = AlertStatus.FIRING, source: str = "test") -> Alert:
-        """Deliver one alert for a service, as intake does."""
-        alert = Alert(
+    def firing(
+        self,
+        service: str,
+        *,
+        status: AlertStatus = AlertStatus.FIRING,
+        fingerprint: str = "f",
+        source: str = "test",
+    ) -> Alert:
+        """Give an alert for a service."""
+        return Alert(
             source=source,
-            fingerprint=f"fp-{service}",
+            fingerprint=f"{service}-{fingerprint}",
             starts_at=datetime(2026, 11, 21, 14, 32, tzinfo=UTC),
             status=status,
             name="HighErrorRate",
@@ -87,9 +94,19 @@ class Site:
             signal="error_rate",
             summary=f"40% of {service} requests fail",
         )
+
+    def alert(
+        self,
+        service: str,
+        *,
+        status: AlertStatus = AlertStatus.FIRING,
+        fingerprint: str = "f",
+        source: str = "test",
+    ) -> None:
+        """Deliver one alert for a service, as intake does."""
+        alert = self.firing(service, status=status, fingerprint=fingerprint, source=source)
         self.ledger.inbox.accept(source, b"{}", [alert], trace={})
         self.dispatcher.wake()
-        return alert
 
     async def incident(self, service: str) -> Incident:
         """Wait for a service's incident."""

@@ -66,25 +66,20 @@ async def write_postmortem(request: messages.PostmortemRequest) -> messages.Writ
     return await _call(names.WRITE_POSTMORTEM, request, messages.Written, once=timedelta(minutes=1))
 
 
-async def record(request: messages.RecordRequest) -> messages.Written:
-    """Bring the ledger's view of an incident up to date; waits for the ledger as long as it takes."""
-    written: messages.Written = await workflow.execute_local_activity(
-        names.RECORD,
-        request,
-        result_type=messages.Written,
-        start_to_close_timeout=timedelta(seconds=30),
-        retry_policy=PATIENT,
+async def _note(name: str, request: BaseModel, result: type[ResultT]) -> ResultT:
+    """Run a short activity of the ledger in this process; waits for the ledger as long as it takes."""
+    limit = timedelta(seconds=30)
+    answer: ResultT = await workflow.execute_local_activity(
+        name, request, result_type=result, start_to_close_timeout=limit, retry_policy=PATIENT
     )
-    return written
+    return answer
+
+
+async def record(request: messages.RecordRequest) -> messages.Written:
+    """Bring the ledger's view of an incident up to date."""
+    return await _note(names.RECORD, request, messages.Written)
 
 
 async def close_approval(request: messages.CloseApproval) -> messages.ClosedApproval:
     """Close a request, or learn the decision that came first."""
-    closed: messages.ClosedApproval = await workflow.execute_local_activity(
-        names.CLOSE_APPROVAL,
-        request,
-        result_type=messages.ClosedApproval,
-        start_to_close_timeout=timedelta(seconds=30),
-        retry_policy=PATIENT,
-    )
-    return closed
+    return await _note(names.CLOSE_APPROVAL, request, messages.ClosedApproval)

@@ -31,6 +31,8 @@ from workflows.mitigation import FAILURES, MitigationWorkflow, sentence
 
 # Replay of an uncached run costs about 0.4 ms an event: two thousand keep it under a second.
 EVENTS_PER_RUN = 2000
+# A storm attaches thousands of alerts; planning matches on this many of them, firing ones first.
+SAMPLE = 50
 
 # After these ends the next plan is made at once; after every other a person is asked first.
 PLAN_AGAIN = {
@@ -73,6 +75,9 @@ class IncidentWorkflow:
         self._resolution: Command | None = None
         self._replan = False
         self._news = False
+        self._relapsed = False
+        self._is_closing = False
+        self._late: list[Alert] = []
         self._ended: MitigationResult | None = None
 
     @workflow.run
@@ -90,7 +95,9 @@ class IncidentWorkflow:
         """Attach alerts; one that is known is brought up to date, and a resolved one never fires again."""
         for alert in batch.alerts:
             known = self._alerts.get(alert.episode)
-            if known is None or known.status is AlertStatus.FIRING:
+            if known is None and self._is_closing and alert.status is AlertStatus.FIRING:
+                self._late.append(alert)
+            elif known is None or known.status is AlertStatus.FIRING:
                 self._alerts[alert.episode] = alert
                 self._news = self._news or known is None
 
@@ -102,7 +109,7 @@ class IncidentWorkflow:
         self._obeyed.append(command.id)
         match command.kind:
             case CommandKind.RESOLVE:
-                self._resolution = command
+                self._resolution, self._is_closing = command, True
             case CommandKind.REPLAN:
                 self._replan = True
             case CommandKind.SEVERITY if command.severity is not None:
@@ -117,7 +124,7 @@ class IncidentWorkflow:
     async def _is_over(self) -> bool:
         """Take one turn: decide and run a mitigation, or propose one; True once everything stayed healthy."""
         if self._running is None:
-            if self._alerts and not self._firing():
+            if self._is_clear() and not self._relapsed:
                 return await self._monitor()
             await self._propose()
             return False
@@ -136,8 +143,8 @@ class IncidentWorkflow:
         return False
 
     async def _propose(self) -> None:
-        self._replan = self._news = False
-        request = PlanRequest(incident=self._snapshot(), number=self._mitigations + 1)
+        self._replan = self._news = self._relapsed = False
+        request = PlanRequest(incident=self._snapshot(SAMPLE), number=self._mitigations + 1)
         try:
             answer = await calls.plan(request)
         except ActivityError as error:
@@ -204,6 +211,7 @@ class IncidentWorkflow:
             return True
         if not result.stable:
             await self._enter(Phase.TRIAGE, result.detail)
+            self._relapsed = result.regressed
             if not result.regressed:
                 await self._ask(f"cannot tell whether it is healthy: {result.detail}")
             return False
@@ -243,18 +251,20 @@ class IncidentWorkflow:
         """Say what a person is needed for, and wait for a command, a new alert or the end of all alerts."""
         note = self._evidence(EvidenceKind.ATTENTION_NEEDED, attention)
         await self._record(self._incident.phase, note, attention=attention)
-        self._news = False
+        self._news, was_clear = False, self._is_clear()
         await workflow.wait_condition(
             lambda: (
                 self._replan
                 or self._news
                 or self._resolution is not None
-                or self._is_clear()
+                or self._is_clear() is not was_clear
                 or self._is_long()
             )
         )
 
     async def _resolve(self) -> None:
+        """End: what still runs, the postmortem; an alert that comes from now on is for the next incident."""
+        self._is_closing = True
         by = self._resolution.person if self._resolution else ENGINE
         why = self._resolution.reason if self._resolution else "monitoring confirmed stable"
         while self._running is not None:
@@ -271,6 +281,9 @@ class IncidentWorkflow:
                 raise
             says = f"the postmortem could not be drafted: {sentence(error)}"
         await self._enter(Phase.LEARNING, says)
+        while self._late:
+            late, self._late = tuple(self._late), []
+            await self._record(Phase.LEARNING, hand_back=late)
 
     async def _enter(
         self, phase: Phase, why: str, *, actor: str = ENGINE, result: MitigationResult | None = None
@@ -284,7 +297,13 @@ class IncidentWorkflow:
         notes.append(self._evidence(EvidenceKind.PHASE_CHANGED, f"{phase.value}: {why}", actor=actor))
         await self._record(phase, *notes)
 
-    async def _record(self, phase: Phase, *notes: Evidence, attention: str | None = None) -> None:
+    async def _record(
+        self,
+        phase: Phase,
+        *notes: Evidence,
+        attention: str | None = None,
+        hand_back: tuple[Alert, ...] = (),
+    ) -> None:
         self._version += 1
         self._incident = self._incident.model_copy(update={"phase": phase, "attention": attention})
         request = RecordRequest(
@@ -294,6 +313,7 @@ class IncidentWorkflow:
             attention=attention,
             attempts=tuple(self._attempts),
             evidence=notes,
+            hand_back=hand_back,
         )
         await calls.record(request)
 
@@ -310,8 +330,9 @@ class IncidentWorkflow:
             summary=summary,
         )
 
-    def _snapshot(self) -> Incident:
-        update = {"alerts": tuple(self._alerts.values()), "attempts": tuple(self._attempts)}
+    def _snapshot(self, alerts: int | None = None) -> Incident:
+        firing_first = sorted(self._alerts.values(), key=lambda alert: alert.status is not AlertStatus.FIRING)
+        update = {"alerts": tuple(firing_first[:alerts]), "attempts": tuple(self._attempts)}
         return self._incident.model_copy(update=update)
 
     def _firing(self) -> list[Alert]:

@@ -136,13 +136,9 @@ class MitigationWorkflow:
             else:
                 if self._signed is not None and self._signed.decision.verdict is Verdict.APPROVE:
                     return self._signed
-                close = CloseApproval(approval=self._answer.approval)
-                if self._signed is None:
-                    close = CloseApproval(
-                        approval=self._answer.approval,
-                        state=ApprovalState.WITHDRAWN,
-                        reason=self._withdrawn or "",
-                    )
+                state = ApprovalState.WITHDRAWN if self._signed is None else None
+                reason = self._withdrawn or ""
+                close = CloseApproval(approval=self._answer.approval, state=state, reason=reason)
             # The ledger says what counts: an answer may have come first, and a delivered one may be forged.
             closed = await calls.close_approval(close)
             match closed.state:

@@ -16,7 +16,7 @@ from contracts.approvals import ApprovalState, Decision, Verdict
 from contracts.evidence import EvidenceKind
 from contracts.incidents import AlertStatus, AttemptEnd, Phase
 from tests import site as sites
-from tests.site import Site, until
+from tests.site import Site, query, until
 
 
 @pytest.fixture(scope="module")
@@ -226,3 +226,58 @@ async def test_unanswered_question_expires(tmp_path: Path) -> None:
         assert site.changes("s0-new") == 0
         site.order(incident.id, "replan")
         await site.asked(incident.id, 2)
+
+
+async def test_alert_after_the_order_to_resolve_opens_the_next_incident(running: Site, service: str) -> None:
+    """What fires anew while an incident is being ended is not lost with it."""
+    running.alert(service)
+    incident = await running.command(service)
+    running.decide(await running.asked(incident.id))
+    await until(lambda: running.changes(f"{service}-new") + running.changes(f"{service}-old") == 1)
+    running.order(incident.id, "resolve")
+    await until(lambda: running.ledger.outbox.backlog() == 0)
+    running.alert(service, fingerprint="another")
+    await running.phase(incident.id, Phase.LEARNING)
+
+    def next_one() -> str | None:
+        found = [one.id for one in running.ledger.incidents.list() if one.service == service]
+        return found[0] if found[0] != incident.id else None
+
+    following = await until(next_one, what="the next incident")
+    await running.asked(following)
+
+
+async def test_no_data_after_the_alerts_ended_asks_a_person_and_waits(running: Site, service: str) -> None:
+    """An incident that cannot tell whether it is healthy says so, and waits for an order."""
+    running.alert(service)
+    incident = await running.command(service)
+    await running.asked(incident.id)
+    running.metrics.set(query(service))
+    running.alert(service, status=AlertStatus.RESOLVED)
+    await running.phase(incident.id, Phase.MONITORING)
+    attention = await running.attention(incident.id)
+    entries = len(running.kinds(incident.id))
+    await asyncio.sleep(2.5)
+
+    assert "no data" in attention
+    assert len(running.kinds(incident.id)) == entries
+    running.break_service(service, 0.0)
+    running.order(incident.id, "replan")
+    await running.phase(incident.id, Phase.LEARNING)
+
+
+async def test_thousands_of_alerts_do_not_stop_an_incident(running: Site, service: str) -> None:
+    """A delivery with thousands of alerts is one incident that still can be planned for and resolved."""
+    alerts = [running.firing(service, fingerprint=f"{number}") for number in range(3000)]
+    running.ledger.inbox.accept("test", b"{}", alerts, trace={})
+    running.dispatcher.wake()
+    incident = await running.command(service)
+    asked = await running.asked(incident.id)
+    ledger = running.ledger
+    await until(lambda: len(ledger.incidents.get(incident.id).alerts) == len(alerts), within=40)
+    await until(lambda: ledger.outbox.backlog() == 0, within=40)
+    running.order(incident.id, "resolve")
+    await running.phase(incident.id, Phase.LEARNING, within=40)
+
+    assert await running.closed(asked.request.id) is ApprovalState.WITHDRAWN
+    assert len([one for one in running.ledger.incidents.list() if one.service == service]) == 1
