@@ -12,8 +12,9 @@ from contracts.plans import ProbeCall, Target, Verification
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
 
 
-# Long enough to be a wait and short enough to end within an incident's life.
-Span = Annotated[timedelta, Field(ge=timedelta(milliseconds=50), le=timedelta(days=7))]
+# Short enough to end within an incident's life, and a wait where something is repeated.
+Span = Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=7))]
+Wait = Annotated[timedelta, Field(ge=timedelta(milliseconds=50), le=timedelta(days=7))]
 
 
 class Person(Strict):
@@ -117,7 +118,7 @@ class Signal(Strict):
     healthy_above: float | None = Field(
         None, allow_inf_nan=False, description="A reading is healthy when it is above this."
     )
-    every: Span = Field(timedelta(seconds=5), description="How often it is read during verification.")
+    every: Wait = Field(timedelta(seconds=5), description="How often it is read during verification.")
     hold: Span = Field(
         timedelta(seconds=60), description="How long every reading is healthy before a step is effective."
     )
@@ -129,8 +130,8 @@ class Signal(Strict):
     def _one_threshold(self) -> "Signal":
         if (self.healthy_below is None) == (self.healthy_above is None):
             raise ValueError("set exactly one of healthy_below and healthy_above")
-        if not self.every <= self.hold <= self.within:
-            raise ValueError("every is at most hold, and hold at most within: else nothing is ever effective")
+        if self.hold > self.within:
+            raise ValueError("hold is at most within: else nothing is ever effective")
         return self
 
     def verification(self, name: str) -> Verification:
@@ -322,7 +323,7 @@ class Catalogue(Strict):
     monitoring: Span = Field(
         timedelta(minutes=10), description="How long all signals stay healthy before an incident is resolved."
     )
-    approval: Span = Field(timedelta(minutes=15), description="How long a sealed plan may be approved.")
+    approval: Wait = Field(timedelta(minutes=15), description="How long a sealed plan may be approved.")
     services: tuple[Service, ...] = ()
 
     @model_validator(mode="after")
