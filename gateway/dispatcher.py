@@ -39,7 +39,8 @@ DELIVERED = metrics.get_meter("stanch").create_histogram(
 # The SDK says RuntimeError when it cannot connect at all, RPCError when it lost what it had, and has a word
 # of its own for an update that no worker answered in time.
 UNAVAILABLE = (RPCError, RPCTimeoutOrCancelledError, RuntimeError, ProviderUnavailableError)
-LEASE = timedelta(seconds=30)
+# Longer than a delivery takes, and how late one comes whose gateway was killed in the middle of it.
+LEASE = timedelta(seconds=10)
 RPC_TIMEOUT = timedelta(seconds=5)
 # Another gateway's writes wake nobody here: this is how late they are seen at the most.
 POLL = 1.0
