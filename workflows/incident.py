@@ -191,7 +191,9 @@ class IncidentWorkflow:
         handle = workflow.get_external_workflow_handle(names.mitigation_workflow_id(running.mitigation))
         try:
             await handle.signal(names.SIGNAL_WITHDRAW, Withdrawal(reason=reason))
-            await workflow.wait_condition(lambda: self._ended is not None)
+            while self._ended is None:
+                await workflow.wait_condition(lambda: self._ended is not None or bool(self._late))
+                await self._hand_back()
         except FailureError as error:
             if is_cancelled_exception(error):
                 raise
@@ -281,9 +283,12 @@ class IncidentWorkflow:
                 raise
             says = f"the postmortem could not be drafted: {sentence(error)}"
         await self._enter(Phase.LEARNING, says)
+        await self._hand_back()
+
+    async def _hand_back(self) -> None:
         while self._late:
             late, self._late = tuple(self._late), []
-            await self._record(Phase.LEARNING, hand_back=late)
+            await self._record(self._incident.phase, hand_back=late)
 
     async def _enter(
         self, phase: Phase, why: str, *, actor: str = ENGINE, result: MitigationResult | None = None

@@ -1,6 +1,7 @@
 """One sealed plan: wait for the decision on it, run its steps, verify them, undo what made things worse."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from temporalio import workflow
 from temporalio.common import VersioningBehavior
@@ -203,27 +204,23 @@ class MitigationWorkflow:
         return undone, "; " + "; ".join(notes)
 
     async def _act(self, step: StepBrief, direction: Direction, signed: SignedDecision) -> StepResult:
-        order = StepOrder(
-            incident=self._order.incident,
-            mitigation=self._answer.mitigation,
-            step=step.number,
-            direction=direction,
-            plan_digest=self._answer.plan_digest,
-            signed=signed,
-        )
+        order = StepOrder(**self._about(step, direction), signed=signed)
         result = await calls.run_step(order)
         if result.forbidden:
             raise ForbiddenStepError(result.forbidden)
         return result
 
     def _verify(self, step: StepBrief, direction: Direction) -> VerifyOrder:
-        return VerifyOrder(
-            incident=self._order.incident,
-            mitigation=self._answer.mitigation,
-            step=step.number,
-            direction=direction,
-            plan_digest=self._answer.plan_digest,
-        )
+        return VerifyOrder(**self._about(step, direction))
+
+    def _about(self, step: StepBrief, direction: Direction) -> dict[str, Any]:
+        return {
+            "incident": self._order.incident,
+            "mitigation": self._answer.mitigation,
+            "step": step.number,
+            "direction": direction,
+            "plan_digest": self._answer.plan_digest,
+        }
 
     def _ended(self, end: AttemptEnd, detail: str, *, undone: bool = False) -> MitigationResult:
         self._closed = True
