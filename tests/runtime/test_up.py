@@ -101,8 +101,8 @@ def test_an_alert_is_kept_through_a_stop(tmp_path: Path) -> None:
         running.kill()
         running.start()
         incident = until(lambda: running.incident("s0"))
-        # The killed gateway may have held the message: then its lease has to run out first. And an engine that
-        # was killed while it registered its first worker's version answers that worker only after 70 seconds.
+        # The killed gateway may have held the message: then its lease has to run out first. And an engine
+        # that was killed while it registered its first worker's version answers it only after 70 seconds.
         asked = until(lambda: running.asked(incident.id), within=120)
         first = running.stop(), asked.mitigation
         running.start()
