@@ -14,6 +14,7 @@ from activities.launchdarkly.client import LaunchDarklyClient
 from activities.launchdarkly.fake import FakeLaunchDarkly, Fault
 from activities.registry import Registry
 from activities.steps import Steps
+from activities.verification import Watching
 from authority.decisions import Signer, Verifier
 from authority.policy import Policy
 from authority.seals import digest
@@ -22,9 +23,9 @@ from contracts.catalogue import Catalogue, Flag, LaunchDarklyProject, Service, S
 from contracts.errors import ProviderUnavailableError, StanchError
 from contracts.evidence import EvidenceKind
 from contracts.incidents import Effect, Role, Severity
-from contracts.messages import StepOrder
-from contracts.outcomes import Direction, Outcome, StepResult
-from contracts.plans import Plan, Risk, Step
+from contracts.messages import StepOrder, VerifyOrder
+from contracts.outcomes import Direction, EffectResult, Outcome, Progress, Reached, StepResult
+from contracts.plans import Observation, Plan, Risk, Step
 from ledger import Ledger
 from runtime.clock import utc_now
 
@@ -393,3 +394,26 @@ def test_target_that_the_catalogue_took_away_is_refused(scene: Scene) -> None:
 
     assert "catalogue" in result.forbidden
     assert scene.applied == 0
+
+
+def test_stale_read_after_the_change_is_not_changed_back(scene: Scene) -> None:
+    """A read that is behind for a moment after a good change does not make the step ineffective."""
+    scene.run()
+    real, reads = scene.action.is_reached, []
+
+    def behind(request: SetFlag, observed: Observation) -> Progress:
+        reads.append(observed)
+        return Progress(reached=Reached.NO) if len(reads) < 3 else real(request, observed)
+
+    scene.action.is_reached = behind  # type: ignore[method-assign]  # this test's own stale provider
+    watching = Watching(
+        ledger=scene.ledger,
+        catalogue=scene.catalogue,
+        registry=Registry([scene.action], []),
+        clock=utc_now,
+    )
+    order = VerifyOrder(**scene.order().model_dump(exclude={"signed"}))
+    seen: EffectResult = ActivityEnvironment().run(watching.verify_step, order)
+
+    assert seen.settled is not None
+    assert seen.settled.reached is Reached.YES

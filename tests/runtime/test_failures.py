@@ -55,3 +55,12 @@ async def test_what_nobody_foresaw_is_tried_again() -> None:
     order = ExecuteActivityInput(fn=print, args=(), executor=None, headers={})
     with pytest.raises(RuntimeError, match="lost"):
         await FailureMapping().intercept_activity(Raising(RuntimeError("lost"))).execute_activity(order)
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), KeyError("bad"), TypeError("bad")])
+async def test_mistake_is_final(error: Exception) -> None:
+    """A mistake in the code is the same the next time, so it is final and says that it is ours."""
+    seen = await ended(error)
+
+    assert seen.non_retryable
+    assert "internal error" in seen.message
