@@ -40,6 +40,7 @@ PRODUCT = (*PYPROJECT["tool"]["importlinter"]["root_packages"], "deploy", "worke
 PROVIDERS = sorted(path.parent.name for path in ACTIVITIES.glob("*/models.py"))
 PROVIDER_FILES = {"__init__.py", "models.py", "probes.py", "client.py", "fake.py"}
 PRODUCT_LINES = 20_000
+WORLD_LINES = 7_000
 WORKFLOW_LINES = 600
 LAW_LINES = 3
 NAME = re.compile(r"[a-z0-9]+\.[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -59,11 +60,17 @@ def tracked() -> list[Path]:
     return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
 
 
-def lines_of(*roots: str) -> int:
+def is_world(path: Path) -> bool:
+    """Say whether a file is one of the worlds to test in: a provider's fake or the demo world."""
+    parts = path.relative_to(ROOT).parts
+    return path.stem.startswith("fake") or parts[:2] == ("deploy", "demo")
+
+
+def lines_of(*roots: str, worlds: bool = False) -> int:
     """Count the lines of Python under some root files and folders, blank ones and comments left out."""
-    files = [ROOT / root if root.endswith(".py") else None for root in roots]
+    files = [ROOT / root for root in roots if root.endswith(".py")]
     files += [path for root in roots for path in (ROOT / root).rglob("*.py")]
-    texts = [path.read_text(encoding="utf-8") for path in files if path]
+    texts = [path.read_text(encoding="utf-8") for path in files if is_world(path) is worlds]
     return sum(not re.match(r"\s*(#|$)", line) for text in texts for line in text.splitlines())
 
 
@@ -169,8 +176,23 @@ def test_workflow_code_stays_small() -> None:
 
 
 def test_the_product_stays_small() -> None:
-    """Small is a feature: the product's Python, demo world included, without tests and benchmarks."""
+    """Small is a feature: what a production process may import, and apart from it the worlds to test in."""
     assert lines_of(*PRODUCT) < PRODUCT_LINES
+    assert lines_of(*PRODUCT, worlds=True) < WORLD_LINES
+
+
+def test_no_product_module_imports_a_world() -> None:
+    """A fake is for tests and the demo: nothing that runs in production may import one."""
+    files = [ROOT / root for root in PRODUCT if root.endswith(".py")]
+    files += [path for root in PRODUCT for path in (ROOT / root).rglob("*.py")]
+    names = re.compile(r"^\s*(from|import) (activities\.\w+\.fake|deploy\.demo)", re.MULTILINE)
+    importing = [
+        str(path.relative_to(ROOT))
+        for path in files
+        if not is_world(path) and names.search(path.read_text(encoding="utf-8"))
+    ]
+
+    assert importing == []
 
 
 def test_playbooks_are_whole() -> None:
