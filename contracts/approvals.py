@@ -1,11 +1,13 @@
 """The question to a person, and the signed answer that is bound to the plan's digest."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+
+from pydantic import Field, JsonValue, model_validator
 
 from contracts.base import Frozen
 from contracts.incidents import Severity
-from contracts.plans import Plan, Risk
+from contracts.plans import Needs, Plan, Risk
 
 
 class Verdict(StrEnum):
@@ -25,13 +27,69 @@ class ApprovalState(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
+class Bound(Frozen):
+    """What one argument of an action may be; every part that is given holds."""
+
+    at_least: float | None = None
+    at_most: float | None = None
+    one_of: tuple[JsonValue, ...] | None = None
+
+
+class Envelope(Frozen):
+    """What may be done without a new question.
+
+    Attributes:
+        actions: Names of actions, ``k8s.scale``.
+        targets: Targets as they are written, ``k8s:deployment/demo/shop/web``; one may end in ``/*``.
+        limits: Argument to bound; an argument that is not named may be anything.
+        max_risk: A step that risks more is outside.
+    """
+
+    actions: tuple[str, ...] = Field(min_length=1)
+    targets: tuple[str, ...] = Field(min_length=1)
+    limits: dict[str, Bound] = {}
+    max_risk: Risk = Risk.LOW
+
+
+class Grant(Frozen):
+    """A standing yes to whatever is inside an envelope: scoped, for a time or a number of uses, revocable.
+
+    Attributes:
+        id: ``GRT-3``.
+        incident: Only in this incident: an envelope approved with a plan. ``None``: in every one.
+        uses: How many plans may run under it; ``None``: any number until it expires.
+        after: How long a request waits for a person before the grant answers it: zero answers at once, more
+            is what happens when everybody is silent.
+    """
+
+    id: str
+    incident: str | None = None
+    service: str
+    environment: str
+    envelope: Envelope
+    given_by: str
+    authenticated_by: str
+    reason: str
+    given_at: datetime
+    expires_at: datetime
+    uses: int | None = Field(None, ge=1)
+    after: timedelta = timedelta()
+
+
 class Decision(Frozen):
     """What one person decided about one request, and how we know that it was that person.
 
     Attributes:
         request: The approval request's id, ``APR-7``.
         plan_digest: The digest that the person was shown.
-        authenticated_by: ``local``: an evaluation sign-in that proves nothing; ``token``: an API token.
+        authenticated_by: ``local``: an evaluation sign-in that proves nothing; ``token``: an API token;
+            ``oidc``: a sign-in at the identity provider; ``policy``: nobody has to be asked; ``grant``: a
+            standing grant of the person answered.
+        steps: The numbers of the steps that are approved; empty means all. Fewer is a narrower yes.
+        forced: Steps whose ungraceful variant is allowed too.
+        grant: The grant under which it was given, whole: who acts on the decision checks it again.
+        break_glass: Given outside the rules of who may approve; a review by two others follows.
+        overrides: Names of the guardrails that are set aside for this plan.
         expires_at: The plan's own expiry: after it, nothing is done on this decision.
     """
 
@@ -44,6 +102,11 @@ class Decision(Frozen):
     person: str
     authenticated_by: str
     reason: str = ""
+    steps: tuple[int, ...] = ()
+    forced: tuple[int, ...] = ()
+    grant: Grant | None = None
+    break_glass: bool = False
+    overrides: tuple[str, ...] = ()
     decided_at: datetime
     expires_at: datetime
 
@@ -54,15 +117,28 @@ class SignedDecision(Frozen):
     Attributes:
         key_id: Which key, as the hex of the first 8 bytes of the SHA-256 of its raw public key.
         signature: Base64.
+        others: The approvals that came before this one, where the policy asks more than one person.
     """
 
     decision: Decision
     key_id: str
     signature: str
+    others: "tuple[SignedDecision, ...]" = ()
+
+    @model_validator(mode="after")
+    def _one_deep(self) -> "SignedDecision":
+        if any(other.others for other in self.others):
+            raise ValueError("an earlier approval carries no others")
+        return self
 
 
 class ApprovalRequest(Frozen):
-    """One numbered question: may this sealed plan run? With the answer, once there is one."""
+    """One numbered question: may this sealed plan run? With the answer, once there is one.
+
+    Attributes:
+        needs: Whom the policy asks: one person, two, or nobody.
+        given: Approvals so far, while more are needed.
+    """
 
     id: str
     incident: str
@@ -72,6 +148,8 @@ class ApprovalRequest(Frozen):
     severity: Severity
     plan_digest: str
     state: ApprovalState = ApprovalState.PENDING
+    needs: Needs = Needs.ONE
+    given: tuple[SignedDecision, ...] = ()
     asked_at: datetime
     expires_at: datetime
     signed: SignedDecision | None = None

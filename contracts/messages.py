@@ -120,11 +120,38 @@ class IncidentInput(Frozen):
     commands: tuple[str, ...] = ()
 
 
+class UndoRequest(Frozen):
+    """Ask for a plan that takes a mitigation in force back.
+
+    Attributes:
+        mitigation: Its own id, ``INC-42/1-undo``.
+        undoes: The mitigation in force.
+        steps: Which of its steps; empty means all that are in force.
+        person: Who asks for it; ``stanch`` when its time is over.
+    """
+
+    incident: str
+    mitigation: str
+    undoes: str
+    steps: tuple[int, ...] = ()
+    person: str
+    reason: str
+
+
 class MitigationOrder(Frozen):
-    """One sealed plan, to be decided and run."""
+    """One sealed plan, to be decided and run; or what it is to be made of first."""
 
     incident: str
     answer: PlanAnswer
+    undo: UndoRequest | None = None
+
+
+class WatchOrder(Frozen):
+    """Keep reading a plan's signals while a person thinks about it."""
+
+    incident: str
+    mitigation: str
+    plan_digest: str
 
 
 class StepOrder(Frozen):

@@ -9,10 +9,11 @@ from contracts.plans import Difference, Reading
 
 
 class Direction(StrEnum):
-    """Whether a step's action runs or its undo."""
+    """Whether a step's action runs, its undo, or its ungraceful variant in the middle of the graceful one."""
 
     APPLY = "apply"
     UNDO = "undo"
+    FORCE = "force"
 
 
 class Reached(StrEnum):

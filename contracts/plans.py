@@ -1,5 +1,6 @@
 """What a playbook proposes, and the sealed plan that is shown, approved and run."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -16,6 +17,15 @@ class Risk(StrEnum):
     LOW = "low"
     MEDIUM = "medium"
     HIGH = "high"
+
+
+class Needs(StrEnum):
+    """Whom the policy asks before a step may run; what nobody may allow is denied."""
+
+    NOBODY = "nobody"
+    ONE = "one"
+    TWO = "two"
+    DENIED = "denied"
 
 
 class Target(Frozen):
@@ -120,10 +130,15 @@ class Verification(Frozen):
 
 
 class ProposedStep(Frozen):
-    """One step as an author writes it; the engine adds what it observes."""
+    """One step as an author writes it; the engine adds what it observes.
+
+    Attributes:
+        forced: The same change done ungracefully, which the Incident Commander may switch to in flight.
+    """
 
     title: str
     action: ActionCall
+    forced: ActionCall | None = None
     verification: Verification | None = None
     risk: Risk | None = None
 
@@ -135,12 +150,14 @@ class Proposal(Frozen):
         title: One line, imperative, for the list: ``Disable flag new-recommendations``.
         rationale: Why this may help, from what was seen.
         undo_when: After which effects the declared undo runs by itself, under the same approval.
+        in_force_for: How long what it leaves behind may stay before its owner is asked to undo it.
     """
 
     title: str
     rationale: str
     steps: tuple[ProposedStep, ...]
     undo_when: tuple[Effect, ...] = (Effect.WORSE,)
+    in_force_for: timedelta = timedelta(days=1)
 
 
 class Step(Frozen):
@@ -152,11 +169,17 @@ class Step(Frozen):
         change: The exact difference that the step makes; empty means that nothing has to be done.
         undo: The absolute call that brings ``observed`` back, or ``None`` with the reason in ``undo_note``.
         refusals: Why the provider would refuse this step, found by its dry run and permission check.
+        forced: The ungraceful variant, when there is one: an approval of the plan does not allow it.
+        needs: Whom the policy asks before this step may run.
+        rules: The names of the policy's rules that say so.
     """
 
     number: int
     title: str
     action: ActionCall
+    forced: ActionCall | None = None
+    needs: Needs = Needs.ONE
+    rules: tuple[str, ...] = ()
     observed: Observation
     change: tuple[Difference, ...]
     verification: Verification | None = None
@@ -177,10 +200,17 @@ class Plan(Frozen):
         policy_digest: The policy under which it was sealed.
         differences: What changed since the plan that it supersedes, if it supersedes one.
         expires_at: After this, no approval of it is accepted and none is acted on.
+        author: The person who wrote the playbook, where it says so.
+        fresh: This version of the playbook has not helped anybody yet.
+        undoes: The mitigation in force that this plan takes back.
     """
 
     incident: str
     mitigation: str
+    undoes: str | None = None
+    author: str | None = None
+    fresh: bool = False
+    in_force_for: timedelta = timedelta(days=1)
     service: str
     environment: str
     playbook: str
@@ -205,3 +235,9 @@ class Plan(Frozen):
     def refusals(self) -> tuple[str, ...]:
         """Every reason why a step would be refused."""
         return tuple(reason for step in self.steps for reason in step.refusals)
+
+    def needs(self, steps: Collection[int] = ()) -> Needs:
+        """Give the strictest demand of some of its steps; none named means all."""
+        order = list(Needs)
+        named = (step.needs for step in self.steps if not steps or step.number in steps)
+        return max(named, key=order.index, default=Needs.ONE)

@@ -2,10 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
+from contracts.approvals import Envelope, Grant
 from contracts.incidents import Effect
 from contracts.plans import (
     ActionCall,
     Difference,
+    Needs,
     Observation,
     Plan,
     ProbeCall,
@@ -49,6 +51,9 @@ def plan() -> Plan:
                 ),
                 undo=call.model_copy(update={"arguments": {"key": "new", "on": True}}),
                 undo_note="as it was",
+                forced=call,
+                needs=Needs.TWO,
+                rules=("high-risk",),
                 risk=Risk.LOW,
                 blast_radius="everybody",
                 idempotent="a second call changes nothing",
@@ -56,8 +61,25 @@ def plan() -> Plan:
             ),
         ),
         undo_when=(Effect.WORSE,),
+        undoes="INC-1/0",
+        author="erin",
         supersedes="c" * 64,
         differences=(Difference(path="on", before=False, after=True),),
         sealed_at=NOW,
         expires_at=NOW + timedelta(minutes=15),
+    )
+
+
+def grant() -> Grant:
+    """Give a grant that covers the plan."""
+    return Grant(
+        id="GRT-1",
+        service="shop",
+        environment="production",
+        envelope=Envelope(actions=("launchdarkly.set_flag",), targets=(str(TARGET),)),
+        given_by="ada",
+        authenticated_by="local",
+        reason="flags are safe",
+        given_at=NOW,
+        expires_at=NOW + timedelta(days=7),
     )

@@ -14,7 +14,7 @@ from authority.seals import canonical, digest
 from contracts.approvals import Decision, SignedDecision, Verdict
 from contracts.errors import ForbiddenError
 from contracts.plans import Plan
-from tests.authority.plans import NOW, plan
+from tests.authority.plans import NOW, grant, plan
 
 KEY = Ed25519PrivateKey.generate()
 VERIFIER = Verifier([KEY.public_key()])
@@ -63,6 +63,8 @@ def other(value: Any) -> Any:  # noqa: PLR0911  (one return for each kind)
             return value + 1
         case str() if value in ("low", "medium"):
             return "high"
+        case str() if value == "two":
+            return "one"
         case str() if value == "worse":
             return "ineffective"
         case str() if value[:1] == "P":
@@ -106,7 +108,9 @@ def test_any_changed_field_is_refused(path: tuple[Any, ...]) -> None:
 def test_any_changed_field_of_the_decision_breaks_its_signature(field: str) -> None:
     """A decision in which any single field was edited no longer verifies."""
     document = decision().model_dump(mode="json")
-    edited = document | {field: "reject" if field == "verdict" else other(document[field])}
+    others: dict[str, Any] = {"verdict": "reject", "steps": [1], "forced": [1], "overrides": ["cooldown"]}
+    others |= {"grant": grant().model_dump(mode="json")}
+    edited = document | {field: others.get(field) or other(document[field])}
     signed = SIGNED.model_copy(update={"decision": Decision.model_validate(edited)})
 
     with pytest.raises(ForbiddenError, match="signature is not valid"):
