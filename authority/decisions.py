@@ -9,10 +9,12 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from authority.grants import outside
 from authority.seals import canonical, digest
 from contracts.approvals import Decision, SignedDecision, Verdict
 from contracts.errors import ForbiddenError
-from contracts.plans import Plan
+from contracts.outcomes import Direction
+from contracts.plans import Needs, Plan
 
 
 def key_id(key: Ed25519PublicKey) -> str:
@@ -61,28 +63,71 @@ class Verifier:
                 f"decision on {signed.decision.request}: the signature is not valid"
             ) from error
 
-    def check_approves(self, signed: SignedDecision, plan: Plan, *, now: datetime) -> None:
-        """Check that this decision approves exactly this plan, now.
+    def check_approves(
+        self,
+        signed: SignedDecision,
+        plan: Plan,
+        *,
+        now: datetime,
+        step: int | None = None,
+        direction: Direction = Direction.APPLY,
+    ) -> None:
+        """Check that these decisions approve exactly this plan, now; with a step, that one of it.
 
         Raises:
-            ForbiddenError: The signature, the verdict, the plan's digest, the incident, the mitigation, the
-                policy or the time is wrong; the message says which.
+            ForbiddenError: A signature, a verdict, the plan's digest, the incident, the mitigation, the
+                policy or the time is wrong, too few people have approved, or the step is not among what
+                they approved; the message says which.
 
         ``now`` is when the first step begins: what was begun in time may be finished, and undone, later.
         """
-        self.check_signature(signed)
-        decision = signed.decision
-        wrong = {
-            "it does not approve": decision.verdict is not Verdict.APPROVE,
-            "it is about another plan": decision.plan_digest != digest(plan),
-            "it is about another incident": decision.incident != plan.incident,
-            "it is about another mitigation": decision.mitigation != plan.mitigation,
-            "it was given under another policy": decision.policy_digest != plan.policy_digest,
-            "its expiry is not the plan's": decision.expires_at != plan.expires_at,
-            f"it expired at {plan.expires_at.isoformat()}": now >= plan.expires_at,
-        }
-        for reason, is_wrong in wrong.items():
-            if is_wrong:
-                raise ForbiddenError(
-                    f"decision on {decision.request} does not allow {plan.mitigation}: {reason}"
-                )
+        for one in (signed, *signed.others):
+            self.check_signature(one)
+            _check(one.decision, plan, _wrong(one.decision, plan, now))
+        _check(signed.decision, plan, _lacking(signed, plan, step, direction))
+
+
+def approved(signed: SignedDecision, plan: Plan) -> tuple[int, ...]:
+    """Give the numbers of the steps that everybody who was asked has approved."""
+    named = [set(one.decision.steps) for one in (signed, *signed.others) if one.decision.steps]
+    return tuple(step.number for step in plan.steps if all(step.number in numbers for numbers in named))
+
+
+def _check(decision: Decision, plan: Plan, wrong: dict[str, bool]) -> None:
+    for reason, is_wrong in wrong.items():
+        if is_wrong:
+            raise ForbiddenError(f"decision on {decision.request} does not allow {plan.mitigation}: {reason}")
+
+
+def _wrong(decision: Decision, plan: Plan, now: datetime) -> dict[str, bool]:
+    """Give what may be wrong with one decision by itself."""
+    return {
+        "it does not approve": decision.verdict is not Verdict.APPROVE,
+        "it is about another plan": decision.plan_digest != digest(plan),
+        "it is about another incident": decision.incident != plan.incident,
+        "it is about another mitigation": decision.mitigation != plan.mitigation,
+        "it was given under another policy": decision.policy_digest != plan.policy_digest,
+        "its expiry is not the plan's": decision.expires_at != plan.expires_at,
+        f"it expired at {plan.expires_at.isoformat()}": now >= plan.expires_at,
+    }
+
+
+def _lacking(signed: SignedDecision, plan: Plan, step: int | None, direction: Direction) -> dict[str, bool]:
+    """Give what may be lacking in all decisions together."""
+    decision, numbers = signed.decision, approved(signed, plan)
+    needs = plan.needs(numbers)
+    people = {one.decision.person for one in (signed, *signed.others)}
+    alone = not signed.others and not decision.break_glass
+    grant = decision.grant
+    beyond = outside(grant, plan, decision.decided_at) if grant is not None else {}
+    return {
+        "it is for another request": any(o.decision.request != decision.request for o in signed.others),
+        "one person has approved twice": len(people) <= len(signed.others),
+        "no step is approved by everybody": not numbers,
+        f"step {step} is not among the approved ones": step is not None and step not in numbers,
+        f"step {step} may not be forced": direction is Direction.FORCE and step not in decision.forced,
+        "the policy denies it": needs is Needs.DENIED,
+        "two people have to approve it": needs is Needs.TWO and alone,
+        "a person has to approve it": decision.authenticated_by == "policy" and needs is not Needs.NOBODY,
+        f"its grant does not cover it: {'; '.join(beyond.values())}": any(n in beyond for n in numbers),
+    }

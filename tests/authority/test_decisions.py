@@ -9,11 +9,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authority.decisions import Signer, Verifier, key_id
+from authority.decisions import Signer, Verifier, approved, key_id
 from authority.seals import canonical, digest
 from contracts.approvals import Decision, SignedDecision, Verdict
 from contracts.errors import ForbiddenError
-from contracts.plans import Plan
+from contracts.outcomes import Direction
+from contracts.plans import Needs, Plan
 from tests.authority.plans import NOW, grant, plan
 
 KEY = Ed25519PrivateKey.generate()
@@ -39,7 +40,8 @@ def decision(of: Plan = PLAN) -> Decision:
     )
 
 
-SIGNED = Signer(KEY).sign(decision())
+SIGNED = Signer(KEY).sign(decision().model_copy(update={"person": "grace"}))
+SIGNED = SIGNED.model_copy(update={"others": (Signer(KEY).sign(decision()),)})
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -107,7 +109,7 @@ def test_any_changed_field_is_refused(path: tuple[Any, ...]) -> None:
 @pytest.mark.parametrize("field", sorted(Decision.model_fields))
 def test_any_changed_field_of_the_decision_breaks_its_signature(field: str) -> None:
     """A decision in which any single field was edited no longer verifies."""
-    document = decision().model_dump(mode="json")
+    document = SIGNED.decision.model_dump(mode="json")
     others: dict[str, Any] = {"verdict": "reject", "steps": [1], "forced": [1], "overrides": ["cooldown"]}
     others |= {"grant": grant().model_dump(mode="json")}
     edited = document | {field: others.get(field) or other(document[field])}
@@ -169,3 +171,89 @@ def test_signed_decision_survives_json() -> None:
     VERIFIER.check_approves(back, PLAN, now=LATER)
 
     assert back == SIGNED
+
+
+def two_steps(**changes: Any) -> Plan:
+    """Give a plan with two steps that one person may approve."""
+    first = PLAN.steps[0].model_copy(update={"needs": Needs.ONE} | changes)
+    return PLAN.model_copy(update={"steps": (first, first.model_copy(update={"number": 2}))})
+
+
+def signed_by(person: str, of: Plan, **changes: Any) -> SignedDecision:
+    """Give one person's approval of a plan."""
+    return Signer(KEY).sign(decision(of).model_copy(update={"person": person} | changes))
+
+
+def test_one_approval_is_not_two() -> None:
+    """Where the policy asks two people, one alone, or the same one twice, allows nothing."""
+    alone = signed_by("ada", PLAN)
+    for signed, why in {
+        alone: "two people have to approve it",
+        alone.model_copy(update={"others": (alone,)}): "one person has approved twice",
+    }.items():
+        with pytest.raises(ForbiddenError, match=why):
+            VERIFIER.check_approves(signed, PLAN, now=LATER)
+
+
+def test_second_approval_is_verified_too() -> None:
+    """An earlier approval that was edited, or is about another request, does not count."""
+    first, second = signed_by("ada", PLAN), signed_by("grace", PLAN)
+    edited = first.model_copy(update={"decision": first.decision.model_copy(update={"person": "bob"})})
+    other = signed_by("bob", PLAN, request="APR-2")
+    for earlier in (edited, other):
+        with pytest.raises(ForbiddenError):
+            VERIFIER.check_approves(second.model_copy(update={"others": (earlier,)}), PLAN, now=LATER)
+
+
+def test_break_glass_stands_for_the_second_person_but_never_for_a_denied_step() -> None:
+    """One person breaks the glass; what the policy denies stays denied."""
+    VERIFIER.check_approves(signed_by("ada", PLAN, break_glass=True), PLAN, now=LATER)
+    denied = two_steps(needs=Needs.DENIED)
+
+    with pytest.raises(ForbiddenError, match="the policy denies it"):
+        VERIFIER.check_approves(signed_by("ada", denied, break_glass=True), denied, now=LATER)
+
+
+def test_narrow_approval_allows_its_steps_only() -> None:
+    """A step that was not approved may not run; two people have approved what both have."""
+    of = two_steps()
+    narrow = signed_by("ada", of, steps=(2,))
+    VERIFIER.check_approves(narrow, of, now=LATER, step=2)
+
+    assert approved(narrow, of) == (2,)
+    with pytest.raises(ForbiddenError, match="step 1 is not among"):
+        VERIFIER.check_approves(narrow, of, now=LATER, step=1)
+    apart = signed_by("grace", of, steps=(1,)).model_copy(update={"others": (narrow,)})
+    with pytest.raises(ForbiddenError, match="no step is approved by everybody"):
+        VERIFIER.check_approves(apart, of, now=LATER)
+
+
+def test_forcing_is_its_own_yes() -> None:
+    """An approval of the plan does not allow the ungraceful variant of a step."""
+    of = two_steps()
+    VERIFIER.check_approves(
+        signed_by("ada", of, forced=(1,)), of, now=LATER, step=1, direction=Direction.FORCE
+    )
+
+    with pytest.raises(ForbiddenError, match="may not be forced"):
+        VERIFIER.check_approves(signed_by("ada", of), of, now=LATER, step=1, direction=Direction.FORCE)
+
+
+def test_policy_answers_only_what_nobody_has_to_be_asked() -> None:
+    """A decision of the policy itself runs what the policy asks nobody for, and nothing else."""
+    free = two_steps(needs=Needs.NOBODY)
+    VERIFIER.check_approves(signed_by("stanch", free, authenticated_by="policy"), free, now=LATER)
+    of = two_steps()
+
+    with pytest.raises(ForbiddenError, match="a person has to approve it"):
+        VERIFIER.check_approves(signed_by("stanch", of, authenticated_by="policy"), of, now=LATER)
+
+
+def test_grant_is_checked_again() -> None:
+    """A decision under a grant allows what is inside the grant, and nothing outside."""
+    of = two_steps()
+    VERIFIER.check_approves(signed_by("ada", of, grant=grant()), of, now=LATER)
+    foreign = grant().model_copy(update={"environment": "staging"})
+
+    with pytest.raises(ForbiddenError, match="GRT-1 is for shop in staging"):
+        VERIFIER.check_approves(signed_by("ada", of, grant=foreign), of, now=LATER)

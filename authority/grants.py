@@ -1,0 +1,60 @@
+"""What is inside a standing grant's envelope, and why something is outside."""
+
+from datetime import datetime
+
+from contracts.approvals import Bound, Grant
+from contracts.plans import ActionCall, Needs, Plan, Risk, Step
+
+_RISKS = list(Risk)
+
+
+def outside(grant: Grant, plan: Plan, at: datetime) -> dict[int, str]:
+    """Give why steps of a plan are outside a grant at some moment, by step number; all others are inside.
+
+    A grant answers for one person: what the policy asks two people for, or denies, is outside every grant.
+    """
+    wrong = {
+        f"{grant.id} is for {grant.incident}": grant.incident not in (None, plan.incident),
+        f"{grant.id} is for {grant.service} in {grant.environment}": (grant.service, grant.environment)
+        != (plan.service, plan.environment),
+        f"{grant.id} is not valid at {at.isoformat()}": not grant.given_at <= at < grant.expires_at,
+    }
+    everywhere = next((reason for reason, is_wrong in wrong.items() if is_wrong), None)
+    reasons = {step.number: everywhere or _outside(grant, step) for step in plan.steps}
+    return {number: reason for number, reason in reasons.items() if reason}
+
+
+def _outside(grant: Grant, step: Step) -> str:
+    envelope, action = grant.envelope, step.action
+    if action.name not in envelope.actions:
+        return f"{grant.id} does not name {action.name}"
+    if not any(_fits(pattern, str(action.target)) for pattern in envelope.targets):
+        return f"{grant.id} does not name {action.target}"
+    if _RISKS.index(step.risk) > _RISKS.index(envelope.max_risk):
+        return f"{grant.id} ends at risk {envelope.max_risk.value}, the step has {step.risk.value}"
+    if step.needs in (Needs.TWO, Needs.DENIED):
+        return f"the policy asks more for it than one person's grant: {step.needs.value}"
+    beyond = [name for name, bound in envelope.limits.items() if not _holds(bound, action, name)]
+    return f"{grant.id} bounds {', '.join(sorted(beyond))}" if beyond else ""
+
+
+def _fits(pattern: str, target: str) -> bool:
+    return target.startswith(pattern[:-1]) if pattern.endswith("/*") else target == pattern
+
+
+def _holds(bound: Bound, action: ActionCall, name: str) -> bool:
+    """Say whether an argument is within its bound; an argument that is not there is not."""
+    if name not in action.arguments:
+        return False
+    value = action.arguments[name]
+    if bound.one_of is not None and not any(
+        type(value) is type(one) and value == one for one in bound.one_of
+    ):
+        return False
+    if bound.at_least is None and bound.at_most is None:
+        return True
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return (bound.at_least is None or value >= bound.at_least) and (
+        bound.at_most is None or value <= bound.at_most
+    )

@@ -1,0 +1,76 @@
+"""A grant covers what is inside its envelope and nothing else."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from authority.grants import outside
+from contracts.approvals import Bound
+from contracts.plans import Needs, Plan, Risk
+from tests.authority.plans import NOW, grant, plan
+
+LATER = NOW + timedelta(minutes=1)
+
+
+def one_step(**changes: Any) -> Plan:
+    """Give a plan whose one step scales to six."""
+    step = plan().steps[0]
+    action = step.action.model_copy(update={"arguments": {"replicas": 6, "zone": "a", "deep": True}})
+    updated = step.model_copy(update={"needs": Needs.ONE, "action": action} | changes)
+    return plan().model_copy(update={"steps": (updated,)})
+
+
+def enveloped(**changes: Any) -> Any:
+    """Give the grant with another envelope."""
+    return grant().model_copy(update={"envelope": grant().envelope.model_copy(update=changes)})
+
+
+def test_inside() -> None:
+    """A step that fits the envelope in every part is inside."""
+    limits = {"replicas": Bound(at_least=1, at_most=10), "zone": Bound(one_of=("a", "b"))}
+    targets = ("launchdarkly:flag/shop/*",)
+
+    assert outside(enveloped(limits=limits, targets=targets), one_step(), LATER) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"actions": ("k8s.scale",)}, "does not name launchdarkly.set_flag"),
+        ({"targets": ("launchdarkly:flag/shop/production/newer",)}, "does not name launchdarkly:flag"),
+        ({"targets": ("launchdarkly:flag/shop/production/ne",)}, "does not name launchdarkly:flag"),
+        ({"max_risk": Risk.NONE}, "ends at risk none"),
+        ({"limits": {"replicas": Bound(at_most=5)}}, "bounds replicas"),
+        ({"limits": {"replicas": Bound(at_least=7)}}, "bounds replicas"),
+        ({"limits": {"gone": Bound(at_most=5)}}, "bounds gone"),
+        ({"limits": {"zone": Bound(at_most=5)}}, "bounds zone"),
+        ({"limits": {"zone": Bound(one_of=("b",))}}, "bounds zone"),
+        ({"limits": {"deep": Bound(at_most=5)}}, "bounds deep"),
+        ({"limits": {"deep": Bound(one_of=(1,))}}, "bounds deep"),
+    ],
+)
+def test_outside_the_envelope(changes: dict[str, Any], why: str) -> None:
+    """Whatever does not fit is outside, with the reason; a bound holds an argument that is missing, too."""
+    assert why in outside(enveloped(**changes), one_step(), LATER)[1]
+
+
+@pytest.mark.parametrize("needs", [Needs.TWO, Needs.DENIED])
+def test_what_needs_more_than_one_is_outside_every_grant(needs: Needs) -> None:
+    """One person's grant never stands for two people, and never for what is denied."""
+    assert "the policy asks more" in outside(grant(), one_step(needs=needs), LATER)[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "at"),
+    [
+        ({"incident": "INC-2"}, LATER),
+        ({"service": "other"}, LATER),
+        ({"environment": "staging"}, LATER),
+        ({}, grant().expires_at),
+        ({}, NOW - timedelta(seconds=1)),
+    ],
+)
+def test_out_of_scope_or_time(changes: dict[str, Any], at: Any) -> None:
+    """Another incident, service or environment, and any time but its own, is outside for every step."""
+    assert list(outside(grant().model_copy(update=changes), one_step(), at)) == [1]
