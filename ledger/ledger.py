@@ -4,6 +4,7 @@ from ledger import migration
 from ledger.approvals import Approvals
 from ledger.database import Clock, Database
 from ledger.evidence import EvidenceLog
+from ledger.identities import Sessions, Tokens
 from ledger.inbox import Inbox
 from ledger.incidents import Incidents
 from ledger.journal import Journal
@@ -27,6 +28,8 @@ class Ledger:
         self.journal = Journal(database)
         self.evidence = EvidenceLog(database)
         self.postmortems = Postmortems(database)
+        self.sessions = Sessions(database)
+        self.tokens = Tokens(database)
 
     @classmethod
     def open(cls, url: str, *, clock: Clock) -> "Ledger":

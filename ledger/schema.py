@@ -183,12 +183,15 @@ outbox = Table(
     Column("attempts", Integer, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("available_at", Moment, nullable=False),  # not before: the end of a lease or of a pause
+    Column("due_at", Moment, nullable=False),  # not before: what it is about has time until then
     Column("done_at", Moment),
     Column("error", Words, nullable=False),
     UniqueConstraint("kind", "incident", "key"),
 )
 outbox_is_waiting = outbox.c.done_at.is_(None)
-Index("ix_outbox_waiting", outbox.c.id, sqlite_where=outbox_is_waiting, postgresql_where=outbox_is_waiting)
+Index(
+    "ix_outbox_waiting", outbox.c.due_at, sqlite_where=outbox_is_waiting, postgresql_where=outbox_is_waiting
+)
 Index(
     "ix_outbox_lane",
     outbox.c.lane,
@@ -240,4 +243,35 @@ postmortem = Table(
     Column("markdown", Words, nullable=False),
     Column("revision", Integer, nullable=False),
     Column("written_at", Moment, nullable=False),
+)
+
+session = Table(
+    "session",
+    metadata,
+    Column("secret", Text, primary_key=True),  # SHA-256 of what the browser holds
+    Column("flow", Text, nullable=False, unique=True),  # SHA-256 of the sign-in's state: each is used once
+    Column("person", Words, nullable=False),
+    Column("authenticated_by", Text, nullable=False),
+    Column("groups", Json, nullable=False),
+    Column("signed_in_at", Moment),
+    Column("created_at", Moment, nullable=False),
+    Column("used_at", Moment, nullable=False),  # for an order; looking writes nothing
+    Column("expires_at", Moment, nullable=False, index=True),
+    Column("revoked_at", Moment),
+)
+
+api_token = Table(
+    "api_token",
+    metadata,
+    Column("number", BigId, primary_key=True),
+    Column("secret", Text, nullable=False, unique=True),  # SHA-256 of the token
+    Column("name", Words, nullable=False),
+    Column("person", Words),
+    Column("scopes", Json, nullable=False),
+    Column("created_by", Words, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    Column("used_at", Moment),
+    Column("revoked_at", Moment),
+    Column("revoked_by", Words),
 )

@@ -111,6 +111,7 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("available_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("done_at", sa.DateTime(timezone=True)),
         sa.Column("error", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_outbox"),
@@ -126,7 +127,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_outbox_waiting",
         "outbox",
-        ["id"],
+        ["due_at"],
         sqlite_where=sa.text("done_at IS NULL"),
         postgresql_where=sa.text("done_at IS NULL"),
     )
@@ -195,6 +196,38 @@ def upgrade() -> None:
         sa.Column("written_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["incident"], ["incident.number"], name="fk_postmortem_incident"),
         sa.PrimaryKeyConstraint("incident", name="pk_postmortem"),
+    )
+    op.create_table(
+        "session",
+        sa.Column("secret", sa.Text(), nullable=False),
+        sa.Column("flow", sa.Text(), nullable=False),
+        sa.Column("person", sa.Text(), nullable=False),
+        sa.Column("authenticated_by", sa.Text(), nullable=False),
+        sa.Column("groups", sa.JSON(), nullable=False),
+        sa.Column("signed_in_at", sa.DateTime(timezone=True)),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("used_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("revoked_at", sa.DateTime(timezone=True)),
+        sa.PrimaryKeyConstraint("secret", name="pk_session"),
+        sa.UniqueConstraint("flow", name="uq_session_flow"),
+    )
+    op.create_index("ix_session_expires_at", "session", ["expires_at"])
+    op.create_table(
+        "api_token",
+        sa.Column("number", BigId, nullable=False),
+        sa.Column("secret", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("person", sa.Text()),
+        sa.Column("scopes", sa.JSON(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("used_at", sa.DateTime(timezone=True)),
+        sa.Column("revoked_at", sa.DateTime(timezone=True)),
+        sa.Column("revoked_by", sa.Text()),
+        sa.PrimaryKeyConstraint("number", name="pk_api_token"),
+        sa.UniqueConstraint("secret", name="uq_api_token_secret"),
     )
     op.execute("INSERT INTO evidence_head (id, size) VALUES (1, 0)")
     if op.get_bind().dialect.name == "sqlite":
