@@ -1,7 +1,7 @@
 """The service catalogue: the only place that names targets, people and signals."""
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,7 @@ from contracts.incidents import Severity
 from contracts.plans import ProbeCall, Target, Verification
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
+KubernetesName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 
 
 # Short enough to end within an incident's life, and a wait where something is repeated.
@@ -150,11 +151,27 @@ class Deployment(Strict):
 
     cluster: Slug
     namespace: Slug
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+    name: KubernetesName
+    kind: Literal["deployment", "stateful_set", "daemon_set"] = "deployment"
 
     def target(self) -> Target:
         """Give it as a target."""
-        return Target(provider="k8s", kind="deployment", path=(self.cluster, self.namespace, self.name))
+        return Target(provider="k8s", kind=self.kind, path=(self.cluster, self.namespace, self.name))
+
+
+class Sync(Strict):
+    """What keeps deployments as Git has them: it may be paused while one of them is changed by hand."""
+
+    cluster: Slug = Field(description="Where the object itself is; Argo CD's may be another cluster.")
+    namespace: Slug
+    name: KubernetesName
+    kind: Literal["application", "kustomization", "helm_release"] = Field(
+        description="An Argo CD Application, or Flux's Kustomization or HelmRelease."
+    )
+
+    def target(self) -> Target:
+        """Give it as a target."""
+        return Target(provider="k8s", kind=self.kind, path=(self.cluster, self.namespace, self.name))
 
 
 class Flag(Strict):
@@ -280,6 +297,7 @@ class ServiceEnvironment(Strict):
 
     regions: tuple[str, ...] = ()
     deployments: tuple[Deployment, ...] = ()
+    syncs: tuple[Sync, ...] = ()
     flags: tuple[Flag, ...] = ()
     aws: AwsResources = AwsResources()
     signals: dict[str, Signal] = {}
@@ -291,8 +309,9 @@ class ServiceEnvironment(Strict):
     def targets(self) -> tuple[Target, ...]:
         """Give everything of it that an action may change."""
         deployments = (deployment.target() for deployment in self.deployments)
+        syncs = (sync.target() for sync in self.syncs)
         flags = (flag.target() for flag in self.flags)
-        return (*deployments, *flags, *self.aws.targets())
+        return (*deployments, *syncs, *flags, *self.aws.targets())
 
 
 class Service(Strict):
@@ -353,9 +372,10 @@ class Catalogue(Strict):
         clusters = {cluster.name for cluster in self.clusters}
         projects = {project.project for project in self.launchdarkly}
         sources = {source.name for source in self.prometheus}
-        for deployment in environment.deployments:
-            if deployment.cluster not in clusters:
-                raise ValueError(f"{where}: cluster {deployment.cluster} is not in clusters")
+        named = [one.cluster for one in environment.deployments] + [one.cluster for one in environment.syncs]
+        for cluster in named:
+            if cluster not in clusters:
+                raise ValueError(f"{where}: cluster {cluster} is not in clusters")
         for flag in environment.flags:
             if flag.project not in projects:
                 raise ValueError(f"{where}: LaunchDarkly project {flag.project} is not in launchdarkly")
