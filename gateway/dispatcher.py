@@ -1,8 +1,13 @@
-"""From the ledger's inbox and outbox to Temporal: at least once, in order, harmless when repeated."""
+"""From the ledger's inbox and outbox to whoever acts on it: at least once, in order, harmless when repeated.
+
+Each kind of message has one handler; ``gateway.serve.dispatcher`` names them all. A handler that raises is
+called again after a short pause, one that gives a time is called again then, to the second; ``ledger.outbox``
+tells of such timers. It runs in the event loop: what it asks of the ledger goes to a thread.
+"""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -24,7 +29,7 @@ from contracts.approvals import SignedDecision
 from contracts.catalogue import Catalogue
 from contracts.errors import ProviderUnavailableError
 from contracts.messages import AlertBatch, Command, IncidentInput
-from ledger import Ledger, OutboxMessage
+from ledger import Ledger, OutboxMessage, outbox
 from runtime import temporal
 
 LOG = logging.getLogger("stanch.dispatcher")
@@ -48,6 +53,8 @@ AT_ONCE = 20
 RETRIES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 CHECKPOINT_EVERY = timedelta(seconds=10)
 
+Handler = Callable[[OutboxMessage], Awaitable[datetime | None]]
+
 
 class Dispatcher:
     """Delivers what the ledger holds; several may run at once, and any may die at any moment."""
@@ -60,7 +67,24 @@ class Dispatcher:
         catalogue: Catalogue,
         signer: Signer,
         clock: Callable[[], datetime],
+        handlers: Mapping[str, Handler] | None = None,
     ) -> None:
+        """Put it together.
+
+        Args:
+            ledger: Whose inbox and outbox.
+            client: The engine's.
+            catalogue: How long an incident is monitored.
+            signer: Signs the evidence log's checkpoints.
+            clock: The time.
+            handlers: Of the kinds of messages that do not go to an incident or a mitigation that runs.
+        """
+        own: dict[str, Handler] = {
+            outbox.ALERTS: self._alerts,
+            outbox.COMMAND: self._command,
+            outbox.DECISION: self._decision,
+        }
+        self._handlers = own | dict(handlers or {})
         self._ledger = ledger
         self._client = client
         self._catalogue = catalogue
@@ -119,7 +143,7 @@ class Dispatcher:
         try:
             context, links = await self._cause(message)
             with TRACER.start_as_current_span(f"deliver {message.kind}", context=context, links=links):
-                await self._send(message)
+                due = await self._handlers[message.kind](message)
         except Exception as error:  # noqa: BLE001  (one message that cannot be sent must not stop the others)
             outcome = "again"
             again = RETRIES[min(message.attempts, len(RETRIES)) - 1]
@@ -129,7 +153,10 @@ class Dispatcher:
             await asyncio.to_thread(self._ledger.outbox.failed, message.id, str(error), retry_in)
             self._loop.call_later(again, self._news.set)
         else:
-            await asyncio.to_thread(self._ledger.outbox.done, message.id)
+            if due is None:
+                await asyncio.to_thread(self._ledger.outbox.done, message.id)
+            else:
+                await asyncio.to_thread(self._ledger.outbox.again, message.id, due)
         DELIVERED.record(self._loop.time() - began, {"kind": message.kind, "outcome": outcome})
 
     async def _cause(self, message: OutboxMessage) -> tuple[Context, list[trace.Link]]:
@@ -146,24 +173,16 @@ class Dispatcher:
             return near, []
         return opened, [trace.Link(cause)]
 
-    async def _send(self, message: OutboxMessage) -> None:
-        match message.kind:
-            case "incident.alerts":
-                await self._alerts(message)
-            case "mitigation.decision":
-                await self._decision(SignedDecision.model_validate(message.payload))
-            case "incident.command":
-                handle = self._client.get_workflow_handle(names.incident_workflow_id(message.incident))
-                try:
-                    await handle.signal(
-                        names.SIGNAL_COMMAND, Command.model_validate(message.payload), rpc_timeout=RPC_TIMEOUT
-                    )
-                except RPCError as error:
-                    if error.status is not RPCStatusCode.NOT_FOUND:
-                        raise
-                    LOG.warning("%s has ended: command %s came too late", message.incident, message.key)
-            case _:
-                LOG.error("outbox %s: unknown kind %s", message.id, message.kind)
+    async def _command(self, message: OutboxMessage) -> None:
+        """Signal a person's order."""
+        command = Command.model_validate(message.payload)
+        handle = self._client.get_workflow_handle(names.incident_workflow_id(message.incident))
+        try:
+            await handle.signal(names.SIGNAL_COMMAND, command, rpc_timeout=RPC_TIMEOUT)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            LOG.warning("%s has ended: command %s came too late", message.incident, message.key)
 
     async def _alerts(self, message: OutboxMessage) -> None:
         """Start the incident's workflow, or signal the running one: durable at once, with no worker up."""
@@ -198,8 +217,9 @@ class Dispatcher:
             # It ended between the correlation and now: what still fires opens a new incident.
             await asyncio.to_thread(self._ledger.inbox.requeue, message.incident, batch.alerts)
 
-    async def _decision(self, signed: SignedDecision) -> None:
+    async def _decision(self, message: OutboxMessage) -> None:
         """Deliver a decision as an Update with a stable id: a time-out is ambiguous, the repeat is not."""
+        signed = SignedDecision.model_validate(message.payload)
         decision = signed.decision
         handle = self._client.get_workflow_handle(names.mitigation_workflow_id(decision.mitigation))
         try:

@@ -8,9 +8,12 @@ import socket
 import sys
 from contextlib import suppress
 
+from temporalio.client import Client
+
 import gateway.server
 import playbooks.kit
 from authority.decisions import Signer
+from contracts.catalogue import Catalogue
 from contracts.errors import InputError, StanchError
 from gateway.app import build
 from gateway.dispatcher import Dispatcher
@@ -40,6 +43,11 @@ def listen(config: Settings) -> socket.socket:
     return listening
 
 
+def dispatcher(*, ledger: Ledger, client: Client, catalogue: Catalogue, signer: Signer) -> Dispatcher:
+    """Put the dispatcher together, with the handler of every kind of message; the event loop runs already."""
+    return Dispatcher(ledger=ledger, client=client, catalogue=catalogue, signer=signer, clock=utc_now)
+
+
 async def serve(config: Settings, listening: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT."""
     catalogue = settings.load_catalogue(config.catalogue_path)
@@ -47,18 +55,18 @@ async def serve(config: Settings, listening: socket.socket) -> None:
     ledger.migrate()
     signer = Signer(settings.signing_key(config))
     client = await temporal.connect(config, lazy=True)
-    dispatcher = Dispatcher(ledger=ledger, client=client, catalogue=catalogue, signer=signer, clock=utc_now)
+    dispatching = dispatcher(ledger=ledger, client=client, catalogue=catalogue, signer=signer)
     app = build(
         config,
         ledger,
         catalogue,
         signer,
-        wake=dispatcher.wake,
+        wake=dispatching.wake,
         engine=TemporalEngine(client),
         playbooks=playbooks.kit.catalogue(),
     )
     server = gateway.server.server(app, host=config.http_host, port=config.http_port)
-    delivering = asyncio.create_task(dispatcher.run())
+    delivering = asyncio.create_task(dispatching.run())
     # A dispatcher that ended would leave a gateway that takes alerts and delivers none.
     delivering.add_done_callback(lambda _: setattr(server, "should_exit", True))
     logging.getLogger("stanch").info("gateway on %s", config.url)

@@ -1,9 +1,14 @@
-"""What has to reach the engine: written with the change that it tells of, delivered later, at least once."""
+"""What has to be done after a change: written with it, delivered later, at least once.
+
+A message with ``due`` is a timer: it is handed out from then on, to whoever handles its kind in
+``gateway.dispatcher``, and what it finds is decided then. So nothing polls, and no process has to live until
+something is due. A handler that gives a time is called again then, with the same message.
+"""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
 
 from contracts.base import Frozen, JsonObject
 from ledger.database import Clock, Database
@@ -43,18 +48,33 @@ def add(
     incident: str,
     payload: JsonObject,
     trace: Mapping[str, str],
+    due: datetime | None = None,
+    lane: str | None = None,
 ) -> None:
     """Add a message within the caller's serial transaction.
 
     Alerts and commands of one incident share a lane, because a command may not overtake the start of its
     workflow. Decisions have their own: they go to another workflow, and an approval does not wait behind
-    alerts that cannot be delivered at the moment.
+    alerts that cannot be delivered at the moment. What is due later has a lane to itself.
+
+    Args:
+        connection: The transaction of the change that it tells of.
+        clock: The time.
+        kind: Who handles it.
+        key: Unique within kind and incident, delivered messages included.
+        incident: Which one it is about.
+        payload: What it says.
+        trace: The W3C trace context that it belongs to.
+        due: Not before; a clock that jumps can bring it early, so a handler looks at the time itself.
+        lane: Messages of one lane arrive in order, each after the former; chosen by the kind when not given.
     """
     now = clock()
     message = {"kind": kind, "key": key, "incident": incident, "payload": payload, "trace": dict(trace)}
-    lane = f"{kind}/{incident}" if kind == DECISION else incident
-    state = {"lane": lane, "attempts": 0, "created_at": now, "available_at": now, "error": ""}
-    connection.execute(insert(outbox).values(message | state))
+    if lane is None:
+        own = f"{kind}/{incident}"
+        lane = f"{own}/{key}" if due is not None else own if kind == DECISION else incident
+    state = {"lane": lane, "attempts": 0, "created_at": now, "available_at": now, "due_at": due or now}
+    connection.execute(insert(outbox).values(message | state | {"error": ""}))
 
 
 class Outbox:
@@ -75,10 +95,9 @@ class Outbox:
         is_first = ~select(1).where(
             earlier.c.lane == outbox.c.lane, earlier.c.id < outbox.c.id, earlier.c.done_at.is_(None)
         ).exists()  # fmt: skip
-        is_due = or_(outbox.c.available_at <= now, outbox.c.available_at > now + LONGEST_WAIT)
-        due = (
-            select(outbox.c.id).where(outbox_is_waiting, is_due, is_first).order_by(outbox.c.id).limit(limit)
-        )
+        is_free = or_(outbox.c.available_at <= now, outbox.c.available_at > now + LONGEST_WAIT)
+        due = select(outbox.c.id).where(outbox_is_waiting, _is_due(now), is_free, is_first)
+        due = due.order_by(outbox.c.id).limit(limit)
         with self._database.read() as connection:
             if connection.scalar(due.limit(1)) is None:  # the common case takes no lock
                 return []
@@ -102,7 +121,22 @@ class Outbox:
             pause = {"available_at": self._database.now() + min(retry_in, LONGEST_WAIT), "error": error}
             connection.execute(update(outbox).where(is_it).values(pause))
 
+    def again(self, message: int, due: datetime) -> None:
+        """Say that it was handled, and that it is due again then."""
+        with self._database.write(serial=False) as connection:
+            is_it = (outbox.c.id == message) & outbox_is_waiting
+            now = self._database.now()
+            fresh = {"attempts": 0, "created_at": now, "available_at": now, "due_at": due, "error": ""}
+            connection.execute(update(outbox).where(is_it).values(fresh))
+
     def backlog(self) -> int:
-        """Count what has not arrived yet."""
+        """Count what is due and has not arrived yet."""
+        waiting = select(func.count()).select_from(outbox)
+        waiting = waiting.where(outbox_is_waiting, _is_due(self._database.now()))
         with self._database.read() as connection:
-            return connection.scalars(select(func.count()).select_from(outbox).where(outbox_is_waiting)).one()
+            return connection.scalars(waiting).one()
+
+
+def _is_due(now: datetime) -> ColumnElement[bool]:
+    """Say what is due; what was written in the future is too: its clock was wrong, and so may be its time."""
+    return or_(outbox.c.due_at <= now, outbox.c.created_at > now + LONGEST_WAIT)

@@ -31,6 +31,7 @@ from contracts.errors import NotFoundError
 from contracts.evidence import EvidenceKind
 from contracts.incidents import Alert, AlertStatus, Incident, Phase, Role, Severity
 from contracts.messages import Command, CommandKind
+from gateway import serve
 from gateway.dispatcher import Dispatcher
 from ledger import Ledger, audit
 from runtime import engine, settings, temporal
@@ -283,7 +284,7 @@ async def site(
         stack.callback(ledger.close)
         verbs = worker.registry(book, secret=lambda _: TOKEN)
         await stack.enter_async_context(worker.build(config, client, ledger, book, verbs))
-        dispatcher = Dispatcher(ledger=ledger, client=client, catalogue=book, signer=signer, clock=utc_now)
+        dispatcher = serve.dispatcher(ledger=ledger, client=client, catalogue=book, signer=signer)
         delivering = asyncio.create_task(dispatcher.run())
 
         async def end() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from contracts.catalogue import Catalogue
 from contracts.incidents import Severity
 from contracts.messages import Command, CommandKind
 from gateway.dispatcher import Dispatcher
-from ledger import Ledger
+from ledger import Ledger, OutboxMessage, outbox
 from runtime.clock import utc_now
 
 
@@ -69,10 +69,18 @@ class Handle:
 class Desk:
     """A ledger with a dispatcher at work on it."""
 
-    def __init__(self, ledger: Ledger, engine: Engine, dispatcher: Dispatcher) -> None:
+    def __init__(self, ledger: Ledger, engine: Engine) -> None:
         self.ledger = ledger
         self.engine = engine
-        self.dispatcher = dispatcher
+        self.dispatcher = Dispatcher(
+            ledger=ledger,
+            client=cast("Client", engine),
+            catalogue=Catalogue(),
+            signer=Signer(Ed25519PrivateKey.generate()),
+            clock=utc_now,
+            handlers={"tick": self.tick},
+        )
+        self.ticks: list[str] = []
 
     def declare(self, service: str) -> str:
         """Open an incident, and give its workflow's id."""
@@ -88,6 +96,19 @@ class Desk:
         self.ledger.incidents.command(workflow.removeprefix("incident/"), command, trace={})
         self.dispatcher.wake()
 
+    def send(self, kind: str, key: str) -> None:
+        """Add a message."""
+        with self.ledger.database.write() as connection:
+            outbox.add(
+                connection, utc_now, kind=kind, key=key, incident="INC-1", payload={}, trace={}, due=utc_now()
+            )
+        self.dispatcher.wake()
+
+    async def tick(self, message: OutboxMessage) -> datetime | None:
+        """Handle a timer three times."""
+        self.ticks.append(message.key)
+        return utc_now() + timedelta(milliseconds=50) if len(self.ticks) < 3 else None
+
     async def until(self, look: Callable[[], bool], *, within: float = 5.0) -> float:
         """Wait until something is so, and give how long that took."""
         began = asyncio.get_running_loop().time()
@@ -102,16 +123,9 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     """Give a desk with nothing on it."""
     ledger = Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}", clock=utc_now)
     ledger.migrate()
-    engine = Engine()
-    dispatcher = Dispatcher(
-        ledger=ledger,
-        client=cast("Client", engine),
-        catalogue=Catalogue(),
-        signer=Signer(Ed25519PrivateKey.generate()),
-        clock=utc_now,
-    )
-    running = asyncio.create_task(dispatcher.run())
-    yield Desk(ledger, engine, dispatcher)
+    desk = Desk(ledger, Engine())
+    running = asyncio.create_task(desk.dispatcher.run())
+    yield desk
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     ledger.close()
@@ -164,6 +178,23 @@ async def test_a_failed_delivery_is_tried_again_when_it_is_due(desk: Desk, error
 
     assert desk.engine.heard == [("start", workflow)] * 4
     assert took < 2.5  # three polls would be three seconds
+
+
+async def test_a_handler_that_gives_a_time_is_called_again_then(desk: Desk) -> None:
+    """A timer goes off as often as its handler sets it anew."""
+    desk.send("tick", "t")
+    await desk.until(lambda: len(desk.ticks) == 3)
+    await asyncio.sleep(0.2)
+
+    assert desk.ticks == ["t", "t", "t"]
+
+
+async def test_a_message_that_nobody_here_knows_stays(desk: Desk) -> None:
+    """What a newer gateway has written waits for one that can handle it."""
+    desk.send("of tomorrow", "t")
+    await asyncio.sleep(0.3)
+
+    assert desk.ledger.outbox.backlog() == 1
 
 
 async def test_more_than_fit_at_once_all_arrive(desk: Desk) -> None:

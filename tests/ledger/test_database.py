@@ -313,7 +313,7 @@ def test_costs_do_not_grow(sqlite_url: str) -> None:
     entry = Evidence(key="", kind=EvidenceKind.COMMAND, incident=None, actor="ada", at=NOON, summary="s")
     ledger.evidence.append(*(entry.model_copy(update={"key": str(number)}) for number in range(3000)))
     done = {"kind": "k", "incident": "INC-1", "lane": "INC-1", "payload": {}, "trace": {}, "attempts": 1}
-    done |= {"created_at": NOON, "available_at": NOON, "done_at": NOON, "error": ""}
+    done |= {"created_at": NOON, "available_at": NOON, "due_at": NOON, "done_at": NOON, "error": ""}
     with ledger.database.write() as connection:
         connection.execute(insert(schema.outbox), [done | {"key": str(number)} for number in range(3000)])
     after = [steps(ledger, call) for call in calls]

@@ -1,7 +1,7 @@
 """Messages out: in order within a lane, under a lease, at least once."""
 
 import itertools
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import insert
 
@@ -15,7 +15,14 @@ from tests.ledger.samples import NOON, TRACE, Clock
 LEASE = timedelta(seconds=30)
 
 
-def send(ledger: Ledger, key: str, *, incident: str = "INC-1", kind: str = outbox.ALERTS) -> None:
+def send(
+    ledger: Ledger,
+    key: str,
+    *,
+    incident: str = "INC-1",
+    kind: str = outbox.ALERTS,
+    due: datetime | None = None,
+) -> None:
     """Add a message."""
     with ledger.database.write() as connection:
         outbox.add(
@@ -26,6 +33,7 @@ def send(ledger: Ledger, key: str, *, incident: str = "INC-1", kind: str = outbo
             incident=incident,
             payload={"text": key},
             trace=TRACE,
+            due=due,
         )
 
 
@@ -130,6 +138,45 @@ def test_the_clock_jumps_back(ledger: Ledger, clock: Clock) -> None:
     assert claimed(ledger) == ["a"]
 
 
+def test_a_timer(ledger: Ledger, clock: Clock) -> None:
+    """What is due later is handed out then, keeps nobody waiting until then, and is no backlog."""
+    send(ledger, "timer", due=NOON + timedelta(days=3))
+    send(ledger, "a")
+
+    assert ledger.outbox.backlog() == 1
+    assert claimed(ledger) == ["a"]
+    clock.forward(timedelta(days=3) - timedelta(seconds=1))
+    assert "timer" not in claimed(ledger)
+    clock.forward(timedelta(seconds=1))
+    assert claimed(ledger) == ["timer"]
+
+
+def test_a_timer_is_due_again(ledger: Ledger, clock: Clock) -> None:
+    """A timer that was handled may be set again; one that was delivered may not."""
+    send(ledger, "timer", due=NOON)
+    (message,) = ledger.outbox.claim(10, LEASE)
+    ledger.outbox.again(message.id, NOON + timedelta(hours=2))
+    clock.forward(timedelta(hours=1))
+
+    assert claimed(ledger) == []
+    clock.forward(timedelta(hours=1))
+    assert [message.attempts for message in ledger.outbox.claim(10, LEASE)] == [1]
+    ledger.outbox.done(message.id)
+    ledger.outbox.again(message.id, NOON)
+    assert claimed(ledger) == []
+
+
+def test_a_timer_of_a_wrong_clock(ledger: Ledger, clock: Clock) -> None:
+    """A timer that was set while the clock was far ahead is handed out, so that its handler sets it anew."""
+    clock.forward(timedelta(days=400))
+    send(ledger, "timer", due=clock() + timedelta(minutes=5))
+    clock.forward(timedelta(days=-400))
+    (message,) = ledger.outbox.claim(10, LEASE)
+    ledger.outbox.again(message.id, clock() + timedelta(minutes=5))
+
+    assert claimed(ledger) == []
+
+
 def test_several_gateways(ledger: Ledger) -> None:
     """Claimers at the same moment never get the same message, nor two of one incident."""
     for number in range(60):
@@ -163,7 +210,7 @@ def test_a_message_of_a_command(ledger: Ledger) -> None:
 def test_delivered_messages_are_not_in_the_way(ledger: Ledger) -> None:
     """A message that waits is found behind thousands that have arrived."""
     done = {"kind": "k", "incident": "INC-1", "lane": "INC-1", "payload": {}, "trace": {}, "attempts": 1}
-    done |= {"created_at": NOON, "available_at": NOON, "done_at": NOON, "error": ""}
+    done |= {"created_at": NOON, "available_at": NOON, "due_at": NOON, "done_at": NOON, "error": ""}
     with ledger.database.write() as connection:
         connection.execute(insert(schema.outbox), [done | {"key": str(number)} for number in range(2000)])
     send(ledger, "a")
