@@ -1,9 +1,11 @@
 """The service catalogue: the only place that names targets, people and signals."""
 
-from datetime import timedelta
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from contracts.base import Strict
 from contracts.incidents import Severity
@@ -18,12 +20,87 @@ Span = Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=7))]
 Wait = Annotated[timedelta, Field(ge=timedelta(milliseconds=50), le=timedelta(days=7))]
 
 
+def _in_utc(at: datetime) -> datetime:
+    if at.tzinfo is None:
+        raise ValueError(f"{at.isoformat()} has no time zone: write it in UTC, as 2026-11-02T09:00:00Z")
+    return at.astimezone(UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
+
+
 class Person(Strict):
     """Somebody who may be given a role."""
 
     id: Slug
     name: str
     email: str | None = None
+    groups: tuple[Slug, ...] = Field((), description="What the policy may call them, besides their teams.")
+    contacts: dict[Slug, str] = Field(
+        {}, description="Kind of channel to address, for example `webhook` to a URL."
+    )
+
+    def address(self, kind: str) -> str | None:
+        """Give where a kind of channel reaches them."""
+        return self.contacts.get(kind) or (self.email if kind == "email" else None)
+
+
+class Team(Strict):
+    """People who answer for services together; the policy knows a team as a group."""
+
+    name: Slug
+    members: tuple[Slug, ...] = Field((), description="Ids of people.")
+    oidc_groups: tuple[str, ...] = Field(
+        (), description="Groups of the identity provider whose people count as members when they sign in."
+    )
+
+
+class Override(Strict):
+    """Somebody stands in for whoever the rotation would name."""
+
+    person: Slug
+    starts: Moment
+    ends: Moment
+
+    @model_validator(mode="after")
+    def _forwards(self) -> "Override":
+        if self.ends <= self.starts:
+            raise ValueError(f"the override of {self.person} ends before it starts")
+        return self
+
+
+class Rotation(Strict):
+    """People who take turns at being on call. Turns are counted in UTC: no clock change moves one."""
+
+    name: Slug
+    people: tuple[Slug, ...] = Field(min_length=1, description="In the order of their turns.")
+    starts: Moment = Field(description="When the first turn begins; the first person has it until then too.")
+    each: Annotated[timedelta, Field(ge=timedelta(hours=1), le=timedelta(days=366))] = Field(
+        timedelta(days=7), description="How long a turn is."
+    )
+    overrides: tuple[Override, ...] = Field((), description="Where two cover a moment, the later one counts.")
+
+
+class Rung(Strict):
+    """One rung of an escalation ladder."""
+
+    after: Span = Field(
+        timedelta(0), description="How long nobody has acknowledged when it is reached, from the first call."
+    )
+    notify: tuple[
+        Annotated[
+            str,
+            Field(
+                pattern=r"^(incident_commander|technical_lead|on_call|team|(team|rotation|person):[a-z0-9._-]+)$"
+            ),
+        ],
+        ...,
+    ] = Field(
+        min_length=1,
+        description="`incident_commander`, `technical_lead`, `on_call`, `team` (the service's own),"
+        " `team:<name>`, `rotation:<name>`, `person:<id>`.",
+    )
+    channel: Slug | None = Field(None, description="By which kind of channel; without it by the usual ones.")
 
 
 class Cluster(Strict):
@@ -322,6 +399,10 @@ class Service(Strict):
     on_call: tuple[Slug, ...] = Field(
         (), description="Who may take the Incident Commander's role, first first."
     )
+    team: Slug | None = Field(None, description="The team that answers for it.")
+    rotation: Slug | None = Field(
+        None, description="The rotation whose turn comes before everybody in `on_call`."
+    )
     alerts: dict[str, str] = Field(
         {}, description="Alert name to signal, for rules without a label `signal`."
     )
@@ -332,6 +413,12 @@ class Catalogue(Strict):
     """The whole file."""
 
     people: tuple[Person, ...] = ()
+    teams: tuple[Team, ...] = ()
+    rotations: tuple[Rotation, ...] = ()
+    escalation: dict[Severity, Annotated[tuple[Rung, ...], Field(min_length=1)]] = Field(
+        {},
+        description="Whom to call, rung after rung, until somebody acknowledges; ours where none is given.",
+    )
     clusters: tuple[Cluster, ...] = ()
     launchdarkly: tuple[LaunchDarklyProject, ...] = ()
     prometheus: tuple[Prometheus, ...] = ()
@@ -349,24 +436,51 @@ class Catalogue(Strict):
     def _names_are_known(self) -> "Catalogue":
         for kind, names in {
             "people": [person.id for person in self.people],
+            "teams": [team.name for team in self.teams],
+            "rotations": [rotation.name for rotation in self.rotations],
             "clusters": [cluster.name for cluster in self.clusters],
             "services": [service.name for service in self.services],
         }.items():
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
                 raise ValueError(f"{kind}: {twice} is there twice")
-        people = {person.id for person in self.people}
+        self._check_directory()
         accounts = {account.name for account in self.aws.accounts}
         for panel in self.aws.panels:
             if panel.account not in accounts:
                 raise ValueError(f"panel {panel.name}: AWS account {panel.account} is not in aws.accounts")
         for service in self.services:
-            for person in service.on_call:
-                if person not in people:
-                    raise ValueError(f"service {service.name}: on_call names {person}, who is not in people")
             for name, environment in service.environments.items():
                 self._check_environment(f"service {service.name}, environment {name}", environment)
         return self
+
+    def _check_directory(self) -> None:
+        known = {
+            "people": {person.id for person in self.people},
+            "teams": {team.name for team in self.teams},
+            "rotations": {rotation.name for rotation in self.rotations},
+        }
+
+        def check(where: str, kind: str, names: Iterable[str | None]) -> None:
+            for name in names:
+                if name is not None and name not in known[kind]:
+                    raise ValueError(f"{where} names {name}, and {kind} has no {name}")
+
+        for team in self.teams:
+            check(f"team {team.name}", "people", team.members)
+        for rotation in self.rotations:
+            stand_ins = (override.person for override in rotation.overrides)
+            check(f"rotation {rotation.name}", "people", (*rotation.people, *stand_ins))
+        for service in self.services:
+            check(f"service {service.name}: on_call", "people", service.on_call)
+            check(f"service {service.name}: team", "teams", [service.team])
+            check(f"service {service.name}: rotation", "rotations", [service.rotation])
+        kinds = {"team": "teams", "rotation": "rotations", "person": "people"}
+        for severity, rungs in self.escalation.items():
+            if any(rung.after >= following.after for rung, following in pairwise(rungs)):
+                raise ValueError(f"escalation of {severity}: each rung comes later than the one before it")
+            for kind, colon, name in (whom.partition(":") for rung in rungs for whom in rung.notify):
+                check(f"escalation of {severity}", kinds.get(kind, ""), [name if colon else None])
 
     def _check_environment(self, where: str, environment: ServiceEnvironment) -> None:
         clusters = {cluster.name for cluster in self.clusters}
