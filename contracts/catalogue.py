@@ -34,7 +34,10 @@ class Person(Strict):
 
     id: Slug
     name: str
-    email: str | None = None
+    email: str | None = Field(None, description="Who signs in with it, once the provider verified it, is this.")
+    oidc_subject: str | None = Field(
+        None, min_length=1, description="The provider's own name (`sub`); with it no email address counts."
+    )
     groups: tuple[Slug, ...] = Field((), description="What the policy may call them, besides their teams.")
     contacts: dict[Slug, str] = Field(
         {}, description="Kind of channel to address, for example `webhook` to a URL."
@@ -409,6 +412,74 @@ class Service(Strict):
     environments: dict[str, ServiceEnvironment]
 
 
+class Limits(Strict):
+    """How much may be changed; plans that go beyond it need an override that names the guardrail."""
+
+    cooldown: Span = Field(
+        timedelta(minutes=1), description="How long a changed target is left alone by other mitigations."
+    )
+    actions_per_hour: int = Field(30, ge=1, description="How many actions one service may have in an hour.")
+    ineffective_in_a_row: int = Field(
+        3,
+        ge=1,
+        description="After so many mitigations of a playbook or a service within a day, none of them"
+        " effective, there is no other one.",
+    )
+    replica_share: float = Field(
+        0.5, gt=0, le=1, description="How large a part of a workload's replicas one plan may take away."
+    )
+    regions: int = Field(2, ge=1, description="How many regions or clusters one plan may change.")
+    flags: int = Field(3, ge=1, description="How many flags one plan may change.")
+    regions_on: int = Field(
+        1, ge=0, description="How many places of a failover target are on after any change."
+    )
+
+
+class ChangeFreeze(Strict):
+    """A window of the calendar in which nothing new is changed."""
+
+    name: Slug
+    starts: Moment
+    ends: Moment
+    every: timedelta | None = Field(
+        None, description="It comes again after so long, for example `P7D` for each week."
+    )
+    services: tuple[Slug, ...] = Field((), description="Only these; empty means every service.")
+
+    @model_validator(mode="after")
+    def _is_a_window(self) -> "ChangeFreeze":
+        if self.ends <= self.starts:
+            raise ValueError(f"change freeze {self.name}: it ends before it starts")
+        if self.every is not None and self.every < self.ends - self.starts:
+            raise ValueError(f"change freeze {self.name}: it comes again before it has ended")
+        return self
+
+    def until(self, now: datetime) -> datetime | None:
+        """Give when the window ends that this moment is in, if it is in one."""
+        turns = max(0, (now - self.starts) // self.every) if self.every else 0
+        shift = turns * (self.every or timedelta())
+        return self.ends + shift if self.starts + shift <= now < self.ends + shift else None
+
+
+class GuardrailLimits(Limits):
+    """What holds even against the Incident Commander, unless an override names the guardrail."""
+
+    services: dict[Slug, Limits] = Field(
+        {}, description="Service to its own limits; what is not given there is as above."
+    )
+    change_freezes: tuple[ChangeFreeze, ...] = ()
+
+    def named(self) -> dict[str, Iterable[str]]:
+        """Give which services it names, and where."""
+        windows = {f"change freeze {window.name}": window.services for window in self.change_freezes}
+        return {"services": self.services, **windows}
+
+    def of(self, service: str) -> Limits:
+        """Give the limits of a service."""
+        own = self.services.get(service)
+        return self if own is None else self.model_copy(update=own.model_dump(exclude_unset=True))
+
+
 class Catalogue(Strict):
     """The whole file."""
 
@@ -430,12 +501,15 @@ class Catalogue(Strict):
         timedelta(minutes=10), description="How long all signals stay healthy before an incident is resolved."
     )
     approval: Wait = Field(timedelta(minutes=15), description="How long a sealed plan may be approved.")
+    guardrails: GuardrailLimits = GuardrailLimits()
     services: tuple[Service, ...] = ()
 
     @model_validator(mode="after")
     def _names_are_known(self) -> "Catalogue":
         for kind, names in {
             "people": [person.id for person in self.people],
+            "emails of people": [person.email.casefold() for person in self.people if person.email],
+            "oidc_subjects of people": [one.oidc_subject for one in self.people if one.oidc_subject],
             "teams": [team.name for team in self.teams],
             "rotations": [rotation.name for rotation in self.rotations],
             "clusters": [cluster.name for cluster in self.clusters],
@@ -452,6 +526,10 @@ class Catalogue(Strict):
         for service in self.services:
             for name, environment in service.environments.items():
                 self._check_environment(f"service {service.name}, environment {name}", environment)
+        for place, limits in self.guardrails.named().items():
+            for name in limits:
+                if self.service(name) is None:
+                    raise ValueError(f"guardrails: {place} names {name}, which is not in services")
         return self
 
     def _check_directory(self) -> None:

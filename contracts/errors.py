@@ -29,6 +29,10 @@ class PreconditionFailedError(ActionRefusedError):
     """The target is not as it was when the plan was sealed; nothing was changed."""
 
 
+class GuardrailError(ActionRefusedError):
+    """A guardrail holds and no override names it, so nothing was changed; the message says which."""
+
+
 class ProviderUnavailableError(StanchError):
     """The provider did not answer as it should; it may be tried again.
 

@@ -1,0 +1,272 @@
+"""The guardrails: what a plan may not do, whoever approves it, unless an override names the rule.
+
+Two places ask. Who seals a plan shows what stands against it before anybody approves::
+
+    rules = Guardrails(catalogue.guardrails)
+    violations = rules.violations(plan, ledger.guardrails.facts(plan, rules))
+
+Who writes the intent of a step checks it in the same transaction: nothing reaches a provider past it::
+
+    guard = Guard(rules, plan, steps=decision.steps, overrides=decision.overrides)
+    ledger.journal.intend(key, ..., guard=guard)
+
+That raises ``GuardrailError``, an ``ActionRefusedError``: the step ends not done. ``check_names`` refuses
+unknown overrides when a decision is taken. An undo, of a step or by a plan that takes a mitigation back, goes
+to a state that was there: only ``freeze``, the ``target-lock`` of another mitigation and, where a plan knows,
+``regions-on`` stand against it. A limit that holds for a plan is measured on the steps that are approved.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from pydantic import JsonValue
+
+from contracts.catalogue import GuardrailLimits, Limits
+from contracts.errors import GuardrailError, InputError
+from contracts.guardrails import Freeze, Guardrail, Violation
+from contracts.incidents import AttemptEnd
+from contracts.outcomes import Direction
+from contracts.plans import Plan, Step
+
+HOUR = timedelta(hours=1)
+# Mitigations that ended longer ago than this, by their first intent, say nothing about the next one.
+REMEMBERED = timedelta(days=1)
+HELPLESS = (AttemptEnd.INEFFECTIVE, AttemptEnd.WORSE)
+TELLING = (AttemptEnd.EFFECTIVE, *HELPLESS)
+
+# Where the providers' differences say how many replicas there are.
+_REPLICAS = ("spec.replicas", "desired", "desiredCount")
+_REGIONAL = ("auto_scaling_group", "ecs_service", "scalable_target")
+
+
+@dataclass(frozen=True)
+class Touch:
+    """Another mitigation's latest change of a target.
+
+    Attributes:
+        held: That mitigation has not ended and nobody has taken the target over: it is locked.
+    """
+
+    target: str
+    mitigation: str
+    at: datetime
+    held: bool
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the ledger knows that counts for one plan.
+
+    Attributes:
+        touches: Of the plan's targets, by other mitigations: all that are held, and all within the cooldown.
+        actions: How many other actions the service had within the last hour.
+        ends: Name (``playbook disable-flag``, ``service shop``) to how its mitigations ended, newest first.
+        freezes: Those that stand, for the plan's service or for every one.
+    """
+
+    now: datetime
+    touches: tuple[Touch, ...] = ()
+    actions: int = 0
+    ends: Mapping[str, Sequence[AttemptEnd]] = field(default_factory=dict)
+    freezes: tuple[Freeze, ...] = ()
+
+
+def check_names(overrides: Iterable[str]) -> None:
+    """Check that every override names a guardrail.
+
+    Raises:
+        InputError: One of them is unknown.
+    """
+    known = set(Guardrail)
+    for name in overrides:
+        if name not in known:
+            raise InputError(f"there is no guardrail {name[:64]!r}; there are {', '.join(Guardrail)}")
+
+
+class Guardrails:
+    """The rules with their limits."""
+
+    def __init__(self, limits: GuardrailLimits) -> None:
+        self._limits = limits
+
+    def limits(self, service: str) -> Limits:
+        """Give what holds for a service."""
+        return self._limits.of(service)
+
+    def violations(
+        self,
+        plan: Plan,
+        facts: Facts,
+        *,
+        steps: Sequence[int] = (),
+        due: int | None = None,
+        direction: Direction = Direction.APPLY,
+    ) -> tuple[Violation, ...]:
+        """Give everything that stands against a plan, or against one step of it.
+
+        Args:
+            plan: The plan.
+            facts: What the ledger knows; when it is about one step, of that step's target.
+            steps: Numbers of the steps that are approved; empty means all.
+            due: How many actions are about to begin; ``None``: all of them.
+            direction: Whether it is the step's action or its undo.
+        """
+        limits = self._limits.of(plan.service)
+        chosen = [step for step in plan.steps if step.change and (not steps or step.number in steps)]
+        undoes = direction is Direction.UNDO or plan.undoes is not None
+        found = [*_stopped(facts), *_locked(facts)]
+        if direction is not Direction.UNDO:
+            found += _regions_on(chosen, limits)
+        if not undoes:
+            found += [
+                *_cooldown(facts, limits),
+                *_budget(plan, facts, limits, len(chosen) if due is None else due),
+                *_breaker(facts, limits),
+                *_blast_radius(chosen, limits),
+                *self._change_freeze(plan, facts.now),
+            ]
+        return tuple(Violation(rule=rule, sentence=sentence) for rule, sentence in found)
+
+    def _change_freeze(self, plan: Plan, now: datetime) -> "_Found":
+        for window in self._limits.change_freezes:
+            until = window.until(now)
+            if until is not None and (not window.services or plan.service in window.services):
+                yield Guardrail.CHANGE_FREEZE, f"{window.name} lasts until {until.isoformat()}"
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What an intent is checked against.
+
+    Attributes:
+        plan: The plan that is verified to be the one that was decided on.
+        steps: Numbers of the steps that are approved; empty means all.
+        overrides: Names of the guardrails that the decision sets aside.
+    """
+
+    rules: Guardrails
+    plan: Plan
+    steps: tuple[int, ...] = ()
+    overrides: tuple[str, ...] = ()
+
+    def check(self, direction: Direction, facts: Facts) -> tuple[Violation, ...]:
+        """Check one action that is about to begin; give what is set aside by an override.
+
+        Raises:
+            GuardrailError: A guardrail holds, or an override names none.
+        """
+        try:
+            check_names(self.overrides)
+        except InputError as error:
+            raise GuardrailError(str(error)) from error
+        found = self.rules.violations(self.plan, facts, steps=self.steps, due=1, direction=direction)
+        held = [str(violation) for violation in found if violation.rule not in self.overrides]
+        if held:
+            raise GuardrailError("; ".join(held))
+        return found
+
+
+_Found = Iterator[tuple[Guardrail, str]]
+
+
+def _stopped(facts: Facts) -> _Found:
+    for freeze in facts.freezes:
+        what = f"changes of {freeze.service}" if freeze.service else "all changes"
+        said = f"{freeze.person} stopped {what} at {freeze.at.isoformat()} ({freeze.id}): {freeze.reason}"
+        yield Guardrail.FREEZE, said
+
+
+def _locked(facts: Facts) -> _Found:
+    for touch in facts.touches:
+        if touch.held:
+            said = f"{touch.target} is {touch.mitigation}'s since {touch.at.isoformat()}, which has not ended"
+            yield Guardrail.TARGET_LOCK, said
+
+
+def _cooldown(facts: Facts, limits: Limits) -> _Found:
+    for touch in facts.touches:
+        over = touch.at + limits.cooldown
+        if not touch.held and facts.now < over:
+            said = f"{touch.mitigation} changed {touch.target} at {touch.at.isoformat()}"
+            yield Guardrail.COOLDOWN, f"{said}: wait until {over.isoformat()}"
+
+
+def _budget(plan: Plan, facts: Facts, limits: Limits, due: int) -> _Found:
+    if facts.actions + due > limits.actions_per_hour:
+        said = f"{plan.service} had {facts.actions} actions within the hour and would have {due} more"
+        yield Guardrail.ACTIONS_PER_HOUR, f"{said}, of {limits.actions_per_hour} that it may have"
+
+
+def _breaker(facts: Facts, limits: Limits) -> _Found:
+    for name, ends in facts.ends.items():
+        last = ends[: limits.ineffective_in_a_row]
+        if len(last) == limits.ineffective_in_a_row and all(end in HELPLESS for end in last):
+            yield Guardrail.INEFFECTIVE_BREAKER, f"the last {len(last)} mitigations of {name} did not help"
+
+
+def _blast_radius(steps: Sequence[Step], limits: Limits) -> _Found:
+    rule = Guardrail.BLAST_RADIUS
+    first: dict[str, float] = {}
+    last: dict[str, float] = {}
+    for step in steps:
+        for difference in step.change:
+            before, after = _number(difference.before), _number(difference.after)
+            if difference.path in _REPLICAS and before is not None and after is not None:
+                first.setdefault(str(step.action.target), before)
+                last[str(step.action.target)] = after
+    for target, before in first.items():
+        if before - last[target] > limits.replica_share * before:
+            said = f"{before - last[target]:g} of {before:g} replicas of {target} would go"
+            yield rule, f"{said}, at most {limits.replica_share:.0%} may"
+    regions = sorted({where for step in steps if (where := _region(step)) is not None})
+    if len(regions) > limits.regions:
+        yield rule, f"{', '.join(regions)} would be changed, at most {limits.regions} regions may"
+    flags = {step.action.target for step in steps if step.action.target.kind == "flag"}
+    if len(flags) > limits.flags:
+        yield rule, f"{len(flags)} flags would be changed, at most {limits.flags} may"
+
+
+def _regions_on(steps: Sequence[Step], limits: Limits) -> _Found:
+    places: dict[str, dict[str, bool]] = {}
+    before: dict[str, int] = {}
+    for step in steps:
+        target = str(step.action.target)
+        is_on = places.setdefault(target, _places(step))
+        before.setdefault(target, sum(is_on.values()))
+        for difference in step.change:
+            name = difference.path.removesuffix(".Weight")
+            if name in is_on:
+                is_on[name] = _is_on(difference.after)
+    for target, is_on in places.items():
+        count = sum(is_on.values())
+        if count < min(limits.regions_on, before[target]):
+            said = f"{count} of {len(is_on)} places of {target} would be on"
+            yield Guardrail.REGIONS_ON, f"{said}, at least {limits.regions_on} are to be"
+
+
+def _region(step: Step) -> str | None:
+    target = step.action.target
+    if target.provider == "k8s":
+        return target.path[0]
+    return target.path[1] if target.kind in _REGIONAL else None
+
+
+def _places(step: Step) -> dict[str, bool]:
+    """Give what a failover target sends users to, as it was observed: routing controls, weighted records."""
+    state = step.observed.state
+    on, records = state.get("on"), state.get("records")
+    if step.action.target.kind == "routing_panel" and isinstance(on, dict):
+        return {name: _is_on(value) for name, value in on.items()}
+    if step.action.target.kind == "record" and isinstance(records, dict):
+        weights = {name: one.get("Weight") for name, one in records.items() if isinstance(one, dict)}
+        return {name: _is_on(weight) for name, weight in weights.items() if weight is not None}
+    return {}
+
+
+def _is_on(value: JsonValue) -> bool:
+    return value is True or value == "On" or (_number(value) or 0) > 0
+
+
+def _number(value: JsonValue) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
