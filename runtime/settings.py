@@ -40,8 +40,20 @@ class Settings(Strict):
         temporal_port: The embedded engine's port on loopback; 0 takes a free one.
         http_host: Where the gateway listens; local identity allows loopback only.
         http_port: The gateway's port; with 0 ``stanch up`` takes a free one.
-        identity: ``local`` lets anybody who reaches the loopback port be anybody: for evaluation only.
-        alert_token: Bearer token that alert sources must send; none is asked for when empty.
+        public_url: Where browsers and terminals reach the gateway, ``https://stanch.example.com``; with OIDC it
+            is needed, and elsewhere than on this machine it has to be https.
+        identity: ``oidc``: people sign in at an OpenID Connect provider. ``local`` lets anybody who reaches the
+            loopback port be anybody: for evaluation only.
+        oidc_issuer: The provider's issuer URL, exactly as its discovery document says it.
+        oidc_client_id: What the provider calls us.
+        oidc_client_secret: Our secret there; empty for a public client, which PKCE alone protects.
+        oidc_scopes: What we ask for; add what the provider wants before it tells groups.
+        oidc_groups_claim: The claim that lists a person's groups.
+        oidc_ca: PEM file of the authority behind the provider's certificate, where it is not a public one.
+        fresh_minutes: Approving a plan of high risk needs a sign-in that is not older.
+        token: API token that the terminal speaks with; local mode's own one when empty.
+        alert_token: Bearer token that alert sources must send, besides API tokens of the scope ``alerts``; local
+            mode asks for none when this is empty.
         max_body: Largest accepted request body, in bytes.
         build_id: The worker's version; the product's own version when empty.
         worker_metrics_port: Serve the worker's ``/metrics`` on this loopback port; 0 serves none.
@@ -58,7 +70,16 @@ class Settings(Strict):
     temporal_port: int = 0
     http_host: str = Field("127.0.0.1", pattern=r"^[^\s]+$")
     http_port: int = Field(8420, ge=0, le=65535)
-    identity: Literal["local"] = "local"
+    public_url: str = Field("", pattern=r"^(https?://[^\s/?#@]+)?$")
+    identity: Literal["local", "oidc"] = "local"
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret: str = Field("", repr=False)
+    oidc_scopes: str = Field("openid email", pattern=r"^openid( \S+)*$")
+    oidc_groups_claim: str = "groups"
+    oidc_ca: Path | None = None
+    fresh_minutes: int = Field(15, ge=1, le=480)
+    token: str = Field("", repr=False)
     alert_token: str = Field("", repr=False)
     max_body: int = Field(1024 * 1024, ge=1024)
     build_id: str = ""
