@@ -8,6 +8,7 @@ from datetime import datetime
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from pydantic import BaseModel
 
 from authority.grants import outside
 from authority.seals import canonical, digest
@@ -35,7 +36,7 @@ class Signer:
         return SignedDecision(decision=decision, key_id=self.key_id, signature=signature)
 
     def sign_bytes(self, data: bytes) -> bytes:
-        """Sign a checkpoint of the evidence log."""
+        """Sign a checkpoint of the evidence log, or a grant."""
         return self._key.sign(data)
 
 
@@ -51,17 +52,22 @@ class Verifier:
         Raises:
             ForbiddenError: It did not.
         """
-        key = self._keys.get(signed.key_id)
+        what = f"decision on {signed.decision.request}"
+        self.check_bytes(what, signed.decision, key_id=signed.key_id, signature=signed.signature)
+
+    def check_bytes(self, what: str, content: BaseModel, *, key_id: str, signature: str) -> None:
+        """Check a signature, in base64, over the canonical JSON of anything.
+
+        Raises:
+            ForbiddenError: It is not one of ours; the message begins with ``what``.
+        """
+        key = self._keys.get(key_id)
         if key is None:
-            raise ForbiddenError(
-                f"decision on {signed.decision.request}: signed by the unknown key {signed.key_id}"
-            )
+            raise ForbiddenError(f"{what}: signed by the unknown key {key_id}")
         try:
-            key.verify(base64.b64decode(signed.signature, validate=True), canonical(signed.decision))
+            key.verify(base64.b64decode(signature, validate=True), canonical(content))
         except (InvalidSignature, ValueError) as error:
-            raise ForbiddenError(
-                f"decision on {signed.decision.request}: the signature is not valid"
-            ) from error
+            raise ForbiddenError(f"{what}: the signature is not valid") from error
 
     def check_approves(
         self,

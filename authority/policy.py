@@ -4,6 +4,7 @@ from authority.seals import digest
 from contracts.base import Strict
 from contracts.errors import ForbiddenError
 from contracts.incidents import Incident, Role
+from contracts.plans import Plan
 
 
 class Policy(Strict):
@@ -20,7 +21,18 @@ class Policy(Strict):
         """What a plan is sealed under and a decision is given under."""
         return digest(self)
 
-    def check_may_decide(self, incident: Incident, person: str) -> None:
+    def check_may_break_glass(self, incident: Incident, person: str, *, groups: tuple[str, ...] = ()) -> None:
+        """Check that this person may approve outside the rules."""
+
+    def check_may_decide(
+        self,
+        incident: Incident,
+        person: str,
+        *,
+        plan: Plan | None = None,
+        groups: tuple[str, ...] = (),
+        given: tuple[str, ...] = (),
+    ) -> None:
         """Check that this person may answer this incident's requests now.
 
         Raises:

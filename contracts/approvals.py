@@ -162,3 +162,39 @@ class Approval(Frozen):
 
     request: ApprovalRequest
     plan: Plan
+
+
+class StandingGrant(Frozen):
+    """A grant as the ledger has it.
+
+    Attributes:
+        used: How many plans have run under it.
+        revoked_at: From then on it answers nothing.
+    """
+
+    grant: Grant
+    used: int = 0
+    revoked_at: datetime | None = None
+    revoked_by: str | None = None
+
+
+class Review(Frozen):
+    """What somebody else says, afterwards, of an approval that broke the glass.
+
+    Attributes:
+        request: The approval request, ``APR-7``.
+        was_right: Whether breaking the glass was the right thing at that moment.
+    """
+
+    request: str
+    person: str
+    was_right: bool
+    remark: str
+    at: datetime
+
+
+class Reviewed(Frozen):
+    """An approval that broke the glass, and what was said of it; two others have to say something."""
+
+    request: ApprovalRequest
+    reviews: tuple[Review, ...] = ()

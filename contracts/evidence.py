@@ -33,6 +33,8 @@ class EvidenceKind(StrEnum):
     MONITORING = "monitoring"
     COMMAND = "command"
     POSTMORTEM_WRITTEN = "postmortem_written"
+    APPROVAL_GIVEN = "approval_given"
+    FORCED = "forced"
     BREAK_GLASS = "break_glass"
     REVIEW = "review"
     GRANT = "grant"

@@ -10,17 +10,26 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import Connection, Row, insert, select, update
 
-from authority.decisions import Signer
+from authority.decisions import Signer, Verifier, approved
+from authority.grants import outside
 from authority.policy import Policy
 from authority.seals import digest
-from contracts.approvals import Approval, ApprovalRequest, ApprovalState, Decision, SignedDecision, Verdict
+from contracts.approvals import (
+    Approval,
+    ApprovalRequest,
+    ApprovalState,
+    Decision,
+    Grant,
+    SignedDecision,
+    Verdict,
+)
 from contracts.base import JsonObject
 from contracts.errors import ConflictError, ForbiddenError, InputError, NotFoundError, StanchError
 from contracts.evidence import ENGINE, Evidence, EvidenceKind
 from contracts.incidents import Severity
 from contracts.messages import ClosedApproval
-from contracts.plans import Plan
-from ledger import evidence, incidents, outbox
+from contracts.plans import Needs, Plan
+from ledger import evidence, grants, incidents, outbox
 from ledger.database import Database
 from ledger.schema import approval as approvals
 from ledger.schema import plan as plans
@@ -38,7 +47,12 @@ class _Answer:
     plan_digest: str
     person: str
     authenticated_by: str
-    reason: str
+    reason: str = ""
+    groups: tuple[str, ...] = ()
+    steps: tuple[int, ...] = ()
+    break_glass: bool = False
+    overrides: tuple[str, ...] = ()
+    grant: Grant | None = None
 
 
 class Approvals:
@@ -74,6 +88,9 @@ class Approvals:
                 "risk": plan.risk,
                 "severity": severity,
                 "state": ApprovalState.PENDING,
+                "needs": plan.needs(),
+                "given": [],
+                "broke_glass": False,
                 "asked_at": self._database.now(),
                 "expires_at": plan.expires_at,
                 "closed_reason": "",
@@ -101,6 +118,16 @@ class Approvals:
                     summary=one_line(f"{request.id} asks whether {plan.mitigation} may run: {plan.title}"),
                     body=body | {"approval": request.id, "expires_at": plan.expires_at.isoformat()},
                 ),
+            )
+            outbox.add(
+                connection,
+                self._database.now,
+                kind=outbox.ASKED,
+                key=request.id,
+                incident=plan.incident,
+                payload={"approval": request.id},
+                trace={},
+                due=request.asked_at,
             )
             return request
 
@@ -152,27 +179,60 @@ class Approvals:
         policy: Policy,
         signer: Signer,
         trace: Mapping[str, str],
+        groups: tuple[str, ...] = (),
+        steps: tuple[int, ...] = (),
+        break_glass: bool = False,
+        overrides: tuple[str, ...] = (),
     ) -> SignedDecision:
         """Decide a request: of all who try, exactly one does. The same answer again gives the recorded one.
 
-        Every refused attempt is in the log when this raises.
+        Where two people have to approve, the first approval is kept and the request goes on waiting. Every
+        refused attempt is in the log when this raises.
+
+        Args:
+            approval: The request's id.
+            verdict: Yes or no.
+            plan_digest: Of the plan that the person was shown.
+            person: Who.
+            authenticated_by: How we know that it is that person.
+            reason: Why.
+            policy: The rules of who may.
+            signer: Holds the gateway's key.
+            trace: The W3C carrier of the order.
+            groups: The person's groups at the identity provider.
+            steps: The numbers of the steps that are approved; empty means all.
+            break_glass: Approve outside the rules of who may; a review by two others follows.
+            overrides: Names of guardrails that are set aside.
 
         Raises:
             NotFoundError: There is no such request.
             ConflictError: It is decided, closed or expired, or about another plan or under another policy
                 than the person was shown; the message says who and when.
             ForbiddenError: The person may not decide it; the message says who may.
+            InputError: The plan has no such step.
         """
-        answer = _Answer(verdict, plan_digest, person, authenticated_by, reason)
+        answer = _Answer(
+            verdict=verdict,
+            plan_digest=plan_digest,
+            person=person,
+            authenticated_by=authenticated_by,
+            reason=reason,
+            groups=groups,
+            steps=steps,
+            break_glass=break_glass,
+            overrides=overrides,
+        )
         with self._database.write() as connection:
             row = _find(connection, approval)
             now = self._database.now()
             repeated = _repeated(row, answer)
             if repeated is not None:
                 return repeated
-            refusal = _refusal(connection, row, answer, policy, now)
-            if refusal is None:
-                return self._sign(connection, row, answer, policy=policy, signer=signer, trace=trace, now=now)
+            try:
+                plan = _check(connection, row, answer, policy, now)
+                return self._take(connection, row, plan, answer, signer=signer, trace=trace)
+            except (ConflictError, ForbiddenError) as error:
+                refusal = error
             if row.state == ApprovalState.PENDING and now >= row.expires_at:
                 _close(connection, row, ApprovalState.EXPIRED, "nobody decided in time", now)
             evidence.append(connection, _refused(row, answer, refusal, now))
@@ -205,59 +265,196 @@ class Approvals:
         with self._database.read() as connection:
             return _plan(connection, digest)
 
-    def _sign(
+    def consider(
+        self, approval: str, *, policy: Policy, signer: Signer, verifier: Verifier
+    ) -> datetime | None:
+        """Answer a request that no person has to answer: by the policy itself or under a standing grant.
+
+        Grants that stand for everybody's silence answer only after their time, and then perhaps for some of
+        the steps alone. Once it is answered, closed or expired this does nothing.
+
+        Returns:
+            When to consider it again, if time may change something.
+
+        Raises:
+            NotFoundError: There is no such request.
+        """
+        with self._database.write() as connection:
+            row, now = _find(connection, approval), self._database.now()
+            if row.state != ApprovalState.PENDING or now >= row.expires_at:
+                return None
+            plan = _plan(connection, row.plan_digest)
+            if plan.policy_digest != policy.digest or plan.refusals or row.given:
+                return None  # what would be refused, or was sealed under other rules, is for a person to see
+            if plan.needs() is Needs.NOBODY:
+                answer = _Answer(
+                    verdict=Verdict.APPROVE,
+                    plan_digest=row.plan_digest,
+                    person=ENGINE,
+                    authenticated_by="policy",
+                    reason="nobody has to be asked",
+                )
+                self._take(connection, row, plan, answer, signer=signer, trace={})
+                return None
+            later = []
+            for grant in grants.usable(connection, plan.service, plan.environment, now, verifier):
+                beyond = outside(grant, plan, now)
+                inside = tuple(step.number for step in plan.steps if step.number not in beyond)
+                due = row.asked_at + grant.after
+                if not inside or (beyond and not grant.after):
+                    continue
+                if now < due:
+                    later.append(due)
+                    continue
+                grants.use(connection, grant)
+                answer = _Answer(
+                    verdict=Verdict.APPROVE,
+                    plan_digest=row.plan_digest,
+                    person=grant.given_by,
+                    authenticated_by="grant",
+                    reason=f"{grant.id}: {grant.reason}",
+                    steps=inside if beyond else (),
+                    grant=grant,
+                )
+                self._take(connection, row, plan, answer, signer=signer, trace={})
+                return None
+            return min(later, default=None)
+
+    def force(
+        self,
+        approval: str,
+        step: int,
+        *,
+        person: str,
+        authenticated_by: str,
+        reason: str,
+        policy: Policy,
+        signer: Signer,
+        groups: tuple[str, ...] = (),
+        trace: Mapping[str, str],
+    ) -> SignedDecision:
+        """Switch a step of an approved plan to its ungraceful variant; again changes nothing.
+
+        Raises:
+            NotFoundError: There is no such request.
+            ConflictError: It is not approved.
+            InputError: The step is not among the approved ones, or has no such variant.
+            ForbiddenError: The person may not decide it.
+        """
+        with self._database.write() as connection:
+            row = _find(connection, approval)
+            request = _request(row)
+            if request.state is not ApprovalState.APPROVED or request.signed is None:
+                raise ConflictError(f"{_standing(request)}: only an approved plan's steps can be forced")
+            plan = _plan(connection, request.plan_digest)
+            allowed = approved(request.signed, plan)
+            if step not in allowed or plan.steps[step - 1].forced is None:
+                raise InputError(f"{request.mitigation}: step {step} was not approved or cannot be forced")
+            incident = incidents.load(connection, [incidents.find(connection, request.incident)])[0]
+            policy.check_may_decide(incident, person, plan=plan, groups=groups)
+            before = (request.signed, *request.signed.others)
+            decision = request.signed.decision.model_copy(
+                update={
+                    "person": person,
+                    "authenticated_by": authenticated_by,
+                    "reason": reason,
+                    "forced": (step,),
+                    "grant": None,
+                    "decided_at": self._database.now(),
+                }
+            )
+            others = (
+                one.model_copy(update={"others": ()}) for one in before if one.decision.person != person
+            )
+            signed = signer.sign(decision).model_copy(update={"others": tuple(others)})
+            key = f"{request.id}/force/{step}"
+            if evidence.has(connection, key):
+                return signed
+            said = f"{person} forces step {step} of {request.mitigation}: {reason}"
+            self._log(connection, EvidenceKind.FORCED, key, said, signed)
+            self._deliver(connection, key, signed, trace)
+            return signed
+
+    def _take(
         self,
         connection: Connection,
         row: Row[Any],
+        plan: Plan,
         answer: _Answer,
         *,
-        policy: Policy,
         signer: Signer,
         trace: Mapping[str, str],
-        now: datetime,
     ) -> SignedDecision:
-        request = _request(row)
-        signed = signer.sign(
-            Decision(
-                request=request.id,
-                incident=request.incident,
-                mitigation=request.mitigation,
-                plan_digest=request.plan_digest,
-                policy_digest=policy.digest,
-                verdict=answer.verdict,
-                person=answer.person,
-                authenticated_by=answer.authenticated_by,
-                reason=answer.reason,
-                decided_at=now,
-                expires_at=request.expires_at,
-            )
+        """Sign an answer that counts, and keep it: as the decision, or as the first of two approvals.
+
+        Raises:
+            ConflictError: The two have approved different steps.
+        """
+        request, now = _request(row), self._database.now()
+        decision = Decision(
+            request=request.id,
+            incident=request.incident,
+            mitigation=request.mitigation,
+            policy_digest=plan.policy_digest,
+            decided_at=now,
+            expires_at=request.expires_at,
+            **{field: value for field, value in vars(answer).items() if field != "groups"},
         )
+        signed = signer.sign(decision)
+        values: dict[str, Any] = {}
+        if answer.verdict is Verdict.APPROVE:
+            others = () if answer.break_glass else request.given
+            signed = signed.model_copy(update={"others": others})
+            numbers = approved(signed, plan)
+            if not numbers:
+                raise ConflictError(f"{_said_so_far(request)}: no step is approved by both")
+            if plan.needs(numbers) is Needs.TWO and not others and not answer.break_glass:
+                values = {"given": [signed.model_dump(mode="json")]}
+                connection.execute(update(approvals).where(approvals.c.number == row.number).values(values))
+                said = f"{answer.person} approves {request.mitigation}, the first of two: {request.title}"
+                key = f"{request.id}/given/{answer.person}"
+                self._log(connection, EvidenceKind.APPROVAL_GIVEN, key, said, signed)
+                return signed
         content = signed.model_dump(mode="json")
         values = {"state": _STATE[answer.verdict], "signed": content, "closed_at": now}
+        values["broke_glass"] = answer.break_glass
         connection.execute(update(approvals).where(approvals.c.number == row.number).values(values))
         summary = f"{answer.person} {_VERB[answer.verdict]} {request.mitigation}: {request.title}"
-        evidence.append(
-            connection,
-            Evidence(
-                key=f"{request.id}/decision",
-                kind=EvidenceKind.DECISION,
-                incident=request.incident,
-                actor=answer.person,
-                at=now,
-                summary=one_line(f"{summary} ({answer.reason})" if answer.reason else summary),
-                body={"signed": content},
-            ),
+        summary = f"{summary} ({answer.reason})" if answer.reason else summary
+        self._log(connection, EvidenceKind.DECISION, f"{request.id}/decision", summary, signed)
+        if answer.break_glass:
+            said = f"{answer.person} broke the glass for {request.mitigation}: {answer.reason}"
+            self._log(connection, EvidenceKind.BREAK_GLASS, f"{request.id}/break-glass", said, signed)
+        self._deliver(connection, request.id, signed, trace)
+        return signed
+
+    def _log(
+        self, connection: Connection, kind: EvidenceKind, key: str, summary: str, signed: SignedDecision
+    ) -> None:
+        decision = signed.decision
+        entry = Evidence(
+            key=key,
+            kind=kind,
+            incident=decision.incident,
+            actor=decision.person,
+            at=decision.decided_at,
+            summary=one_line(summary),
+            body={"signed": signed.model_dump(mode="json")},
         )
+        evidence.append(connection, entry)
+
+    def _deliver(
+        self, connection: Connection, key: str, signed: SignedDecision, trace: Mapping[str, str]
+    ) -> None:
         outbox.add(
             connection,
             self._database.now,
             kind=outbox.DECISION,
-            key=request.id,
-            incident=request.incident,
-            payload=content,
+            key=key,
+            incident=signed.decision.incident,
+            payload=signed.model_dump(mode="json"),
             trace=trace,
         )
-        return signed
 
 
 def _find(connection: Connection, approval: str) -> Row[Any]:
@@ -287,40 +484,58 @@ def _plan(connection: Connection, seal: str) -> Plan:
 
 
 def _repeated(row: Row[Any], answer: _Answer) -> SignedDecision | None:
-    """Give the recorded decision if this is the same person's same answer again."""
-    if row.signed is None:
-        return None
-    signed = SignedDecision.model_validate(row.signed)
-    given = signed.decision
-    same = (given.person, given.verdict, given.plan_digest)
-    return signed if same == (answer.person, answer.verdict, answer.plan_digest) else None
+    """Give the recorded decision or approval if this is the same person's same answer again."""
+    same = (answer.person, answer.verdict, answer.plan_digest)
+    for one in [row.signed, *row.given] if row.signed is not None else row.given:
+        signed = SignedDecision.model_validate(one)
+        if (signed.decision.person, signed.decision.verdict, signed.decision.plan_digest) == same:
+            return signed
+    return None
 
 
-def _refusal(
-    connection: Connection, row: Row[Any], answer: _Answer, policy: Policy, now: datetime
-) -> StanchError | None:
-    """Say why this answer does not count, or ``None`` if it does."""
+def _check(connection: Connection, row: Row[Any], answer: _Answer, policy: Policy, now: datetime) -> Plan:
+    """Check that this answer counts, and give the plan that it is about.
+
+    Raises:
+        ConflictError: It is too late, or about another plan or another policy.
+        ForbiddenError: It is not this person's to give.
+        InputError: The plan has no such step.
+    """
     request = _request(row)
     if request.state is not ApprovalState.PENDING:
-        return ConflictError(_standing(request))
+        raise ConflictError(_standing(request))
     if now >= request.expires_at:
-        return ConflictError(f"{request.id} expired at {request.expires_at.isoformat()}: plan again")
+        raise ConflictError(f"{request.id} expired at {request.expires_at.isoformat()}: plan again")
     if answer.plan_digest != request.plan_digest:
-        return ConflictError(
+        raise ConflictError(
             f"{request.id} is about plan {request.plan_digest[:12]}, not {one_line(answer.plan_digest, 12)}:"
             " look at it again before you decide"
         )
     plan = _plan(connection, request.plan_digest)
+    unknown = set(answer.steps) - {step.number for step in plan.steps}
+    if unknown:
+        raise InputError(f"{request.mitigation} has no step {min(unknown)}")
     if answer.verdict is Verdict.APPROVE and plan.policy_digest != policy.digest:
-        return ConflictError(
+        raise ConflictError(
             f"{request.id}: the policy has changed since {plan.mitigation} was sealed: plan again"
         )
     incident = incidents.load(connection, [incidents.find(connection, request.incident)])[0]
-    try:
-        policy.check_may_decide(incident, answer.person)
-    except ForbiddenError as error:
-        return error
-    return None
+    if answer.break_glass and answer.verdict is Verdict.APPROVE:
+        policy.check_may_break_glass(incident, answer.person, groups=answer.groups)
+    else:
+        given = tuple(one.decision.person for one in request.given)
+        policy.check_may_decide(incident, answer.person, plan=plan, groups=answer.groups, given=given)
+    if answer.verdict is Verdict.APPROVE and plan.needs(answer.steps) is Needs.DENIED:
+        denied = ", ".join(str(step.number) for step in plan.steps if step.needs is Needs.DENIED)
+        raise ForbiddenError(
+            f"the policy denies step {denied} of {plan.mitigation}: approve the others alone"
+        )
+    return plan
+
+
+def _said_so_far(request: ApprovalRequest) -> str:
+    names = ", ".join(one.decision.person for one in request.given)
+    return f"{request.id} was approved by {names} for other steps" if names else f"{request.id} has no steps"
 
 
 def _standing(request: ApprovalRequest) -> str:

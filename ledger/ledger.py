@@ -4,12 +4,14 @@ from ledger import migration
 from ledger.approvals import Approvals
 from ledger.database import Clock, Database
 from ledger.evidence import EvidenceLog
+from ledger.grants import Grants
 from ledger.identities import Sessions, Tokens
 from ledger.inbox import Inbox
 from ledger.incidents import Incidents
 from ledger.journal import Journal
 from ledger.outbox import Outbox
 from ledger.postmortems import Postmortems
+from ledger.reviews import Reviews
 
 
 class Ledger:
@@ -25,6 +27,8 @@ class Ledger:
         self.outbox = Outbox(database)
         self.incidents = Incidents(database)
         self.approvals = Approvals(database)
+        self.grants = Grants(database)
+        self.reviews = Reviews(database)
         self.journal = Journal(database)
         self.evidence = EvidenceLog(database)
         self.postmortems = Postmortems(database)

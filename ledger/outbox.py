@@ -17,6 +17,7 @@ from ledger.schema import outbox, outbox_is_waiting
 ALERTS = "incident.alerts"
 COMMAND = "incident.command"
 DECISION = "mitigation.decision"
+ASKED = "approval.asked"
 
 # Nobody leases or pauses for longer: a time further ahead means that a clock has jumped, and does not hold.
 LONGEST_WAIT = timedelta(hours=1)

@@ -145,11 +145,40 @@ approval = Table(
     Column("risk", Text, nullable=False),
     Column("severity", Text, nullable=False),
     Column("state", Text, nullable=False, index=True),
+    Column("needs", Text, nullable=False),
+    Column("given", Json, nullable=False),  # approvals so far, while more are needed
+    Column("broke_glass", Boolean, nullable=False),
     Column("asked_at", Moment, nullable=False),
     Column("expires_at", Moment, nullable=False),
     Column("signed", Json),
     Column("closed_at", Moment),
     Column("closed_reason", Words, nullable=False),
+)
+
+standing_grant = Table(
+    "standing_grant",
+    metadata,
+    Column("number", BigId, primary_key=True),
+    Column("service", Words, nullable=False),
+    Column("environment", Words, nullable=False),
+    Column("content", Json, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("signature", Text, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    Column("used", Integer, nullable=False),
+    Column("revoked_at", Moment),
+    Column("revoked_by", Words),
+    Index("ix_standing_grant_service_environment", "service", "environment"),
+)
+
+review = Table(
+    "review",
+    metadata,
+    Column("approval", ForeignKey("approval.number"), primary_key=True, autoincrement=False),
+    Column("person", Words, primary_key=True),
+    Column("was_right", Boolean, nullable=False),
+    Column("remark", Words, nullable=False),
+    Column("at", Moment, nullable=False),
 )
 
 journal = Table(

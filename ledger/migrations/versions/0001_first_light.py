@@ -177,6 +177,9 @@ def upgrade() -> None:
         sa.Column("risk", sa.Text(), nullable=False),
         sa.Column("severity", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("needs", sa.Text(), nullable=False),
+        sa.Column("given", sa.JSON(), nullable=False),
+        sa.Column("broke_glass", sa.Boolean(), nullable=False),
         sa.Column("asked_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("signed", sa.JSON()),
@@ -188,6 +191,31 @@ def upgrade() -> None:
     )
     op.create_index("ix_approval_incident", "approval", ["incident"])
     op.create_index("ix_approval_state", "approval", ["state"])
+    op.create_table(
+        "review",
+        sa.Column("approval", BigId, autoincrement=False, nullable=False),
+        sa.Column("person", sa.Text(), nullable=False),
+        sa.Column("was_right", sa.Boolean(), nullable=False),
+        sa.Column("remark", sa.Text(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["approval"], ["approval.number"], name="fk_review_approval"),
+        sa.PrimaryKeyConstraint("approval", "person", name="pk_review"),
+    )
+    op.create_table(
+        "standing_grant",
+        sa.Column("number", BigId, nullable=False),
+        sa.Column("service", sa.Text(), nullable=False),
+        sa.Column("environment", sa.Text(), nullable=False),
+        sa.Column("content", sa.JSON(), nullable=False),
+        sa.Column("key_id", sa.Text(), nullable=False),
+        sa.Column("signature", sa.Text(), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("used", sa.Integer(), nullable=False),
+        sa.Column("revoked_at", sa.DateTime(timezone=True)),
+        sa.Column("revoked_by", sa.Text()),
+        sa.PrimaryKeyConstraint("number", name="pk_standing_grant"),
+    )
+    op.create_index("ix_standing_grant_service_environment", "standing_grant", ["service", "environment"])
     op.create_table(
         "postmortem",
         sa.Column("incident", BigId, autoincrement=False, nullable=False),
