@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from contracts.base import Strict
+from contracts.base import JsonObject, Strict
 from contracts.incidents import Severity
-from contracts.plans import ProbeCall, Target, Verification
+from contracts.plans import ProbeCall, Risk, Target, Verification
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
 KubernetesName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
@@ -34,7 +34,9 @@ class Person(Strict):
 
     id: Slug
     name: str
-    email: str | None = Field(None, description="Who signs in with it, once the provider verified it, is this.")
+    email: str | None = Field(
+        None, description="Who signs in with it, once the provider verified it, is this."
+    )
     oidc_subject: str | None = Field(
         None, min_length=1, description="The provider's own name (`sub`); with it no email address counts."
     )
@@ -372,6 +374,117 @@ class AwsResources(Strict):
         return {target.path[0] for target in self.targets() if target.kind != "routing_panel"}
 
 
+class HookUndo(Strict):
+    """What takes back what a hook has done."""
+
+    hook: Slug | None = Field(None, description="Another hook of the service; without it the same one.")
+    desired: JsonObject = Field(min_length=1, description="What it is asked for.")
+
+
+class Hook(Strict):
+    """A team's own remediation endpoint: it is told what is wanted, signed, and brings it about."""
+
+    name: Slug = Field(description="No other hook of the catalogue has it.")
+    url: str = Field(pattern=r"^https?://[^\s@]+$", description="Gets the POST; redirects are not followed.")
+    secret_env: str = Field(
+        description="Name of the variable with the signing secret: `whsec_` and base64 of 24 to 64 bytes."
+    )
+    status_url: str | None = Field(
+        None, pattern=r"^https?://[^\s@]+$", description='Answers how things are: `{"state": {...}}`.'
+    )
+    once_per_key: bool = Field(
+        False,  # noqa: FBT003  (a default, named by its field)
+        description="The endpoint carries out each `Idempotency-Key` once, so that a request whose answer was"
+        " lost may be sent again.",
+    )
+    desired: JsonObject = Field({}, description="What the playbook `hotfix` asks it for.")
+    signals: tuple[str, ...] = Field((), description="For which of the service's signals it is a hotfix.")
+    in_force_for: Span = Field(
+        timedelta(days=1), description="How long the hotfix may stay before its owner is asked to undo it."
+    )
+    undo: HookUndo | None = Field(
+        None, description="Without it what `status_url` said before is asked for again."
+    )
+    risk: Risk = Field(Risk.MEDIUM, description="Medium or high: nobody but its team knows what it does.")
+    blast_radius: str = Field(min_length=1, description="One sentence: who and what is touched.")
+
+    @model_validator(mode="after")
+    def _hotfix_says_what_for(self) -> "Hook":
+        if self.signals and not self.desired:
+            raise ValueError(f"hook {self.name}: it is a hotfix for {self.signals[0]}; write what is desired")
+        if self.risk in (Risk.NONE, Risk.LOW):
+            raise ValueError(f"hook {self.name}: its risk is medium or high, not {self.risk.value}")
+        return self
+
+    def target(self) -> Target:
+        """Give it as a target."""
+        return Target(provider="http", kind="hook", path=(self.name,))
+
+
+class FailoverStep(Strict):
+    """One step of a move: any action on any target of the service."""
+
+    title: str = Field(min_length=1)
+    action: str = Field(description="Its name, for example `k8s.scale_deployment`.")
+    arguments: JsonObject = Field(description="Its request, as the page of the action has it.")
+    forced: JsonObject | None = Field(
+        None, description="The arguments that differ when it is done ungracefully; others stay."
+    )
+    undo_first: bool = Field(
+        False,  # noqa: FBT003  (a default, named by its field)
+        description="On the way back it comes before the others too, as a database's writer does; else what"
+        " was done last is undone first.",
+    )
+
+
+class Move(Strict):
+    """How the traffic of one region goes to another, in order."""
+
+    away_from: str
+    to: str
+    steps: tuple[FailoverStep, ...] = Field(min_length=1)
+    ready: tuple[ProbeCall, ...] = Field(
+        (),
+        description="What says that the region can take it: a readiness, a rollout that is done, or a reading"
+        " above zero, such as `http.check` gives.",
+    )
+
+
+class Failover(Strict):
+    """How a service leaves a region that is unhealthy, and what has to hold for that."""
+
+    moves: tuple[Move, ...] = Field(min_length=1)
+    regions_on: int = Field(1, ge=1, description="How many healthy regions serve after a move.")
+    wait: Span = Field(
+        timedelta(minutes=15), description="How long a move is not followed by another one, against flapping."
+    )
+    serving: dict[str, ProbeCall] = Field(
+        {},
+        description="Region to a probe that reads above zero while it serves; one that is not named serves.",
+    )
+    in_force_for: Span = Field(
+        timedelta(days=1), description="How long it may stay before its owner is asked to fail back."
+    )
+
+    def check(self, regions: tuple[str, ...]) -> None:
+        """Check that it speaks of these regions.
+
+        Raises:
+            ValueError: It does not.
+        """
+        named = [region for move in self.moves for region in (move.away_from, move.to)]
+        for region in [*named, *self.serving]:
+            if region not in regions:
+                raise ValueError(f"failover: region {region} is not in regions")
+        for move in self.moves:
+            if move.away_from == move.to:
+                raise ValueError(f"failover: a move away from {move.to} goes to {move.to}")
+        if self.regions_on >= len(set(regions)):
+            raise ValueError(
+                f"failover: of {len(set(regions))} regions, {self.regions_on} never serve after a move"
+            )
+
+
 class ServiceEnvironment(Strict):
     """What one service consists of in one environment."""
 
@@ -385,13 +498,16 @@ class ServiceEnvironment(Strict):
     checks: dict[str, str] = Field(
         {}, description="Name to URL (http or https) of something that answers 2xx when it is healthy."
     )
+    hooks: tuple[Hook, ...] = ()
+    failover: Failover | None = None
 
     def targets(self) -> tuple[Target, ...]:
         """Give everything of it that an action may change."""
         deployments = (deployment.target() for deployment in self.deployments)
         syncs = (sync.target() for sync in self.syncs)
         flags = (flag.target() for flag in self.flags)
-        return (*deployments, *syncs, *flags, *self.aws.targets())
+        hooks = (hook.target() for hook in self.hooks)
+        return (*deployments, *syncs, *flags, *hooks, *self.aws.targets())
 
 
 class Service(Strict):
@@ -526,6 +642,7 @@ class Catalogue(Strict):
         for service in self.services:
             for name, environment in service.environments.items():
                 self._check_environment(f"service {service.name}, environment {name}", environment)
+                self._check_remedies(f"service {service.name}, environment {name}", environment)
         for place, limits in self.guardrails.named().items():
             for name in limits:
                 if self.service(name) is None:
@@ -583,6 +700,27 @@ class Catalogue(Strict):
                 raise ValueError(
                     f"{where}: signal {signal} asks {spec.prometheus}, which is not in prometheus"
                 )
+
+    def _check_remedies(self, where: str, environment: ServiceEnvironment) -> None:
+        for hook in environment.hooks:
+            if sum(hook.name == other.name for other in self.hooks()) > 1:
+                raise ValueError(f"{where}: another hook is named {hook.name}; give each its own name")
+            for signal in hook.signals:
+                if signal not in environment.signals:
+                    raise ValueError(f"{where}: hook {hook.name} is for {signal}, which is not in signals")
+            other = hook.undo.hook if hook.undo else None
+            if other is not None and other not in {one.name for one in environment.hooks}:
+                raise ValueError(f"{where}: hook {hook.name} is undone by {other}, which is not in hooks")
+        if environment.failover is not None:
+            try:
+                environment.failover.check(environment.regions)
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from error
+
+    def hooks(self) -> tuple[Hook, ...]:
+        """Give the hooks of all services."""
+        environments = (one for service in self.services for one in service.environments.values())
+        return tuple(hook for environment in environments for hook in environment.hooks)
 
     def service(self, name: str) -> Service | None:
         """Find a service by name."""
