@@ -69,6 +69,7 @@ def registry(catalogue: Catalogue, *, secret: Callable[[str], str] = settings.se
         probes=[
             aws.MetricProbe(accounts),
             aws.ReadinessProbe(accounts),
+            aws.ServiceHistoryProbe(accounts),
             k8s.RolloutHistoryProbe(clusters),
             k8s.RolloutStatusProbe(clusters),
             launchdarkly.FlagStateProbe(flags),

@@ -4,9 +4,12 @@ Almost none of its calls is conditional. So every change is absolute, what it wa
 compared just before the call, and the call is sent once.
 """
 
+import math
+import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -44,9 +47,18 @@ from contracts.base import Frozen, JsonObject
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
 from contracts.outcomes import Progress, Reached
 from contracts.plans import Difference, Observation, Risk
+from contracts.readiness import CheckState, ReadinessCheck
 
-# On-Demand Standard instances, counted in vCPUs: what a scale-out runs into first.
-EC2_QUOTA = "L-1216C47A"
+# On-Demand vCPUs, of Standard instances and of Fargate: what a scale-out runs into first.
+EC2_QUOTA = ("ec2", "L-1216C47A")
+FARGATE_QUOTA = ("fargate", "L-3032A538")
+NEARLY_USED = 0.8  # of a quota
+# Reading before a change takes no longer, or nothing is sent: `in_flight` counts on it.
+LOOK_WITHIN = timedelta(seconds=25)
+# AWS promises that three of the five endpoints of a routing control cluster answer.
+ENDPOINTS = 3
+# Route 53 takes a target as healthy when more of its checkers than this say so.
+HEALTHY_SHARE = 0.18
 # A deployment of ECS without a circuit breaker goes on for ever.
 ROLLOUT_DEADLINE = timedelta(minutes=15)
 MILLISECONDS = 1000
@@ -60,6 +72,9 @@ ALIAS_TTL = 60
 RequestT = TypeVar("RequestT", bound=ActionRequest)
 StateT = TypeVar("StateT", bound=Frozen)
 Wanted = dict[str, tuple[Any, Any]]
+UNSEEN = (ActionRefusedError, ProviderUnavailableError)
+Said = Iterator[tuple[str, CheckState, str]]
+OK, NOT_READY, UNKNOWN = CheckState.OK, CheckState.NOT_READY, CheckState.UNKNOWN
 
 
 class _OnAws(ABC, Generic[RequestT, StateT]):
@@ -77,6 +92,7 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
 
     def __init__(self, service: AwsService) -> None:
         self._aws = service
+        self._changed_at: dict[tuple[str, ...], datetime] = {}
 
     def observe(self, request: RequestT) -> Observation:
         """Read the target, and besides it what a person wants to know of it."""
@@ -95,21 +111,45 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
         state = self.state(observed)
         if not self._change(request, state):
             return ()
-        resource = self._resource(request, state)
-        missing = (
-            self._aws.denied(
-                _at(request), self._verbs(request, state), action=request.action, resource=resource
-            )
-            if resource
-            else None
-        )
-        denied = [f"{_where(request)}: the credential may not do {verb}" for verb in missing or ()]
+        denied = [
+            f"{_where(request)}: the credential may not do {verb}"
+            for verb in self._denied(request, state) or ()
+        ]
         return (*self._refusals(request, state), *denied)
+
+    def check(
+        self, request: RequestT, observed: Observation, longest_lag: timedelta
+    ) -> tuple[ReadinessCheck, ...]:
+        """Check whether it would run now, and how that is what it leans on."""
+        state, target = self.state(observed), str(request.target)
+        said = [*self._of_itself(request, state), *self._checks(request, state, longest_lag)]
+        return tuple(
+            ReadinessCheck(name=name, target=target, state=so, detail=detail) for name, so, detail in said
+        )
+
+    def _of_itself(self, request: RequestT, state: StateT) -> Said:
+        denied, refusals = self._denied(request, state), self._refusals(request, state)
+        if denied is None:
+            yield "permissions", UNKNOWN, "AWS does not tell what the credential may do"
+        else:
+            missing = f"the credential may not do {', '.join(denied)}" if denied else ""
+            yield "permissions", NOT_READY if denied else OK, missing or "the credential may do it"
+        yield "rules", NOT_READY if refusals else OK, "; ".join(refusals) or "nothing stands against it"
+        for note in getattr(state, "notes", ()):
+            yield "visible", UNKNOWN, note
+
+    def _denied(self, request: RequestT, state: StateT) -> tuple[str, ...] | None:
+        resource = self._resource(request, state)
+        verbs = self._verbs(request, state)
+        if not resource:
+            return None
+        return self._aws.denied(_at(request), verbs, action=request.action, resource=resource)
 
     def apply(self, request: RequestT, observed: Observation, *, action_id: str) -> None:
         """Compare the guard once more, and send the change once."""
         if not self.change(request, observed):
             return
+        began = time.monotonic()
         state = self._look(request)
         now = self._guard(request, state)
         if now != observed.guard:
@@ -118,6 +158,8 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
         refusals = self._refusals(request, state)
         if refusals:
             raise ActionRefusedError("; ".join(refusals))
+        if time.monotonic() - began > LOOK_WITHIN.total_seconds():
+            raise ProviderUnavailableError(f"{_where(request)}: reading it took too long, nothing was sent")
         self._send(request, state, action_id)
 
     def is_reached(self, request: RequestT, observed: Observation) -> Progress:
@@ -176,6 +218,63 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
                 )
         return counts
 
+    def _quota(self, request: RequestT, service: str, code: str) -> Quota:
+        answer = self._read(
+            request, "service-quotas", "get_service_quota", ServiceCode=service, QuotaCode=code
+        )
+        with reading(_where(request), "a quota"):
+            quota = answer["Quota"]
+            found = Quota(name=quota["QuotaName"], limit=quota["Value"])
+            metric = quota.get("UsageMetric") or {}
+            if not metric.get("MetricName"):
+                return found
+            used = newest(
+                self._aws,
+                _at(request),
+                (metric["MetricNamespace"], metric["MetricName"], metric["MetricDimensions"]),
+                metric.get("MetricStatisticRecommendation") or "Maximum",
+                period=300,
+                within=3,
+            )
+            return found.model_copy(update={"used": used and used[1]})
+
+    def _around_service(
+        self, request: RequestT, at: InService, state: ServiceState, *, grows: bool
+    ) -> ServiceState:
+        """Add to an ECS service how many of its targets are healthy, and what bounds a scale-out."""
+        found: dict[str, Any] = {"healthy": self._healthy(request, state.target_groups, None)}
+        notes: list[str] = []
+        if grows and state.fargate:
+            with noting(notes, "the quota cannot be seen"):
+                found["quota"] = self._quota(request, *FARGATE_QUOTA)
+        with noting(notes, "whether Application Auto Scaling moves its count is not known"):
+            answer = self._read(
+                request,
+                "application-autoscaling",
+                "describe_scalable_targets",
+                ServiceNamespace="ecs",
+                ResourceIds=[at.resource],
+                ScalableDimension="ecs:service:DesiredCount",
+            )
+            with reading(at.where, "a scalable target"):
+                targets = answer["ScalableTargets"]
+                found["limits"] = Limits.model_validate(targets[0]) if targets else None
+        return state.model_copy(update={**found, "notes": tuple(notes)})
+
+    def _leave_alone(self, request: RequestT, names: Sequence[str], wait: timedelta) -> None:
+        """Hold up what this worker changed a moment ago, so that traffic does not flap."""
+        now = self._aws.now()
+        for name in names:
+            left = self._changed_at.get((*request.target.path, name), now - wait) + wait - now
+            if left > timedelta(0):
+                raise ProviderUnavailableError(
+                    f"{_where(request)}: {name} was changed less than {wait} ago, so it is left alone",
+                    retry_after=left.total_seconds(),
+                )
+
+    def _note_change(self, request: RequestT, names: Sequence[str]) -> None:
+        self._changed_at |= {(*request.target.path, name): self._aws.now() for name in names}
+
     @abstractmethod
     def _look(self, request: RequestT) -> StateT:
         """Read what the guard and the call need."""
@@ -206,6 +305,11 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
         """Give what stands against it, whatever AWS would say."""
         del request, state
         return ()
+
+    def _checks(self, request: RequestT, state: StateT, longest_lag: timedelta) -> Said:
+        """Say how that is what the action leans on: the name of each check, its state and a sentence."""
+        del request, state, longest_lag
+        return iter(())
 
     @abstractmethod
     def _send(self, request: RequestT, state: StateT, action_id: str) -> None:
@@ -253,16 +357,12 @@ class SetDesiredCapacityAction(_OnAws[SetDesiredCapacity, GroupState], Action[Se
     def _look_around(self, request: SetDesiredCapacity, state: GroupState) -> GroupState:
         ids = {one.instance_id for one in state.instances}
         found: dict[str, Any] = {"healthy": self._healthy(request, state.target_groups, ids)}
-        notes = []
-        try:
+        notes: list[str] = []
+        with noting(notes, "scaling activities cannot be seen"):
             found["activity"] = self._activity(request)
-        except (ActionRefusedError, ProviderUnavailableError) as error:
-            notes.append(f"scaling activities cannot be seen: {error}")
         if request.desired > state.desired_capacity:
-            try:
-                found["quota"] = self._quota(request)
-            except (ActionRefusedError, ProviderUnavailableError) as error:
-                notes.append(f"the quota cannot be seen: {error}")
+            with noting(notes, "the quota cannot be seen"):
+                found["quota"] = self._quota(request, *EC2_QUOTA)
         return state.model_copy(update={**found, "notes": tuple(notes)})
 
     def _activity(self, request: SetDesiredCapacity) -> str:
@@ -279,39 +379,6 @@ class SetDesiredCapacityAction(_OnAws[SetDesiredCapacity, GroupState], Action[Se
                 return ""
             said = last.get("StatusMessage") or last.get("Description") or last.get("Cause") or ""
             return f"{last['StatusCode']}: {said}"
-
-    def _quota(self, request: SetDesiredCapacity) -> Quota:
-        answer = self._read(
-            request, "service-quotas", "get_service_quota", ServiceCode="ec2", QuotaCode=EC2_QUOTA
-        )
-        with reading(request.where, "a quota"):
-            quota = answer["Quota"]
-            found = Quota(name=quota["QuotaName"], limit=quota["Value"])
-            metric = quota.get("UsageMetric") or {}
-            if not metric.get("MetricName"):
-                return found
-            stat = {
-                "Metric": {
-                    "Namespace": metric["MetricNamespace"],
-                    "MetricName": metric["MetricName"],
-                    "Dimensions": [
-                        {"Name": name, "Value": value} for name, value in metric["MetricDimensions"].items()
-                    ],
-                },
-                "Period": 300,
-                "Stat": metric.get("MetricStatisticRecommendation") or "Maximum",
-            }
-            now = self._aws.now()
-            used = self._read(
-                request,
-                "cloudwatch",
-                "get_metric_data",
-                MetricDataQueries=[{"Id": "used", "MetricStat": stat}],
-                StartTime=now - timedelta(minutes=15),
-                EndTime=now,
-            )
-            values = used["MetricDataResults"][0]["Values"]
-            return found.model_copy(update={"used": values[0] if values else None})
 
     def _guard(self, request: SetDesiredCapacity, state: GroupState) -> JsonObject:
         del request
@@ -353,6 +420,18 @@ class SetDesiredCapacityAction(_OnAws[SetDesiredCapacity, GroupState], Action[Se
         if state.status:
             found.append(f"{request.where}: it is being deleted ({state.status})")
         return tuple(found)
+
+    def _checks(self, request: SetDesiredCapacity, state: GroupState, longest_lag: timedelta) -> Said:
+        del longest_lag
+        serving = sum(one.weighted_capacity for one in state.instances if one.serves)
+        said = f"{serving} of {state.desired_capacity} instances are in service"
+        failed = state.activity.startswith("Failed")
+        if failed:
+            said += f"; its last scaling activity: {state.activity}"
+        yield "capacity", NOT_READY if failed or serving < state.desired_capacity else OK, said
+        yield from _targets(state.healthy, sum(one.serves for one in state.instances))
+        if request.desired > state.desired_capacity:
+            yield _headroom(state.quota)
 
     def _send(self, request: SetDesiredCapacity, state: GroupState, action_id: str) -> None:
         name = {"AutoScalingGroupName": request.group, "DesiredCapacity": request.desired}
@@ -399,8 +478,7 @@ class SetDesiredCapacityAction(_OnAws[SetDesiredCapacity, GroupState], Action[Se
     def _touched(self, request: SetDesiredCapacity, state: GroupState) -> str:
         more = request.desired - state.desired_capacity
         if more > 0:
-            quota = f"; {state.quota}" if state.quota else "; the quota's headroom is not known"
-            said = f"Launches {more} instances, at their cost, if AWS has them{quota}."
+            said = f"Launches {more} instances, at their cost, if AWS has them; {_headroom(state.quota)[2]}."
         elif more < 0:
             said = f"Terminates {-more} of {state.desired_capacity} instances; AWS chooses which."
         else:
@@ -415,32 +493,17 @@ class _OnService(_OnAws[RequestT, ServiceState]):
     verbs = ("ecs:UpdateService",)
 
     def _look(self, request: RequestT) -> ServiceState:
-        at = _service(request)
-        answer = self._read(request, "ecs", "describe_services", cluster=at.cluster, services=[at.service])
-        with reading(at.where, "an ECS service"):
-            found = [one for one in answer["services"] if one["status"] != "INACTIVE"]
-            if not found:
-                raise ActionRefusedError(f"{at.where}: no such service")
-            return ServiceState.model_validate(found[0])
+        return look_at_service(self._aws, _service(request))
 
     def _look_around(self, request: RequestT, state: ServiceState) -> ServiceState:
-        at = _service(request)
-        found: dict[str, Any] = {"healthy": self._healthy(request, state.target_groups, None)}
-        try:
-            answer = self._read(
-                request,
-                "application-autoscaling",
-                "describe_scalable_targets",
-                ServiceNamespace="ecs",
-                ResourceIds=[at.resource],
-                ScalableDimension="ecs:service:DesiredCount",
-            )
-            with reading(at.where, "a scalable target"):
-                targets = answer["ScalableTargets"]
-                found["limits"] = Limits.model_validate(targets[0]) if targets else None
-        except (ActionRefusedError, ProviderUnavailableError) as error:
-            found["notes"] = (f"whether Application Auto Scaling moves its count is not known: {error}",)
-        return state.model_copy(update=found)
+        grows = isinstance(request, SetServiceCount) and request.count > state.desired_count
+        return self._around_service(request, _service(request), state, grows=grows)
+
+    def _checks(self, request: RequestT, state: ServiceState, longest_lag: timedelta) -> Said:
+        del longest_lag
+        yield from _running(state)
+        if isinstance(request, SetServiceCount) and request.count > state.desired_count:
+            yield _headroom(state.quota)
 
     def _resource(self, request: RequestT, state: ServiceState) -> str:
         del request
@@ -507,7 +570,8 @@ class SetServiceCountAction(_OnService[SetServiceCount], Action[SetServiceCount]
         more = request.count - state.desired_count
         said = f"Starts {more} more tasks" if more > 0 else f"Stops {-more} of {state.desired_count} tasks"
         moved = "; Application Auto Scaling may move the number again" if state.limits else ""
-        return f"{said} of {request.where}{moved}."
+        quota = f"; {_headroom(state.quota)[2]}" if more > 0 else ""
+        return f"{said} of {request.where}{moved}{quota}."
 
 
 class RollBackServiceAction(_OnService[RollBackService], Action[RollBackService]):
@@ -549,8 +613,8 @@ class RollBackServiceAction(_OnService[RollBackService], Action[RollBackService]
     def _refusals(self, request: RollBackService, state: ServiceState) -> tuple[str, ...]:
         if state.controller != "ECS":
             return (f"{request.where}: {state.controller} deploys it, so ECS would refuse a change of ours",)
-        if _family(request.task_definition) != _family(state.task_definition):
-            said = f"{request.task_definition} is no revision of {_family(state.task_definition)}"
+        if family(request.task_definition) != family(state.task_definition):
+            said = f"{request.task_definition} is no revision of {family(state.task_definition)}"
             return (f"{request.where}: {said}, which it runs",)
         if state.wanted_status != "ACTIVE":
             return (f"{request.where}: {request.task_definition} is {state.wanted_status}; register it anew",)
@@ -639,10 +703,20 @@ class SetScalableTargetAction(_OnAws[SetScalableTarget, ScalableState], Action[S
         cluster, _, service = path.partition("/")
         if (request.namespace, kind, bool(service)) != ("ecs", "service", True):
             return state
-        answer = self._read(request, "ecs", "describe_services", cluster=cluster, services=[service])
-        with reading(request.where, "an ECS service"):
-            counts = [(one["desiredCount"], one["runningCount"]) for one in answer["services"]]
-        return state.model_copy(update={"service": counts[0] if counts else None})
+        at = InService(account=request.account, region=request.region, cluster=cluster, service=service)
+        notes: list[str] = []
+        with noting(notes, "its service cannot be seen"):
+            grows = request.minimum > state.min_capacity
+            found = self._around_service(request, at, look_at_service(self._aws, at), grows=grows)
+            return state.model_copy(update={"service": found, "notes": found.notes})
+        return state.model_copy(update={"notes": tuple(notes)})
+
+    def _checks(self, request: SetScalableTarget, state: ScalableState, longest_lag: timedelta) -> Said:
+        del longest_lag
+        if state.service is not None:
+            yield from _running(state.service)
+            if request.minimum > state.min_capacity:
+                yield _headroom(state.service.quota)
 
     def _guard(self, request: SetScalableTarget, state: ScalableState) -> JsonObject:
         del request
@@ -679,8 +753,12 @@ class SetScalableTargetAction(_OnAws[SetScalableTarget, ScalableState], Action[S
         if self._change(request, state):
             return Reached.NO, f"its limits are {state.min_capacity} to {state.max_capacity}"
         said = f"its limits are {request.minimum} to {request.maximum}"
-        if state.service is not None and min(state.service) < request.minimum:
-            return Reached.SETTLING, f"{said}; {state.service[1]} tasks run, {state.service[0]} are wanted"
+        service = state.service
+        if service is not None:
+            serving = min([service.running_count, *service.healthy.values()])
+            if serving < request.minimum:
+                wanted = f"{serving} tasks run and are healthy, {service.desired_count} are wanted"
+                return Reached.SETTLING, f"{said}; {wanted}"
         return Reached.YES, said
 
     def _undo(self, request: SetScalableTarget, state: ScalableState) -> tuple[SetScalableTarget | None, str]:
@@ -689,17 +767,22 @@ class SetScalableTargetAction(_OnAws[SetScalableTarget, ScalableState], Action[S
         return request.model_copy(update=limits), said
 
     def _touched(self, request: SetScalableTarget, state: ScalableState) -> str:
-        now = f", now {state.service[0]}" if state.service else ""
+        now = f", now {state.service.desired_count}" if state.service else ""
         said = f"{request.dimension} of {request.resource}{now}"
-        return f"Lets Application Auto Scaling keep {said}, within {request.minimum} to {request.maximum}."
+        grows = state.service is not None and request.minimum > state.min_capacity
+        quota = f"; {_headroom(state.service.quota)[2]}" if state.service and grows else ""
+        within = f"within {request.minimum} to {request.maximum}{quota}"
+        return f"Lets Application Auto Scaling keep {said}, {within}."
 
 
 class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetRecordWeights]):
     """Sets the weights of a name's weighted records, or what its failover records answer, in one batch.
 
     An UPSERT replaces whole records, so all of the name's records are its guard. Every weight zero is
-    refused: Route 53 then answers with all of them alike. It waits until Route 53 says that all of its
-    servers have the change, as long as this worker made it; another worker cannot ask for it.
+    refused: Route 53 then answers with all of them alike. So is a change after which no record would answer
+    whose health check does not fail; to go against that, the request names the rule. It waits until Route 53
+    says that all of its servers have the change. That, and the `wait` for which a changed record is left
+    alone, hold for the worker that made the change; another one cannot know of it.
 
     Idempotent: a second call finds the records so and changes nothing.
     Undo: the former weights and answers.
@@ -711,8 +794,9 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
     idempotent = "A second call finds the records so and changes nothing."
     verbs = ("route53:ChangeResourceRecordSets",)
 
-    def __init__(self, service: AwsService) -> None:
+    def __init__(self, service: AwsService, *, wait: timedelta = timedelta(seconds=60)) -> None:
         super().__init__(service)
+        self._wait = wait
         self._batches: dict[tuple[str, ...], str] = {}
 
     def _look(self, request: SetRecordWeights) -> RecordsState:
@@ -737,19 +821,48 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
             if name not in records:
                 known = ", ".join(records) or "none that is weighted or for failover"
                 raise ActionRefusedError(f"{request.where}: no record {name}, there are {known}")
-        return state
+        # Route 53 answers few questions a second: they are kept for when the answer counts.
+        return self._with_health(request, state) if self._change(request, state) else state
+
+    def _with_health(self, request: SetRecordWeights, state: RecordsState) -> RecordsState:
+        """Add what the checkers say of what would answer after the change."""
+        healthy, notes = {}, list(state.notes)
+        for check in dict.fromkeys(one for one in request.after(state.records).values() if one):
+            with noting(notes, f"health check {check} cannot be seen"):
+                answer = self._read(request, "route53", "get_health_check_status", HealthCheckId=check)
+                with reading(request.where, "the status of a health check"):
+                    said = [
+                        one["StatusReport"]["Status"].startswith("Success")
+                        for one in answer["HealthCheckObservations"]
+                    ]
+                    healthy[check] = sum(said) > HEALTHY_SHARE * len(said)
+        return state.model_copy(update={"healthy": healthy, "notes": tuple(notes)})
+
+    def _checks(self, request: SetRecordWeights, state: RecordsState, longest_lag: timedelta) -> Said:
+        del longest_lag
+        said = {
+            True: (OK, "is healthy"),
+            False: (NOT_READY, "is not healthy"),
+            None: (UNKNOWN, "cannot be seen"),
+        }
+        seen = state if state.healthy else self._with_health(request, state)
+        for name, check in request.after(state.records).items():
+            if check is None:
+                yield "health", UNKNOWN, f"{name} has no health check"
+            else:
+                so, words = said[seen.healthy.get(check)]
+                yield "health", so, f"{name} {words}, by health check {check}"
 
     def _look_around(self, request: SetRecordWeights, state: RecordsState) -> RecordsState:
         batch = self._batches.get(request.target.path)
         if batch is None:
             return state
-        try:
+        notes = list(state.notes)
+        with noting(notes, "whether all servers of Route 53 have it cannot be seen", UNSEEN[:1]):
             answer = self._read(request, "route53", "get_change", Id=batch)
-        except ActionRefusedError as error:
-            note = f"whether all servers of Route 53 have it cannot be seen: {error}"
-            return state.model_copy(update={"notes": (note,)})
-        with reading(request.where, "a change"):
-            return state.model_copy(update={"sync": answer["ChangeInfo"]["Status"]})
+            with reading(request.where, "a change"):
+                return state.model_copy(update={"sync": answer["ChangeInfo"]["Status"]})
+        return state.model_copy(update={"notes": tuple(notes)})
 
     def _guard(self, request: SetRecordWeights, state: RecordsState) -> JsonObject:
         del request
@@ -767,7 +880,7 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
         for name, answers in request.answers.items():
             before = state.answers_of(name)
             wanted[f"{name} answers"] = (before.model_dump(mode="json"), answers.model_dump(mode="json"))
-        return wanted
+        return wanted | _overridden(request.override_rules, wanted)
 
     def _refusals(self, request: SetRecordWeights, state: RecordsState) -> tuple[str, ...]:
         found = [
@@ -775,16 +888,21 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
             for name in request.weights
             if "Weight" not in state.records[name]
         ]
-        weights = {name: one["Weight"] for name, one in state.records.items() if "Weight" in one}
-        after = {**weights, **request.weights}
-        if request.weights and not any(after.values()):
+        after = request.after(state.records)
+        if request.weights and not after:
             said = "every weight would be zero, and then Route 53 answers with all of them alike"
             found.append(f"{request.where}: {said}; leave at least one above zero")
+        elif not request.override_rules and all(
+            state.healthy.get(one or "") is False for one in after.values()
+        ):
+            said = f"of {', '.join(after)}, which alone would answer, no health check succeeds"
+            found.append(f"{request.where}: {said}; to go against it, name {OUR_RULE} in override_rules")
         return tuple(found)
 
     def _send(self, request: SetRecordWeights, state: RecordsState, action_id: str) -> None:
-        changes = []
-        for name in dict.fromkeys([*request.weights, *request.answers]):
+        changes, names = [], tuple(dict.fromkeys([*request.weights, *request.answers]))
+        self._leave_alone(request, names, self._wait)
+        for name in names:
             record: dict[str, Any] = dict(state.records[name])
             if name in request.weights:
                 record["Weight"] = request.weights[name]
@@ -799,6 +917,7 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
             HostedZoneId=request.zone,
             ChangeBatch={"Comment": f"stanch {action_id}", "Changes": changes},
         )
+        self._note_change(request, names)
 
     def _told(self, request: SetRecordWeights, answer: Json) -> None:
         batch = (answer.get("ChangeInfo") or {}).get("Id")
@@ -821,7 +940,7 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
         weights = {name: state.records[name].get("Weight") for name in request.weights}
         answers = {name: state.answers_of(name) for name in request.answers}
         said = ", ".join(f"{name} {weight}" for name, weight in weights.items())
-        back = request.model_copy(update={"weights": weights, "answers": answers})
+        back = request.model_copy(update={"weights": weights, "answers": answers, "override_rules": ()})
         return back, f"Sets the former {said or 'answers'} again."
 
     def _touched(self, request: SetRecordWeights, state: RecordsState) -> str:
@@ -834,9 +953,8 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
             if shares
             else f"other answers of {', '.join(request.answers)}"
         )
-        return (
-            f"Everybody who resolves {request.name}: {said}; others than Route 53 keep answers for their TTL."
-        )
+        kept = "others than Route 53 keep answers for their TTL"
+        return f"Everybody who resolves {request.name}: {said}; {kept}.{_overrides(request.override_rules)}"
 
 
 class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[SetRoutingControls]):
@@ -857,10 +975,6 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
     verbs = ("route53-recovery-cluster:UpdateRoutingControlStates",)
     # All five endpoints to read and all five to change, with the client's timeouts for them.
     in_flight = timedelta(seconds=45)
-
-    def __init__(self, service: AwsService) -> None:
-        super().__init__(service)
-        self._changed_at: dict[tuple[str, str], datetime] = {}
 
     def _look(self, request: SetRoutingControls) -> RoutingState:
         panel = self._aws.panel(request, request.panel)
@@ -889,31 +1003,42 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
         return self._aws.panel(request, request.panel).controls[next(iter(request.states))]
 
     def _wanted(self, request: SetRoutingControls, state: RoutingState) -> Wanted:
-        return {name: (WORDS[state.on[name]], WORDS[on]) for name, on in request.states.items()}
+        wanted: Wanted = {name: (WORDS[state.on[name]], WORDS[on]) for name, on in request.states.items()}
+        return wanted | _overridden(request.override_rules, wanted)
+
+    def _checks(self, request: SetRoutingControls, state: RoutingState, longest_lag: timedelta) -> Said:
+        del state, longest_lag
+        panel = self._aws.panel(request, request.panel)
+        silent = []
+        for endpoint in panel.endpoints:
+            alone = {"name": f"{panel.name}@{endpoint.region}", "endpoints": (endpoint,)}
+            ask = {"ControlPanelArn": panel.arn}
+            try:
+                self._aws.route(request, panel.model_copy(update=alone), "list_routing_controls", ask)
+            except (ActionRefusedError, ProviderUnavailableError):
+                silent.append(endpoint.region)
+        answering = len(panel.endpoints) - len(silent)
+        said = f"{answering} of {len(panel.endpoints)} endpoints answer"
+        said += f", not {', '.join(silent)}" if silent else ""
+        yield "endpoints", OK if answering >= min(ENDPOINTS, len(panel.endpoints)) else NOT_READY, said
 
     def _refusals(self, request: SetRoutingControls, state: RoutingState) -> tuple[str, ...]:
         least = self._aws.panel(request, request.panel).at_least_on
         after = state.on | request.states
-        if sum(after.values()) >= least or OUR_RULE in request.override:
+        if sum(after.values()) >= least or OUR_RULE in request.override_rules:
             return ()
         said = f"{sum(after.values())} of {len(after)} controls would be on, at least {least} are to be"
-        return (f"{request.where}: {said}; to go against it, name {OUR_RULE} in the override",)
+        return (f"{request.where}: {said}; to go against it, name {OUR_RULE} in override_rules",)
 
     def _send(self, request: SetRoutingControls, state: RoutingState, action_id: str) -> None:
-        panel, now = self._aws.panel(request, request.panel), self._aws.now()
+        panel = self._aws.panel(request, request.panel)
         changed = [name for name, on in request.states.items() if state.on[name] is not on]
-        for name in changed:
-            left = self._changed_at.get((panel.name, name), now - panel.wait) + panel.wait - now
-            if left > timedelta(0):
-                raise ProviderUnavailableError(
-                    f"{request.where}: {name} was changed less than {panel.wait} ago, so it is left alone",
-                    retry_after=left.total_seconds(),
-                )
+        self._leave_alone(request, changed, panel.wait)
         entries = [
             {"RoutingControlArn": panel.controls[name], "RoutingControlState": WORDS[on]}
             for name, on in request.states.items()
         ]
-        rules = [rule for rule in request.override if rule != OUR_RULE]
+        rules = [rule for rule in request.override_rules if rule != OUR_RULE]
         params: dict[str, Any] = {"UpdateRoutingControlStateEntries": entries}
         if rules:
             params["SafetyRulesToOverride"] = rules
@@ -925,7 +1050,7 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
             action=request.action,
             action_id=action_id,
         )
-        self._changed_at |= {(panel.name, name): now for name in changed}
+        self._note_change(request, changed)
 
     def _progress(
         self, request: SetRoutingControls, state: RoutingState, now: datetime
@@ -939,12 +1064,13 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
     ) -> tuple[SetRoutingControls | None, str]:
         former = {name: state.on[name] for name in request.states}
         said = ", ".join(f"{name} {WORDS[on]}" for name, on in former.items())
-        return request.model_copy(update={"states": former}), f"Turns {said} again."
+        back = request.model_copy(update={"states": former, "override_rules": ()})
+        return back, f"Turns {said} again; no rule is overridden for that."
 
     def _touched(self, request: SetRoutingControls, state: RoutingState) -> str:
         after = state.on | request.states
         on = ", ".join(name for name, one in after.items() if one) or "nothing"
-        overridden = f" It overrides {', '.join(request.override)}." if request.override else ""
+        overridden = _overrides(request.override_rules)
         return f"Everybody's traffic through panel {request.panel} goes to {on} afterwards.{overridden}"
 
 
@@ -972,17 +1098,24 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
             executions = [Execution.model_validate(one) for one in ran["items"]]
             executions.sort(key=lambda one: one.start_time, reverse=True)
             steps = [
-                step["name"]
+                step
                 for workflow in plan["plan"].get("workflows") or ()
                 if workflow.get("workflowTargetAction", request.verb) == request.verb
                 and workflow.get("workflowTargetRegion", request.target_region) == request.target_region
                 for step in workflow.get("steps") or ()
             ]
-            return state.model_copy(
-                update={"executions": tuple(executions[:EXECUTIONS_KEPT]), "steps": tuple(steps)}
-            )
+            databases = (one for one in _databases(steps) if one.split(":")[3] == request.target_region)
+            found: dict[str, Any] = {"steps": tuple(step["name"] for step in steps)}
+            found |= {"executions": tuple(executions[:EXECUTIONS_KEPT]), "databases": tuple(databases)}
+            return state.model_copy(update=found)
 
     def _look_around(self, request: ExecuteRegionSwitch, state: SwitchState) -> SwitchState:
+        notes: list[str] = []
+        lags = {}
+        for database in state.databases:
+            with noting(notes, "the lag cannot be seen"):
+                lags[database] = replica_lag(self._aws, request, database)
+        state = state.model_copy(update={"lags": lags, "notes": tuple(notes)})
         if not state.last:
             return state
         answer = self._read(
@@ -1025,6 +1158,22 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
                 f"{request.where}: another execution is under way ({newest}); let it end or cancel it"
             )
         return tuple(found)
+
+    def _checks(self, request: ExecuteRegionSwitch, state: SwitchState, longest_lag: timedelta) -> Said:
+        states = {"passed": OK, "actionRequired": NOT_READY}
+        try:
+            said = self._read(request, REGION_SWITCH, "get_plan_evaluation_status", planArn=request.plan)
+            with reading(request.where, "an evaluation"):
+                active = (one for one in said.get("warnings") or () if one.get("warningStatus") == "active")
+                warnings = [f"{one.get('stepName', '')}: {one['warningMessage']}" for one in active]
+                detail = (
+                    f"AWS's own evaluation of the plan: {'; '.join([said['evaluationState'], *warnings])}"
+                )
+                yield "evaluation", states.get(said["evaluationState"], UNKNOWN), detail
+        except (ActionRefusedError, ProviderUnavailableError) as error:
+            yield "evaluation", UNKNOWN, str(error)
+        for database in state.databases:
+            yield _lag(_cluster(database), state.lags.get(database), longest_lag)
 
     def _send(self, request: ExecuteRegionSwitch, state: SwitchState, action_id: str) -> None:
         comment = f"stanch {action_id}"
@@ -1098,7 +1247,10 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
 
     def _touched(self, request: ExecuteRegionSwitch, state: SwitchState) -> str:
         steps = f"{len(state.steps)} steps ({', '.join(state.steps)})"
-        lost = " Ungraceful: what is not replicated is lost." if request.mode is Mode.UNGRACEFUL else ""
+        lost = ""
+        if request.mode is Mode.UNGRACEFUL:
+            losses = [f"of {_cluster(one)} {_loss(state.lags.get(one))}" for one in state.databases]
+            lost = f" Ungraceful: {'; '.join(losses) or 'what is not replicated is lost'}."
         said = f"Runs {steps} of plan {state.name} to {request.verb} {request.target_region}"
         return f"{said}; {state.active or 'no region'} is active now, and AWS promises no capacity.{lost}"
 
@@ -1107,7 +1259,8 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
     """Makes another cluster the writer of an Aurora global database.
 
     Gracefully it is a switchover, which loses nothing and needs both regions; ungracefully it is a failover,
-    which gives up what has not been replicated: how much that is, is estimated from the lag.
+    which gives up what has not been replicated: how much that is, is estimated from the lag. A cluster
+    without an instance is refused: nobody could write there.
 
     Idempotent: a second call finds that writer, or the move to it, and changes nothing.
     Undo: switch over to the former writer, gracefully, once it is in step again; lost data stays lost.
@@ -1130,10 +1283,27 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
             return GlobalState.model_validate(found[0])
 
     def _look_around(self, request: SwitchGlobalCluster, state: GlobalState) -> GlobalState:
-        try:
-            return state.model_copy(update={"lag": replica_lag(self._aws, request, request.writer)})
-        except (ActionRefusedError, ProviderUnavailableError) as error:
-            return state.model_copy(update={"notes": (f"the lag cannot be seen: {error}",)})
+        notes: list[str] = []
+        found: dict[str, Any] = {}
+        with noting(notes, "the lag cannot be seen"):
+            found["lag"] = replica_lag(self._aws, request, request.writer)
+        with noting(notes, "the cluster that is to write cannot be seen"):
+            answer = self._read(request, "rds", "describe_db_clusters", DBClusterIdentifier=request.writer)
+            with reading(request.where, "a database cluster"):
+                (cluster,) = answer["DBClusters"]
+                found |= {"standby": cluster["Status"], "instances": len(cluster["DBClusterMembers"])}
+        graceful = request.mode is Mode.GRACEFUL
+        found["estimated_loss"] = "nothing is lost" if graceful else _loss(found.get("lag"))
+        return state.model_copy(update={**found, "notes": tuple(notes)})
+
+    def _checks(self, request: SwitchGlobalCluster, state: GlobalState, longest_lag: timedelta) -> Said:
+        if state.instances is None:
+            yield "health", UNKNOWN, f"{_cluster(request.writer)} cannot be seen"
+        else:
+            ready = state.standby == "available" and state.instances
+            said = f"{_cluster(request.writer)} is {state.standby} and has {state.instances} instances"
+            yield "health", OK if ready else NOT_READY, said
+        yield _lag(_cluster(request.writer), state.lag, longest_lag)
 
     def _guard(self, request: SwitchGlobalCluster, state: GlobalState) -> JsonObject:
         del request
@@ -1167,6 +1337,8 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
             found.append(f"{request.where}: it is {state.status}, and a switchover needs it available")
         if member.synchronization_status == "pending-resync":
             found.append(f"{request.where}: {member} is being brought in step again and cannot write")
+        if state.instances == 0:
+            found.append(f"{request.where}: {member} has no instance, so nobody could write; add one first")
         return tuple(found)
 
     def _send(self, request: SwitchGlobalCluster, state: GlobalState, action_id: str) -> None:
@@ -1198,33 +1370,156 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
             return None, "Nobody writes now, so there is nobody to switch back to."
         former = state.writer.arn
         back = {"region": former.split(":")[3], "writer": former, "mode": Mode.GRACEFUL}
-        return request.model_copy(update=back), f"Switches over to {state.writer} again, once it is in step."
+        said = f"Switches over to {state.writer} again, once it is there and in step"
+        lost = "" if request.mode is Mode.GRACEFUL else "; what was lost stays lost, also after that"
+        return request.model_copy(update=back), f"{said}{lost}."
 
     def _touched(self, request: SwitchGlobalCluster, state: GlobalState) -> str:
         said = f"All writes go to {request.region} instead of {state.writer or 'nobody'}"
         if request.mode is Mode.GRACEFUL:
             return f"{said}; nothing is lost, writes stop for a minute or so while the clusters get in step."
-        lost = "an unknown amount of" if state.lag is None else f"about the last {state.lag:g} seconds of"
-        return f"{said}; {lost} writes are lost, by the replication lag now."
+        return f"{said}; {state.estimated_loss}."
 
 
-def replica_lag(service: AwsService, at: At, cluster: str) -> float | None:
-    """Give by how many seconds a cluster of a global database lags behind; ``None``: no data."""
-    now = service.now()
-    dimensions = [{"Name": "DBClusterIdentifier", "Value": cluster.rpartition(":")[2]}]
-    metric = {"Namespace": "AWS/RDS", "MetricName": "AuroraGlobalDBReplicationLag", "Dimensions": dimensions}
+@contextmanager
+def noting(notes: list[str], what: str, errors: tuple[type[Exception], ...] = UNSEEN) -> Iterator[None]:
+    """Look within this at something that can be done without, and note why it was not seen."""
+    try:
+        yield
+    except errors as error:
+        notes.append(f"{what}: {error}")
+
+
+def look_at_service(aws: AwsService, at: InService) -> ServiceState:
+    """Read an ECS service.
+
+    Raises:
+        ActionRefusedError: There is none.
+    """
+    answer = aws.read(at, "ecs", "describe_services", {"cluster": at.cluster, "services": [at.service]})
+    with reading(at.where, "an ECS service"):
+        found = [one for one in answer["services"] if one["status"] != "INACTIVE"]
+        if not found:
+            raise ActionRefusedError(f"{at.where}: no such service")
+        return ServiceState.model_validate(found[0])
+
+
+def newest(
+    aws: AwsService,
+    at: At,
+    metric: tuple[str, str, Mapping[str, str]],
+    statistic: str,
+    *,
+    period: int = 60,
+    within: int = 5,
+) -> tuple[datetime, float] | None:
+    """Give the newest value of a CloudWatch metric and its time; ``None``: no data.
+
+    Args:
+        aws: Who is asked.
+        at: Where.
+        metric: Its namespace, its name and its dimensions.
+        statistic: As CloudWatch names it.
+        period: Seconds that one value stands for.
+        within: How many periods back a value still counts.
+    """
+    found = series(aws, at, metric, statistic, period=period, within=within)
+    at_last = max(found, default=None)
+    return None if at_last is None else (at_last, found[at_last])
+
+
+def series(
+    aws: AwsService,
+    at: At,
+    metric: tuple[str, str, Mapping[str, str]],
+    statistic: str,
+    *,
+    period: int,
+    within: int,
+) -> dict[datetime, float]:
+    """Give the finite values of a CloudWatch metric in the last periods by their times."""
+    now = aws.now()
+    namespace, name, dimensions = metric
+    about = {
+        "Namespace": namespace,
+        "MetricName": name,
+        "Dimensions": [{"Name": key, "Value": value} for key, value in dimensions.items()],
+    }
     asked = {
         "MetricDataQueries": [
-            {"Id": "lag", "MetricStat": {"Metric": metric, "Period": 60, "Stat": "Maximum"}}
+            {"Id": "value", "MetricStat": {"Metric": about, "Period": period, "Stat": statistic}}
         ],
-        "StartTime": now - timedelta(minutes=5),
+        "StartTime": now - timedelta(seconds=period * within),
         "EndTime": now,
         "ScanBy": "TimestampDescending",
     }
-    answer = service.read(at, "cloudwatch", "get_metric_data", asked)
+    answer = aws.read(at, "cloudwatch", "get_metric_data", asked)
     with reading(at.where, "metric data"):
-        values = answer["MetricDataResults"][0]["Values"]
-        return values[0] / MILLISECONDS if values else None
+        result = answer["MetricDataResults"][0]
+        if result.get("StatusCode") in {"Forbidden", "InternalError"}:
+            raise ActionRefusedError(f"{at.where}: CloudWatch gives no {name}")
+        values = zip(result["Timestamps"], result["Values"], strict=True)
+        return {when: value for when, value in values if math.isfinite(value)}
+
+
+def replica_lag(aws: AwsService, at: At, cluster: str) -> float | None:
+    """Give by how many seconds a cluster of a global database lags behind; ``None``: no data."""
+    dimensions = {"DBClusterIdentifier": cluster.rpartition(":")[2]}
+    found = newest(aws, at, ("AWS/RDS", "AuroraGlobalDBReplicationLag", dimensions), "Maximum")
+    return None if found is None else found[1] / MILLISECONDS
+
+
+def _databases(steps: Sequence[Json]) -> Iterator[str]:
+    """Give the Aurora clusters of a plan's steps, also of those that run in parallel."""
+    for step in steps:
+        block = step.get("executionBlockConfiguration") or {}
+        yield from (block.get("globalAuroraConfig") or {}).get("databaseClusterArns") or ()
+        yield from _databases((block.get("parallelConfig") or {}).get("steps") or ())
+
+
+def _loss(lag: float | None) -> str:
+    lost = "an unknown amount of" if lag is None else f"about the last {lag:g} seconds of"
+    return f"{lost} writes are lost, by the replication lag now"
+
+
+def _lag(cluster: str, lag: float | None, longest: timedelta) -> tuple[str, CheckState, str]:
+    if lag is None:
+        return "lag", UNKNOWN, f"the lag of {cluster} is not known"
+    allowed, said = longest.total_seconds(), f"{cluster} lags {lag:g} seconds behind"
+    return ("lag", OK, said) if lag <= allowed else ("lag", NOT_READY, f"{said}, {allowed:g} are allowed")
+
+
+def _headroom(quota: Quota | None) -> tuple[str, CheckState, str]:
+    if quota is None or quota.used is None:
+        return "quota", UNKNOWN, f"the quota's headroom is not known{f' ({quota})' if quota else ''}"
+    return "quota", NOT_READY if quota.used > NEARLY_USED * quota.limit else OK, str(quota)
+
+
+def _targets(healthy: Mapping[str, int], wanted: int) -> Said:
+    for group, count in healthy.items():
+        yield (
+            "health",
+            OK if count >= wanted else NOT_READY,
+            f"{count} of {wanted} are healthy in target group {group}",
+        )
+
+
+def _running(state: ServiceState) -> Said:
+    said = f"{state.running_count} of {state.desired_count} tasks run"
+    yield "capacity", OK if state.running_count >= state.desired_count else NOT_READY, said
+    yield from _targets(state.healthy, state.desired_count)
+    if state.primary is not None and state.primary.rollout_state == "FAILED":
+        yield "deployment", NOT_READY, f"its deployment failed: {state.primary.rollout_state_reason}"
+
+
+def _overridden(rules: Sequence[str], wanted: Wanted) -> Wanted:
+    """Give the rules that a change overrides, to be shown in it."""
+    differs = any(before != after for before, after in wanted.values())
+    return {"overridden rules": (None, ", ".join(rules))} if rules and differs else {}
+
+
+def _overrides(rules: Sequence[str]) -> str:
+    return f" It overrides {', '.join(rules)}." if rules else ""
 
 
 def _at(request: ActionRequest) -> At:
@@ -1240,7 +1535,12 @@ def _service(request: ActionRequest) -> InService:
     return cast(InService, request)
 
 
-def _family(task_definition: str) -> str:
+def _cluster(arn: str) -> str:
+    return arn.rpartition(":")[2]
+
+
+def family(task_definition: str) -> str:
+    """Give what a revision is one of: its ARN without the number."""
     return task_definition.rsplit(":", 1)[0]
 
 

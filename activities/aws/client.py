@@ -21,7 +21,7 @@ from contracts.errors import ActionRefusedError, PreconditionFailedError, Provid
 
 LONGEST_MESSAGE = 600
 ROUTING = "route53-recovery-cluster"
-LIMITED = {"MaxItems", "MaxRecords"}
+LIMITED = {"MaxItems", "MaxRecords", "maxResults"}
 PAGED = ("describe_", "get_metric_data", "list_")
 
 # As codes, whatever the HTTP status: services disagree on it.

@@ -30,6 +30,7 @@ ROUTE53 = [
     ("GET", re.compile(r"/2013-04-01/hostedzone/[^/]+/rrset/?"), "ListResourceRecordSets"),
     ("POST", re.compile(r"/2013-04-01/hostedzone/[^/]+/rrset/?"), "ChangeResourceRecordSets"),
     ("GET", re.compile(r"/2013-04-01/change/.*"), "GetChange"),
+    ("GET", re.compile(r"/2013-04-01/healthcheck/[^/]+/status"), "GetHealthCheckStatus"),
 ]
 RECORD_KEYS = {"Action": "Actions", "Name": "NormalizedRecordNames", "Type": "RecordTypes"}
 JSON_SERVICES = {
@@ -139,6 +140,7 @@ class GlobalDatabase:
 
     Attributes:
         moving_to: Whom a move is under way to.
+        instances: How many the cluster that is asked for has.
     """
 
     name: str
@@ -147,6 +149,7 @@ class GlobalDatabase:
     status: str = "available"
     moving_to: str = ""
     loses: bool = False
+    instances: int = 1
 
     def xml(self) -> str:
         """Give it as AWS does."""
@@ -185,10 +188,13 @@ class FakeAws:
         healthy: Likewise in every target group.
         quota: Name and value of the EC2 quota; ``None``: nobody may see it.
         rollout: What a new ECS deployment is, ``COMPLETED``, ``IN_PROGRESS`` or ``FAILED``.
+        deployed: ARN of each task definition that an ECS service has run, and when its deployment ended.
         zone_status: What Route 53 says of a change.
+        unhealthy: Ids of the health checks that fail.
         routing: Whether each routing control is on, by ARN; a panel's ARN is the beginning of its controls'.
         rules: Safety rules of routing controls.
         plans: Region switch plans by ARN, as AWS gives them.
+        evaluation: What AWS says of every plan without executing it.
         switch_state: The state that a new execution of a plan has.
         globals: Aurora global databases by name, as AWS gives them.
         moving: Whether a switchover or failover stays under way.
@@ -234,11 +240,14 @@ class FakeAws:
             self.healthy: int | None = None
             self.quota: tuple[str, float] | None = ("vCPUs", 32)
             self.rollout = "COMPLETED"
+            self.deployed: list[tuple[str, datetime]] = []
             self.zone_status = "INSYNC"
+            self.unhealthy: set[str] = set()
             self.routing: dict[str, bool] = {}
             self.rules: list[SafetyRule] = []
             self.plans: dict[str, dict[str, Any]] = {}
             self.executions: dict[str, list[dict[str, Any]]] = {}
+            self.evaluation: dict[str, Any] = {"evaluationState": "passed", "warnings": []}
             self.switch_state = "completed"
             self.globals: dict[str, GlobalDatabase] = {}
             self.moving = False
@@ -342,8 +351,10 @@ class FakeAws:
         if seen.service in whole:
             return whole[seen.service](seen.operation, params)
         single = {
+            "DescribeServiceRevisions": self._revisions,
             "GetCallerIdentity": self._caller,
             "GetServiceQuota": self._quota,
+            "ListServiceDeployments": self._deployments,
             "SimulatePrincipalPolicy": self._simulated,
         }
         return single[seen.operation](seen) if seen.operation in single else None
@@ -363,6 +374,29 @@ class FakeAws:
         }
         said = {"QuotaName": self.quota[0], "Value": self.quota[1], "UsageMetric": usage}
         return Answer(200, json.dumps({"Quota": said}).encode())
+
+    def _deployments(self, seen: Seen) -> Answer:
+        """Give one deployment a page."""
+        number = int(seen.params.get("nextToken", 0))
+        said: dict[str, Any] = {"serviceDeployments": []}
+        for _, ended in self.deployed[number : number + 1]:
+            arn = (
+                f"arn:aws:ecs:{seen.region}:{ACCOUNT}:service-revision/{seen.params['cluster']}/web/{number}"
+            )
+            deployment = {"targetServiceRevisionArn": arn, "status": "SUCCESSFUL"}
+            times = dict.fromkeys(("createdAt", "startedAt", "finishedAt"), ended.timestamp())
+            said["serviceDeployments"].append(deployment | times)
+        if number + 1 < len(self.deployed):
+            said["nextToken"] = str(number + 1)
+        return Answer(200, json.dumps(said).encode())
+
+    def _revisions(self, seen: Seen) -> Answer:
+        rows = []
+        for arn in seen.params["serviceRevisionArns"]:
+            definition, _ = self.deployed[int(arn.rpartition("/")[2])]
+            images = [{"image": f"shop/{definition.rpartition(':')[2]}"}]
+            rows.append({"serviceRevisionArn": arn, "taskDefinition": definition, "containerImages": images})
+        return Answer(200, json.dumps({"serviceRevisions": rows}).encode())
 
     def _moto(self, request: "_Request") -> Answer:
         if not self._upstream.hostname:
@@ -414,6 +448,7 @@ class FakeAws:
             return self._started(params, executions)
         plan = {
             "GetPlanInRegion": {"plan": self.plans[arn]},
+            "GetPlanEvaluationStatus": {"planArn": arn, **self.evaluation},
             "ListPlanExecutions": {"items": executions},
         }
         if operation in plan:
@@ -456,6 +491,8 @@ class FakeAws:
         return Answer(200, json.dumps({"executionId": execution["executionId"]}).encode())
 
     def _aurora(self, operation: str, params: dict[str, Any]) -> Answer:
+        if operation == "DescribeDBClusters":
+            return self._cluster(params["DBClusterIdentifier"])
         found = self.globals.get(params.get("GlobalClusterIdentifier", ""))
         if found is None:
             return error("rds", 404, "GlobalClusterNotFoundFault", "no such global cluster")
@@ -475,6 +512,17 @@ class FakeAws:
             self.end_move(found.name)
         return query(operation, f"<GlobalCluster>{found.xml()}</GlobalCluster>")
 
+    def _cluster(self, arn: str) -> Answer:
+        found = next((one for one in self.globals.values() if arn in one.members), None)
+        if found is None:
+            return error("rds", 404, "DBClusterNotFoundFault", "no such cluster")
+        members = (
+            "<DBClusterMember><IsClusterWriter>false</IsClusterWriter></DBClusterMember>" * found.instances
+        )
+        row = f"<DBClusterArn>{arn}</DBClusterArn><Status>available</Status>"
+        row += f"<DBClusterMembers>{members}</DBClusterMembers>"
+        return query("DescribeDBClusters", f"<DBClusters><DBCluster>{row}</DBCluster></DBClusters>")
+
     def end_move(self, name: str) -> None:
         """Let a switchover or failover come to its end."""
         database = self.globals[name]
@@ -489,8 +537,10 @@ class FakeAws:
             return _only(self.in_service, found, "<LifecycleState>InService", "<LifecycleState>Pending")
         if seen.operation == "DescribeTargetHealth" and self.healthy is not None:
             return _only(self.healthy, found, "<State>healthy", "<State>initial")
-        if seen.operation == "GetChange":
-            return Answer(found.status, found.body.replace(b"INSYNC", self.zone_status.encode()), found.kind)
+        if seen.operation in {"GetChange", "GetHealthCheckStatus"}:
+            fails = any(one in seen.params["path"] for one in self.unhealthy)
+            body = found.body.replace(b"INSYNC", self.zone_status.encode())
+            return Answer(found.status, body.replace(b"Success", b"Failure") if fails else body, found.kind)
         if seen.service == "ecs" and seen.operation in {"DescribeServices", "UpdateService"}:
             said = json.loads(found.body)
             for service in said.get("services", [said.get("service")]):
@@ -633,7 +683,7 @@ def _resources(seen: Seen) -> tuple[list[str], dict[str, list[str]]]:
     if seen.operation in {"SetDesiredCapacity", "UpdateAutoScalingGroup"}:
         name = params["AutoScalingGroupName"]
         found = [f"arn:aws:autoscaling:{here}:autoScalingGroup:id:autoScalingGroupName/{name}"]
-    elif seen.operation in {"UpdateService", "DescribeServices"}:
+    elif seen.operation in {"UpdateService", "DescribeServices", "ListServiceDeployments"}:
         service = params.get("service") or params["services"][0]
         found = [f"arn:aws:ecs:{here}:service/{params['cluster']}/{service}"]
     elif seen.operation == "RegisterScalableTarget":
@@ -646,8 +696,8 @@ def _resources(seen: Seen) -> tuple[list[str], dict[str, list[str]]]:
         found += [params[key] for key in ("TargetDbClusterIdentifier",) if key in params]
     else:
         # These calls carry the ARN themselves.
-        carried = ("ControlPanelArn", "planArn", "arn", "PolicySourceArn")
-        found = [params[key] for key in carried if key in params] or ["*"]
+        carried = ("ControlPanelArn", "planArn", "arn", "PolicySourceArn", "DBClusterIdentifier")
+        found = [params[key] for key in carried if key in params] or params.get("serviceRevisionArns", ["*"])
     return found, context
 
 

@@ -18,6 +18,7 @@ from contracts.base import Frozen, JsonObject
 from contracts.catalogue import RoutingPanel, Slug
 from contracts.errors import ProviderUnavailableError
 from contracts.plans import ActionCall, Reading, Target
+from contracts.readiness import Readiness
 
 # A region becomes part of a host name, so nothing else may pass.
 Region = Annotated[str, Field(pattern=r"^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$")]
@@ -29,6 +30,7 @@ Json = Mapping[str, Any]
 
 # Names our own rule in an override, beside the ARNs of AWS's.
 OUR_RULE = "at-least-on"
+Rule = Annotated[str, Field(pattern=rf"^({OUR_RULE}|arn:aws[a-z-]*:\S+safetyrule/\S+)$")]
 
 
 class Pascal(Frozen):
@@ -256,6 +258,7 @@ class ServiceState(Camel):
         limits: Of Application Auto Scaling; ``None`` when it does not move the count.
         images: Of the task definition that is asked for.
         wanted_status: ``ACTIVE``, or what else the task definition that is asked for is.
+        fargate: Whether its tasks run there, and not on instances of the cluster.
         notes: What could not be seen, and why.
     """
 
@@ -273,6 +276,8 @@ class ServiceState(Camel):
     limits: Limits | None = None
     images: tuple[str, ...] = ()
     wanted_status: str = ""
+    fargate: bool = False
+    quota: Quota | None = None
     notes: tuple[str, ...] = ()
 
     @model_validator(mode="before")
@@ -283,7 +288,9 @@ class ServiceState(Camel):
                 one["targetGroupArn"] for one in said.get("loadBalancers") or () if "targetGroupArn" in one
             ]
             controller = (said.get("deploymentController") or {}).get("type", "ECS")
-            return {**said, "targetGroups": groups, "controller": controller}
+            strategy = [one["capacityProvider"] for one in said.get("capacityProviderStrategy") or ()]
+            fargate = any(one.startswith("FARGATE") for one in [said.get("launchType") or "", *strategy])
+            return {**said, "targetGroups": groups, "controller": controller, "fargate": fargate}
         return said
 
     @property
@@ -329,11 +336,13 @@ class ScalableState(Limits):
     """A scalable target as it was read.
 
     Attributes:
-        service: Wanted and running tasks, where it is an ECS service.
+        service: Where it is an ECS service, that.
+        notes: What could not be seen, and why.
     """
 
     arn: str = Field("", alias="ScalableTargetARN")
-    service: tuple[int, int] | None = None
+    service: ServiceState | None = None
+    notes: tuple[str, ...] = ()
 
 
 # Route 53.
@@ -385,6 +394,7 @@ class SetRecordWeights(InRegion, ActionRequest):
         weights: Set identifier to weight; records that are not named keep theirs.
         answers: Set identifier to what the record answers with: swapping those of a failover pair moves the
             traffic. Taken from an observation (``answers_of``), so that the request is absolute.
+        override_rules: ``at-least-on``, to go on although no record that would answer is healthy.
     """
 
     action: ClassVar[str] = "aws.set_record_weights"
@@ -395,6 +405,7 @@ class SetRecordWeights(InRegion, ActionRequest):
     type: Annotated[str, Field(pattern=r"^[A-Z]{1,5}$")] = "A"
     weights: dict[Name, Weight] = {}
     answers: dict[Name, Answers] = {}
+    override_rules: tuple[Literal["at-least-on"], ...] = ()
 
     @model_validator(mode="after")
     def _changes_something(self) -> "SetRecordWeights":
@@ -413,17 +424,26 @@ class SetRecordWeights(InRegion, ActionRequest):
         """The same for people."""
         return f"{self.type} records of {self.name} in zone {self.zone}, account {self.account}"
 
+    def after(self, records: Mapping[str, JsonObject]) -> dict[str, str | None]:
+        """Give each record that Route 53 would answer with after the change, and its health check's id."""
+        weights = {name: record.get("Weight", 1) for name, record in records.items()} | self.weights
+        checks: dict[str, Any] = {name: record.get("HealthCheckId") for name, record in records.items()}
+        checks |= {name: answers.health_check for name, answers in self.answers.items()}
+        return {name: checks[name] for name, weight in weights.items() if weight}
+
 
 class RecordsState(Frozen):
     """A name's records as they were read.
 
     Attributes:
         records: Set identifier to the resource record set, as AWS gives it.
+        healthy: Id of each health check to what Route 53's checkers say, while there is a change to make.
         sync: ``PENDING`` or ``INSYNC`` after a change of this worker; empty when it made none.
         notes: What could not be seen, and why.
     """
 
     records: dict[str, JsonObject]
+    healthy: dict[str, bool] = {}
     sync: str = ""
     notes: tuple[str, ...] = ()
 
@@ -448,8 +468,8 @@ class SetRoutingControls(InRegion, ActionRequest):
     Attributes:
         region: Of no importance here: the catalogue names the panel's five endpoints.
         states: Name of each control in the catalogue to whether it is on; others stay as they are.
-        override: ARNs of the safety rules that are overridden, each by name, and ``at-least-on`` for the
-            catalogue's own.
+        override_rules: ARNs of the safety rules that are overridden, each by name, and ``at-least-on`` for
+            the catalogue's own.
     """
 
     action: ClassVar[str] = "aws.set_routing_controls"
@@ -457,9 +477,7 @@ class SetRoutingControls(InRegion, ActionRequest):
     region: Region = "us-west-2"
     panel: Slug
     states: Annotated[dict[Slug, bool], Field(min_length=1)]
-    override: tuple[
-        Annotated[str, Field(pattern=rf"^({OUR_RULE}|arn:aws[a-z-]*:\S+safetyrule/\S+)$")], ...
-    ] = ()
+    override_rules: tuple[Rule, ...] = ()
 
     @property
     def target(self) -> Target:
@@ -509,6 +527,9 @@ class SwitchState(Camel):
         steps: Names of the plan's steps for what is asked for.
         executions: Newest first.
         progress: The steps of the newest execution.
+        databases: ARNs of the Aurora clusters that its steps make the writer in the target region.
+        lags: Seconds by which each lags behind; ``None`` when CloudWatch has no data.
+        notes: What could not be seen, and why.
     """
 
     name: str
@@ -519,6 +540,9 @@ class SwitchState(Camel):
     steps: tuple[str, ...] = ()
     executions: tuple[Execution, ...] = ()
     progress: tuple[ExecutionStep, ...] = ()
+    databases: tuple[str, ...] = ()
+    lags: dict[str, float | None] = {}
+    notes: tuple[str, ...] = ()
 
     @property
     def last(self) -> str:
@@ -633,6 +657,9 @@ class GlobalState(Pascal):
 
     Attributes:
         lag: Seconds by which the writer to be lags behind; ``None`` when CloudWatch has no data.
+        estimated_loss: What the move would lose, by that lag, in one sentence.
+        standby: The status of the writer to be; empty when it could not be seen.
+        instances: How many instances it has: without one nobody could write.
         notes: What could not be seen, and why.
     """
 
@@ -641,6 +668,9 @@ class GlobalState(Pascal):
     members: tuple[Member, ...] = Field((), alias="GlobalClusterMembers")
     move: Move | None = Field(None, alias="FailoverState")
     lag: float | None = None
+    estimated_loss: str = ""
+    standby: str = ""
+    instances: int | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -656,6 +686,8 @@ class Metric(InRegion, ProbeRequest[Reading]):
     """What is this CloudWatch metric's newest value?
 
     Attributes:
+        per: Another metric of the same namespace and dimensions by which it is divided: errors per request.
+            A period that has this one alone counts as zero, as AWS writes no zero errors.
         statistic: As CloudWatch names it, for example ``Average``, ``Sum`` or ``p99``.
         period: Seconds that one value stands for.
         within: How many periods back a value is still taken; older than that is no data.
@@ -665,46 +697,14 @@ class Metric(InRegion, ProbeRequest[Reading]):
 
     namespace: Name
     metric: Name
+    per: Name | None = None
     dimensions: dict[Name, Name] = {}
     statistic: Name = "Average"
     period: Annotated[int, Field(ge=1, le=86_400)] = 60
     within: Annotated[int, Field(ge=1, le=60)] = 5
 
 
-class Verdict(StrEnum):
-    """What one look at the standby says."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-class Finding(Frozen):
-    """One thing that was looked at.
-
-    Attributes:
-        step: Which step of the failover it is about, as its call says.
-        detail: One sentence.
-    """
-
-    step: str
-    verdict: Verdict
-    detail: str
-
-
-class ReadinessReport(Frozen):
-    """Whether a failover would run now."""
-
-    findings: tuple[Finding, ...]
-    at: datetime
-
-    @property
-    def ready(self) -> bool:
-        """Whether nothing stands against it."""
-        return all(one.verdict is not Verdict.FAIL for one in self.findings)
-
-
-class Readiness(ProbeRequest[ReadinessReport]):
+class CheckReadiness(ProbeRequest[Readiness]):
     """Would this failover run now?
 
     Attributes:
@@ -716,6 +716,46 @@ class Readiness(ProbeRequest[ReadinessReport]):
 
     steps: Annotated[tuple[ActionCall, ...], Field(min_length=1)]
     longest_lag: timedelta = timedelta(seconds=5)
+
+
+class ServiceRevision(Frozen):
+    """One revision of the task definition that a service runs or ran.
+
+    Attributes:
+        task_definition: The whole ARN.
+        released_at: When the deployment began that brought it, restarts left out; ``None``: it is not known
+            that it was ever deployed.
+        served: For how long it has served since a deployment of it succeeded.
+    """
+
+    task_definition: str
+    images: tuple[str, ...] = ()
+    released_at: datetime | None = None
+    served: timedelta = timedelta(0)
+
+    @property
+    def name(self) -> str:
+        """Family and number: ``web:7``."""
+        return self.task_definition.rpartition("/")[2]
+
+
+class ServiceRevisions(Frozen):
+    """What a service runs, and what it could go back to.
+
+    Attributes:
+        former: Living revisions of the same family, those that served most recently first; then the others.
+        notes: What could not be seen, and why.
+    """
+
+    present: ServiceRevision
+    former: tuple[ServiceRevision, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class ServiceHistory(InService, ProbeRequest[ServiceRevisions]):
+    """Which revisions has this ECS service run, and how well?"""
+
+    probe: ClassVar[str] = "aws.service_history"
 
 
 class AwsService(Protocol):

@@ -1,8 +1,8 @@
 """What can be seen in AWS."""
 
-import math
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,28 +16,25 @@ from activities.aws.actions import (
     SetScalableTargetAction,
     SetServiceCountAction,
     SwitchGlobalClusterAction,
+    family,
+    look_at_service,
+    noting,
+    series,
 )
 from activities.aws.models import (
     AwsService,
-    Finding,
-    GlobalState,
-    GroupState,
+    CheckReadiness,
+    Json,
     Metric,
-    Readiness,
-    ReadinessReport,
-    ServiceState,
-    SetRoutingControls,
-    Verdict,
+    ServiceHistory,
+    ServiceRevision,
+    ServiceRevisions,
     reading,
 )
 from contracts.actions import Probe
-from contracts.base import Frozen
 from contracts.errors import ActionRefusedError, ProviderUnavailableError
 from contracts.plans import ActionCall, Reading
-
-# AWS promises that three of the five endpoints of a routing control cluster answer.
-ENDPOINTS = 3
-NEARLY_USED = 0.8  # of a quota
+from contracts.readiness import CheckState, Readiness, ReadinessCheck
 
 STEPS: tuple[Any, ...] = (
     ExecuteRegionSwitchAction,
@@ -49,8 +46,10 @@ STEPS: tuple[Any, ...] = (
     SetServiceCountAction,
     SwitchGlobalClusterAction,
 )
-
-Said = Iterator[tuple[Verdict, str]]
+# So many deployments are looked back at: what one call describes.
+DEPLOYMENTS = 20
+PAGES = 10
+REVISIONS = 100
 
 
 class MetricProbe(Probe[Metric, Reading]):
@@ -67,131 +66,142 @@ class MetricProbe(Probe[Metric, Reading]):
 
     def look(self, request: Metric) -> Reading:
         """Look once."""
+        values = self._series(request, request.metric)
+        if request.per is not None:
+            whole = self._series(request, request.per)
+            values = {at: values.get(at, 0.0) / one for at, one in whole.items() if one}
         now = self._service.now()
-        dimensions = [{"Name": name, "Value": value} for name, value in request.dimensions.items()]
-        metric = {"Namespace": request.namespace, "MetricName": request.metric, "Dimensions": dimensions}
-        stat = {"Metric": metric, "Period": request.period, "Stat": request.statistic}
-        asked = {
-            "MetricDataQueries": [{"Id": "value", "MetricStat": stat}],
-            "StartTime": now - timedelta(seconds=request.period * request.within),
-            "EndTime": now,
-            "ScanBy": "TimestampDescending",
-        }
-        answer = self._service.read(request, "cloudwatch", "get_metric_data", asked)
-        with reading(request.where, "metric data"):
-            result = answer["MetricDataResults"][0]
-            if result.get("StatusCode") in {"Forbidden", "InternalError"}:
-                raise ActionRefusedError(f"{request.where}: CloudWatch gives no {request.metric}")
-            values = sorted(zip(result["Timestamps"], result["Values"], strict=True), reverse=True)
-        if not values or not math.isfinite(values[0][1]):
+        if not values:
             return Reading(value=None, at=now, detail="no data")
-        at, value = values[0]
-        return Reading(value=value, at=now, detail=f"of {at.isoformat()}")
+        newest = max(values)
+        return Reading(value=values[newest], at=now, detail=f"of {newest.isoformat()}")
+
+    def _series(self, request: Metric, name: str) -> dict[datetime, float]:
+        about = (request.namespace, name, request.dimensions)
+        how = request.model_dump(include={"period", "within"})
+        return series(self._service, request, about, request.statistic, **how)
 
 
-class ReadinessProbe(Probe[Readiness, ReadinessReport]):
+class ServiceHistoryProbe(Probe[ServiceHistory, ServiceRevisions]):
+    """Finds which revisions an ECS service has run and for how long, and which others still live.
+
+    ECS keeps the deployments of 90 days. A revision counts as deployed when ECS calls a deployment of it
+    successful, and as serving from then until the next such deployment of another one.
+    """
+
+    request_type = ServiceHistory
+
+    def __init__(self, service: AwsService) -> None:
+        self._service = service
+
+    def look(self, request: ServiceHistory) -> ServiceRevisions:
+        """Look once."""
+        state = look_at_service(self._service, request)
+        notes: list[str] = []
+        known: dict[str, ServiceRevision] = {}
+        with noting(notes, "former deployments cannot be seen"):
+            known = self._deployed(request)
+        answer = self._service.read(
+            request,
+            "ecs",
+            "list_task_definitions",
+            {
+                "familyPrefix": family(state.task_definition).rpartition("/")[2],
+                "status": "ACTIVE",
+                "sort": "DESC",
+                "maxResults": REVISIONS,
+            },
+        )
+        with reading(request.where, "task definitions"):
+            living = [
+                str(one)
+                for one in answer["taskDefinitionArns"]
+                if family(one) == family(state.task_definition)
+            ]
+        present = known.pop(state.task_definition, ServiceRevision(task_definition=state.task_definition))
+        if present.released_at is None and state.primary is not None:
+            present = present.model_copy(update={"released_at": state.primary.created_at})
+        deployed = [known[arn] for arn in reversed(known) if arn in living]
+        others = [arn for arn in living if arn not in known and arn != state.task_definition]
+        never = [ServiceRevision(task_definition=arn) for arn in others]
+        return ServiceRevisions(present=present, former=(*deployed, *never), notes=tuple(notes))
+
+    def _deployed(self, request: ServiceHistory) -> dict[str, ServiceRevision]:
+        """Give what was deployed successfully by its ARN, the latest last."""
+        at = {"cluster": request.cluster, "service": request.service}
+        ended: list[Json] = []
+        asked: dict[str, Any] = {**at, "status": ["SUCCESSFUL"]}
+        with reading(request.where, "deployments of a service"):
+            for _ in range(PAGES):
+                page = self._service.read(request, "ecs", "list_service_deployments", asked)
+                ended += page["serviceDeployments"]
+                if not page.get("nextToken"):
+                    break
+                asked["nextToken"] = page["nextToken"]
+            ended = sorted(ended, key=lambda one: one["finishedAt"])[-DEPLOYMENTS:]
+            arns = [one["targetServiceRevisionArn"] for one in ended]
+        if not arns:
+            return {}
+        ask = {"serviceRevisionArns": list(dict.fromkeys(arns))}
+        described = self._service.read(request, "ecs", "describe_service_revisions", ask)
+        with reading(request.where, "revisions of a service"):
+            revisions: dict[str, Json] = {
+                one["serviceRevisionArn"]: one for one in described["serviceRevisions"]
+            }
+            runs = [(one, revisions[arn]) for one, arn in zip(ended, arns, strict=True) if arn in revisions]
+            return self._runs(runs)
+
+    def _runs(self, runs: list[tuple[Json, Json]]) -> dict[str, ServiceRevision]:
+        found: dict[str, ServiceRevision] = {}
+        ends = [later[0]["finishedAt"] for _, later in pairwise(runs)] + [self._service.now()]
+        latest = ""
+        for (deployment, revision), end in zip(runs, ends, strict=True):
+            arn = str(revision["taskDefinition"])
+            before = found.pop(arn, ServiceRevision(task_definition=arn))
+            began = deployment.get("startedAt") or deployment["createdAt"]
+            found[arn] = ServiceRevision(
+                task_definition=arn,
+                images=tuple(str(one.get("image", "")) for one in revision.get("containerImages") or ()),
+                released_at=before.released_at if arn == latest else began,
+                served=before.served + max(end - deployment["finishedAt"], timedelta(0)),
+            )
+            latest = arn
+        return found
+
+
+class ReadinessProbe(Probe[CheckReadiness, Readiness]):
     """Checks the steps of a failover without running any: permissions, capacity, lag, health of the standby.
 
     Each step is observed and asked for what stands against it, as for a plan. What AWS promises nothing
     about, capacity above all, stays unpromised.
     """
 
-    request_type = Readiness
+    request_type = CheckReadiness
 
     def __init__(self, service: AwsService) -> None:
-        self._service = service
         self._actions = {kind.request_type.action: kind(service) for kind in STEPS}
 
-    def look(self, request: Readiness) -> ReadinessReport:
+    def look(self, request: CheckReadiness) -> Readiness:
         """Look once at every step."""
-        findings = []
-        for step in request.steps:
-            said = list(self._step(step, request.longest_lag))
-            if all(verdict is Verdict.OK for verdict, _ in said):
-                said.append((Verdict.OK, "it would run now"))
-            findings += [Finding(step=str(step), verdict=verdict, detail=detail) for verdict, detail in said]
-        return ReadinessReport(findings=tuple(findings), at=self._service.now())
+        checks = (check for step in request.steps for check in self._step(step, request.longest_lag))
+        return Readiness(checks=tuple(checks))
 
-    def _step(self, step: ActionCall, longest_lag: timedelta) -> Said:
+    def _step(self, step: ActionCall, longest_lag: timedelta) -> Iterator[ReadinessCheck]:
+        so, detail = CheckState.OK, "it can be read"
         action = self._actions.get(step.name)
         if action is None:
-            yield Verdict.FAIL, f"{step.name}: AWS has no such action"
+            detail = f"{step.name}: AWS has no such action"
+            yield ReadinessCheck(
+                name="readable", target=str(step.target), state=CheckState.NOT_READY, detail=detail
+            )
             return
         try:
             request = action.request_type.model_validate(step.arguments)
-            observed = action.observe(request)
-            refusals = action.preflight(request, observed)
+            yield from action.check(request, action.observe(request), longest_lag)
         except ValidationError as error:
-            yield Verdict.FAIL, f"{step.name}: {error.errors()[0]['msg']}"
-            return
-        except (ActionRefusedError, ProviderUnavailableError) as error:
-            yield Verdict.FAIL, str(error)
-            return
-        for refusal in refusals:
-            yield Verdict.FAIL, refusal
-        if isinstance(request, SetRoutingControls):
-            yield from self._endpoints(request)
-        notes = observed.state.get("notes")
-        for note in notes if isinstance(notes, list) else ():
-            yield Verdict.WARN, str(note)
-        yield from _standby(action.state(observed), longest_lag)
-
-    def _endpoints(self, request: SetRoutingControls) -> Said:
-        panel = self._service.panel(request, request.panel)
-        silent = []
-        for endpoint in panel.endpoints:
-            alone = {"name": f"{panel.name}@{endpoint.region}", "endpoints": (endpoint,)}
-            try:
-                self._service.route(
-                    request,
-                    panel.model_copy(update=alone),
-                    "list_routing_controls",
-                    {"ControlPanelArn": panel.arn},
-                )
-            except (ActionRefusedError, ProviderUnavailableError):
-                silent.append(endpoint.region)
-        answering = len(panel.endpoints) - len(silent)
-        said = f"{answering} of {len(panel.endpoints)} endpoints answer"
-        if silent:
-            few = Verdict.WARN if answering >= ENDPOINTS else Verdict.FAIL
-            yield few, f"{said}, not {', '.join(silent)}"
-        else:
-            yield Verdict.OK, said
-
-
-def _standby(state: Frozen | None, longest_lag: timedelta) -> Said:
-    """Say how the standby is, by what was observed of it."""
-    if isinstance(state, GroupState):
-        yield from _of_group(state)
-    elif isinstance(state, ServiceState):
-        yield from _of_service(state)
-    elif isinstance(state, GlobalState):
-        yield from _of_database(state, longest_lag)
-
-
-def _of_group(state: GroupState) -> Said:
-    serving = sum(one.weighted_capacity for one in state.instances if one.serves)
-    if serving < state.desired_capacity:
-        yield Verdict.WARN, f"{serving} of {state.desired_capacity} instances are in service"
-    if state.activity:
-        yield Verdict.WARN, f"its last scaling activity: {state.activity}"
-    quota = state.quota
-    if quota is not None and quota.used is not None and quota.used > NEARLY_USED * quota.limit:
-        yield Verdict.WARN, str(quota)
-
-
-def _of_service(state: ServiceState) -> Said:
-    if state.running_count < state.desired_count:
-        yield Verdict.WARN, f"{state.running_count} of {state.desired_count} tasks run"
-    if state.primary is not None and state.primary.rollout_state == "FAILED":
-        yield Verdict.FAIL, f"its deployment failed: {state.primary.rollout_state_reason}"
-
-
-def _of_database(state: GlobalState, longest_lag: timedelta) -> Said:
-    longest = longest_lag.total_seconds()
-    if state.lag is None:
-        yield Verdict.WARN, "its lag is not known"
-    elif state.lag > longest:
-        yield Verdict.FAIL, f"it lags {state.lag:g} seconds behind, {longest:g} are allowed"
-    else:
-        yield Verdict.OK, f"it lags {state.lag:g} seconds behind"
+            so, detail = CheckState.NOT_READY, f"{step.name}: {error.errors()[0]['msg']}"
+        except ActionRefusedError as error:
+            so, detail = CheckState.NOT_READY, str(error)
+        except ProviderUnavailableError as error:
+            so, detail = CheckState.UNKNOWN, str(error)
+        yield ReadinessCheck(name="readable", target=str(step.target), state=so, detail=detail)

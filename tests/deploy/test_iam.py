@@ -1,19 +1,28 @@
 """What the policies let Stanch do in AWS: its actions, and with one verb less not even these."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from activities.aws import SetRoutingControls, SetRoutingControlsAction
+from activities.aws import (
+    CheckReadiness,
+    ReadinessProbe,
+    ServiceHistory,
+    ServiceHistoryProbe,
+    SetRoutingControls,
+    SetRoutingControlsAction,
+)
 from activities.aws.client import AwsClient
 from activities.aws.fake import FakeAws
 from contracts.catalogue import Aws
 from contracts.errors import ActionRefusedError
 from contracts.outcomes import Outcome
+from contracts.readiness import CheckState
 from runtime.clock import utc_now
 from tests.activities.aws import conftest, test_faults
 from tests.activities.aws.conftest import RULE, World
@@ -52,10 +61,41 @@ NEEDED: dict[str, Made] = {
     "route53:ListResourceRecordSets": test_faults.weights,
 }
 WORTH_SEEING: dict[str, Made] = {
+    "rds:DescribeDBClusters": test_faults.switchover,
+    "route53:GetHealthCheckStatus": test_faults.weights,
     "autoscaling:DescribeScalingActivities": test_faults.capacity,
     "cloudwatch:GetMetricData": test_faults.failover,
     "route53:GetChange": test_faults.weights,
     "servicequotas:GetServiceQuota": test_faults.capacity,
+}
+
+
+def unready(client: AwsClient, case: Case) -> list[str]:
+    """Give what a look at a step says that is not ok; what its credential may do is not asked here."""
+    found = ReadinessProbe(client).look(CheckReadiness(steps=(case.request.call(),))).checks
+    return [one.detail for one in found if one.state is not CheckState.OK and one.name != "permissions"]
+
+
+def history(client: AwsClient, world: World) -> tuple[str, ...]:
+    """Give what a look at a service's history says that could not be seen."""
+    former, _ = world.make_service()
+    world.aws.deployed = [(former, utc_now() - timedelta(hours=1))]
+    try:
+        seen = ServiceHistoryProbe(client).look(ServiceHistory(**world.at_service))
+    except ActionRefusedError as error:
+        return (str(error),)
+    assert [one.served > timedelta(0) for one in seen.former] == [not seen.notes]
+    return seen.notes
+
+
+# What the probes look at besides.
+LOOKS: dict[str, Callable[[AwsClient, World], Sequence[str]]] = {
+    "arc-region-switch:GetPlanEvaluationStatus": lambda client, world: unready(
+        client, test_faults.region_switch(world)
+    ),
+    "ecs:DescribeServiceRevisions": history,
+    "ecs:ListServiceDeployments": history,
+    "ecs:ListTaskDefinitions": history,
 }
 
 
@@ -98,7 +138,7 @@ def test_the_tables_are_all_that_the_policies_allow() -> None:
     allowed = {(name, verb) for name in names - {"observe", "explain"} for verb in verbs(name)}
 
     assert allowed == {*CHANGES.values(), ("execute-region-switch", "arc-region-switch:UpdatePlanExecution")}
-    assert verbs("observe") == NEEDED.keys() | WORTH_SEEING.keys()
+    assert verbs("observe") == NEEDED.keys() | WORTH_SEEING.keys() | LOOKS.keys()
     assert verbs("explain") == {"iam:SimulatePrincipalPolicy"}
 
 
@@ -192,13 +232,28 @@ def test_what_is_worth_seeing_may_be_missing(
     assert any(verb in note for note in [*before.state["notes"], *after.state["notes"]])
 
 
+@pytest.mark.parametrize("verb", LOOKS)
+def test_a_probe_names_the_verb_that_it_lacks(
+    aws: FakeAws, world: World, client: AwsClient, verb: str
+) -> None:
+    """Under the policy a probe sees all; with one verb less it says which one."""
+    aws.policies = {"main": statements("observe")}
+    whole = LOOKS[verb](client, world)
+    aws.policies = {"main": statements("observe", without=verb)}
+    world.cluster += "-2"
+    less = LOOKS[verb](client, world)
+
+    assert [one for one in whole if "may not do" in one] == []
+    assert [f"may not do {verb} " in one for one in less if "may not do" in one] == [True]
+
+
 def test_safety_rules_are_not_overridden_under_the_policy(
     aws: FakeAws, world: World, client: AwsClient
 ) -> None:
     """Breaking glass takes another role, even for who approves it."""
     case = test_faults.routing(world)
     aws.rules[0].at_least = 2
-    request = SetRoutingControls.model_validate(case.request.model_dump() | {"override": [RULE]})
+    request = SetRoutingControls.model_validate(case.request.model_dump() | {"override_rules": [RULE]})
     allow(aws, case, "set-routing-controls")
     action = SetRoutingControlsAction(client)
 

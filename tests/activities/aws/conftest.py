@@ -166,6 +166,7 @@ class World:
         self.primary_db = f"arn:aws:rds:{REGION}:123456789012:cluster:shop-ireland-{number}"
         self.standby_db = f"arn:aws:rds:{STANDBY}:123456789012:cluster:shop-virginia-{number}"
         self.resource = f"service/{self.cluster}/{self.service}"
+        self.health_check = ""
 
     @property
     def at_group(self) -> dict[str, str]:
@@ -267,6 +268,15 @@ class World:
         batch = {"Changes": [change]}
         self.sdk("route53").change_resource_record_sets(HostedZoneId=zone, ChangeBatch=batch)
 
+    def make_health_check(self) -> str:
+        """Make a health check; give its id."""
+        config = {"Type": "HTTP", "FullyQualifiedDomainName": self.domain, "Port": 80}
+        made = self.sdk("route53").create_health_check(
+            CallerReference=f"{self.domain}{self.health_check}", HealthCheckConfig=config
+        )
+        self.health_check = made["HealthCheck"]["Id"]
+        return self.health_check
+
     def records(self, zone: str) -> dict[str, Any]:
         """Give the records as they really are."""
         found = self.sdk("route53").list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
@@ -285,7 +295,27 @@ class World:
         """Make a Region switch plan that has made Ireland active once."""
         steps = [
             {"name": "scale out", "executionBlockType": "EC2AutoScaling"},
-            {"name": "move the writer", "executionBlockType": "AuroraGlobalDatabase"},
+            {
+                "name": "both at once",
+                "executionBlockType": "Parallel",
+                "executionBlockConfiguration": {
+                    "parallelConfig": {
+                        "steps": [
+                            {
+                                "name": "move the writer",
+                                "executionBlockType": "AuroraGlobalDatabase",
+                                "executionBlockConfiguration": {
+                                    "globalAuroraConfig": {
+                                        "behavior": "failover",
+                                        "globalClusterIdentifier": "shop",
+                                        "databaseClusterArns": [self.primary_db, self.standby_db],
+                                    }
+                                },
+                            }
+                        ]
+                    }
+                },
+            },
         ]
         workflow = {"workflowTargetAction": "activate", "workflowTargetRegion": STANDBY, "steps": steps}
         self.aws.plans[PLAN] = {

@@ -29,6 +29,7 @@ from contracts.errors import ActionRefusedError
 from contracts.outcomes import Reached
 from runtime.clock import utc_now
 from tests.activities.aws.conftest import AT, World, progress
+from tests.activities.aws.test_faults import UNHURRIED
 
 
 def apply(action: Any, request: Any) -> Any:
@@ -300,7 +301,7 @@ def test_failover_records_swap_their_answers(world: World, client: AwsClient) ->
         one={"Failover": "PRIMARY", "ResourceRecords": [{"Value": "192.0.2.1"}]},
         two={"Failover": "SECONDARY", "ResourceRecords": [{"Value": "192.0.2.2"}]},
     )
-    action = SetRecordWeightsAction(client)
+    action = UNHURRIED(client)
     at = {"account": "main", "zone": zone, "name": f"www.{world.domain}"}
     kept = Answers(ttl=30, values=("192.0.2.1",))
     seen = RecordsState.model_validate(action.observe(SetRecordWeights(**at, answers={"one": kept})).state)

@@ -13,7 +13,6 @@ from activities.aws import (
     SetDesiredCapacity,
     SetDesiredCapacityAction,
     SetRecordWeights,
-    SetRecordWeightsAction,
     SetRoutingControls,
     SetRoutingControlsAction,
     SwitchGlobalCluster,
@@ -34,6 +33,7 @@ from tests.activities.aws.conftest import (
     World,
     progress,
 )
+from tests.activities.aws.test_faults import UNHURRIED
 
 MOVE = {"ireland": False, "virginia": True}
 SWITCH = {"account": "main", "region": STANDBY, "plan": PLAN, "target_region": STANDBY, "version": "7"}
@@ -122,7 +122,7 @@ def test_at_least_one_region_stays_on(aws: FakeAws, world: World, client: AwsCli
         apply(action, off)
     assert aws.changes == []
 
-    apply(action, routed(states={"ireland": False}, override=["at-least-on"]))
+    apply(action, routed(states={"ireland": False}, override_rules=["at-least-on"]))
 
     assert "0 of 2 controls would be on, at least 1 are to be" in refusal
     assert aws.routing[CONTROLS["ireland"]] is False
@@ -135,7 +135,7 @@ def test_a_safety_rule_is_only_overridden_by_its_arn(aws: FakeAws, world: World,
     action = SetRoutingControlsAction(client)
     with pytest.raises(ActionRefusedError, match=r"a safety rule is against it .*safetyrule/one-on"):
         apply(action, routed())
-    named = routed(override=[RULE])
+    named = routed(override_rules=[RULE])
     said = action.blast_radius(named, apply(action, named))
 
     assert f"overrides {RULE}" in said
@@ -146,7 +146,7 @@ def test_a_safety_rule_is_only_overridden_by_its_arn(aws: FakeAws, world: World,
 def test_an_override_names_a_rule(rule: str) -> None:
     """There is no override of everything."""
     with pytest.raises(ValidationError, match="String should match"):
-        routed(override=[rule])
+        routed(override_rules=[rule])
 
 
 def test_a_control_is_left_alone_after_a_change(aws: FakeAws, world: World, client: AwsClient) -> None:
@@ -275,7 +275,7 @@ def test_the_failback_goes_to_the_region_that_was_active(
     request = planned(mode=Mode.UNGRACEFUL)
     undo, said = action.undo(request, apply(action, request))
     assert undo is not None
-    assert "2 steps (scale out, move the writer)" in action.blast_radius(request, action.observe(request))
+    assert "2 steps (scale out, both at once)" in action.blast_radius(request, action.observe(request))
     apply(action, undo, "INC-1/1/1/undo")
 
     assert said == f"Executes the plan again, to activate {REGION}, gracefully."
@@ -376,7 +376,7 @@ def test_a_whole_failover_and_its_failback(aws: FakeAws, world: World, client: A
         (SetDesiredCapacityAction(client), SetDesiredCapacity(**world.at_group, desired=8)),
         (SwitchGlobalClusterAction(client), database),
         (
-            SetRecordWeightsAction(client),
+            UNHURRIED(client),
             SetRecordWeights(
                 account="main",
                 zone=zone,

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -34,6 +36,8 @@ from contracts.outcomes import Outcome, Reached
 from contracts.plans import Observation
 from tests.activities.aws.conftest import CONTROLS, PLAN, STANDBY, World, progress
 
+# Without the wait against flapping: these tests go back at once.
+UNHURRIED = partial(SetRecordWeightsAction, wait=timedelta(0))
 IN_FLIGHT = 0.1  # seconds; a late call is the fake's time-out after applying
 
 
@@ -134,12 +138,13 @@ def revision(world: World) -> Case:
 
 def weights(world: World) -> Case:
     """Move the traffic."""
-    zone = world.make_zone(blue={"Weight": 100}, green={"Weight": 0})
+    check = world.make_health_check()
+    zone = world.make_zone(blue={"Weight": 100}, green={"Weight": 0, "HealthCheckId": check})
     request = SetRecordWeights(
         account="main", zone=zone, name=f"www.{world.domain}", weights={"blue": 1, "green": 99}
     )
     return Case(
-        SetRecordWeightsAction,
+        UNHURRIED,
         request,
         "ChangeResourceRecordSets",
         "ListResourceRecordSets",
