@@ -189,11 +189,30 @@ class Prometheus(Strict):
     url: str = Field(pattern=r"^https?://[^\s]+$")
 
 
-class Signal(Strict):
-    """One thing that users feel, measured. Exactly one of the two thresholds is set."""
+class CloudWatchMetric(Strict):
+    """A metric of CloudWatch, or the share that it has in another one."""
 
-    prometheus: Slug = Field(description="Which of the catalogue's Prometheus servers is asked.")
-    query: str = Field(min_length=1, description="PromQL that gives one number.")
+    account: Slug
+    region: str
+    namespace: str = Field(min_length=1, description="For example `AWS/ApplicationELB`.")
+    metric: str = Field(min_length=1, description="For example `HTTPCode_Target_5XX_Count`.")
+    per: str | None = Field(
+        None, description="Another metric by which it is divided, for example `RequestCount`: a share."
+    )
+    dimensions: dict[str, str] = {}
+    statistic: str = Field("Average", description="As CloudWatch names it: `Sum`, `p99`.")
+    period: int = Field(60, ge=1, le=86_400, description="Seconds that one value stands for.")
+    within: int = Field(3, ge=1, le=60, description="How many periods old a value may be; older is no data.")
+
+
+class Signal(Strict):
+    """One thing that users feel, measured by a query or a metric. Exactly one of the thresholds is set."""
+
+    prometheus: Slug | None = Field(
+        None, description="Which of the catalogue's Prometheus servers is asked; `query` belongs to it."
+    )
+    query: str | None = Field(None, min_length=1, description="PromQL that gives one number.")
+    cloudwatch: CloudWatchMetric | None = Field(None, description="Instead of these two.")
     unit: str = Field("", description="For people, for example `%` or `ms`.")
     healthy_below: float | None = Field(
         None, allow_inf_nan=False, description="A reading is healthy when it is below this."
@@ -215,17 +234,24 @@ class Signal(Strict):
             raise ValueError("set exactly one of healthy_below and healthy_above")
         if self.hold > self.within:
             raise ValueError("hold is at most within: else nothing is ever effective")
+        asks = (self.prometheus is not None, self.query is not None, self.cloudwatch is not None)
+        if asks not in {(True, True, False), (False, False, True)}:
+            raise ValueError("set either prometheus and query, or cloudwatch")
+        metric = self.cloudwatch
+        if metric is not None and self.hold.total_seconds() < metric.period * metric.within:
+            oldest = f"{metric.period * metric.within} seconds, period times within of its metric"
+            raise ValueError(f"hold is at least {oldest}: else a value from before the step could decide")
         return self
 
     def verification(self, name: str) -> Verification:
         """Give the rule by which a step is verified against this signal."""
-        return Verification(
-            signal=name,
-            probe=ProbeCall(
-                name="prometheus.query", arguments={"source": self.prometheus, "query": self.query}
-            ),
-            **self.model_dump(exclude={"prometheus", "query"}),
-        )
+        if self.cloudwatch is not None:
+            probe = ProbeCall(name="aws.metric", arguments=self.cloudwatch.model_dump(mode="json"))
+        else:
+            arguments: JsonObject = {"source": self.prometheus, "query": self.query}
+            probe = ProbeCall(name="prometheus.query", arguments=arguments)
+        rule = self.model_dump(exclude={"prometheus", "query", "cloudwatch"})
+        return Verification(signal=name, probe=probe, **rule)
 
 
 class Deployment(Strict):
@@ -501,6 +527,12 @@ class ServiceEnvironment(Strict):
     hooks: tuple[Hook, ...] = ()
     failover: Failover | None = None
 
+    @property
+    def aws_accounts(self) -> set[str]:
+        """Which AWS accounts it is in, or is measured in."""
+        metrics = (signal.cloudwatch for signal in self.signals.values())
+        return self.aws.accounts | {metric.account for metric in metrics if metric is not None}
+
     def targets(self) -> tuple[Target, ...]:
         """Give everything of it that an action may change."""
         deployments = (deployment.target() for deployment in self.deployments)
@@ -689,14 +721,14 @@ class Catalogue(Strict):
             if flag.project not in projects:
                 raise ValueError(f"{where}: LaunchDarkly project {flag.project} is not in launchdarkly")
         accounts = {account.name for account in self.aws.accounts}
-        for account in sorted(environment.aws.accounts - accounts):
+        for account in sorted(environment.aws_accounts - accounts):
             raise ValueError(f"{where}: AWS account {account} is not in aws.accounts")
         panels = {panel.name for panel in self.aws.panels}
         for panel in environment.aws.panels:
             if panel not in panels:
                 raise ValueError(f"{where}: control panel {panel} is not in aws.panels")
         for signal, spec in environment.signals.items():
-            if spec.prometheus not in sources:
+            if spec.prometheus is not None and spec.prometheus not in sources:
                 raise ValueError(
                     f"{where}: signal {signal} asks {spec.prometheus}, which is not in prometheus"
                 )

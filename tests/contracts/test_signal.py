@@ -1,0 +1,49 @@
+"""A signal is measured by one source, and a verdict never rests on values from before the step."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from contracts.catalogue import Catalogue, Signal
+
+METRIC = {"account": "main", "region": "eu-west-1", "namespace": "AWS/ApplicationELB", "metric": "Errors"}
+LONG = timedelta(minutes=3)
+
+
+def test_a_metric_becomes_the_probe_of_the_verification() -> None:
+    """A signal from CloudWatch is verified by the probe of AWS, with the metric as it is written."""
+    metric = {**METRIC, "per": "RequestCount", "statistic": "Sum"}
+    rule = Signal.model_validate({"cloudwatch": metric, "healthy_below": 0.01, "hold": LONG}).verification(
+        "x"
+    )
+
+    assert rule.probe.name == "aws.metric"
+    assert rule.probe.arguments == {**metric, "dimensions": {}, "period": 60, "within": 3}
+    assert (rule.signal, rule.healthy_below, rule.hold) == ("x", 0.01, LONG)
+
+
+@pytest.mark.parametrize(
+    ("asks", "said"),
+    [
+        ({}, "set either prometheus and query, or cloudwatch"),
+        ({"prometheus": "main"}, "set either prometheus and query, or cloudwatch"),
+        ({"prometheus": "main", "query": "up", "cloudwatch": METRIC}, "set either prometheus and query"),
+        ({"cloudwatch": METRIC, "hold": timedelta(minutes=2)}, "hold is at least 180 seconds"),
+    ],
+)
+def test_a_signal_has_one_source(asks: dict[str, Any], said: str) -> None:
+    """No source, half of one, two, or one that is slower than the verdict, is a mistake that is named."""
+    with pytest.raises(ValidationError, match=said):
+        Signal.model_validate({"hold": LONG, **asks, "healthy_below": 1})
+
+
+def test_the_account_of_a_metric_is_in_the_catalogue() -> None:
+    """A metric of an account that nobody has described is named."""
+    signal = {"cloudwatch": METRIC, "healthy_below": 1, "hold": LONG}
+    shop = {"name": "shop", "environments": {"production": {"signals": {"errors": signal}}}}
+    with pytest.raises(ValidationError, match=r"AWS account main is not in aws\.accounts"):
+        Catalogue.model_validate({"services": [shop]})
+
+    assert Catalogue.model_validate({"services": [shop], "aws": {"accounts": [{"name": "main"}]}}).services
