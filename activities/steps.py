@@ -197,8 +197,11 @@ class Steps:
         while True:
             now = run.action.observe(run.request)
             progress = run.action.is_reached(run.request, now)
-            if progress.reached is not Reached.NO:
+            if progress.reached not in (Reached.NO, Reached.UNKNOWN):
                 return self._found(run, before, now, f"found by reading the target: {progress.detail}")
+            if progress.reached is Reached.UNKNOWN and not progress.repeatable:
+                detail = f"the answer was lost, and nobody can look: {progress.detail}"
+                return StepResult(action=run.key, outcome=Outcome.IN_DOUBT, detail=detail)
             if self._clock() >= until:
                 break
             time.sleep(LOOK_EVERY)
@@ -253,7 +256,7 @@ class Steps:
     ) -> StepResult:
         now = run.action.observe(run.request)
         progress = run.action.is_reached(run.request, now)
-        if progress.reached is not Reached.NO:
+        if progress.reached not in (Reached.NO, Reached.UNKNOWN):
             return self._found(run, observed, now, f"found by reading the target: {progress.detail}")
         return StepResult(
             action=run.key,

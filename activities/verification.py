@@ -112,10 +112,11 @@ class Watching:
             settled = self._settle(step, order.direction)
             verification = step.verification if order.direction is Direction.APPLY else None
             readings: list[Reading] = []
-            if settled.reached is not Reached.YES:
+            if settled.reached not in (Reached.YES, Reached.UNKNOWN):
                 effect, detail = Effect.INEFFECTIVE, f"step {step.number} did not settle: {settled.detail}"
             elif verification is None:
-                effect, detail = Effect.INCONCLUSIVE, f"step {step.number} settled; nothing was measured"
+                told = "settled" if settled.reached is Reached.YES else f"was taken ({settled.detail})"
+                effect, detail = Effect.INCONCLUSIVE, f"step {step.number} {told}; nothing was measured"
             else:
                 effect, readings = self._judge(verification)
                 detail = says(verification, effect, readings)
@@ -125,7 +126,7 @@ class Watching:
                 detail=detail,
                 baseline=verification.baseline if verification else None,
                 readings=tuple(readings[-100:]),
-                settled=settled,
+                settled=None if settled.reached is Reached.UNKNOWN else settled,
                 ended_at=self._clock(),
             )
             self._ledger.evidence.append(

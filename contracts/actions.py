@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from datetime import timedelta
-from typing import ClassVar, Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
 from contracts.base import Frozen
 from contracts.outcomes import Progress
@@ -22,6 +22,11 @@ class ActionRequest(Frozen, ABC):
     @abstractmethod
     def target(self) -> Target:
         """The one thing that it changes."""
+
+    def as_of(self, observed: Observation) -> Self:
+        """Give the same made absolute against an observation, where what is wanted depends on what is there."""
+        del observed
+        return self
 
     def call(self) -> ActionCall:
         """Give the same as data, for a plan."""

@@ -53,6 +53,7 @@ class StepBrief(Frozen):
     title: str
     verified: bool
     undoable: bool
+    undo_first: bool = False
 
 
 class PlanAnswer(Frozen):

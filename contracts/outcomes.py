@@ -20,20 +20,28 @@ class Reached(StrEnum):
     """How an observed target stands to the desired state of an action.
 
     ``SETTLING`` means that the provider has taken the change and is still carrying it out; ``FAILED``
-    that it has taken it and cannot carry it out (an image that cannot be pulled).
+    that it has taken it and cannot carry it out (an image that cannot be pulled); ``UNKNOWN`` that nobody
+    can look: only the answer to the call says anything.
     """
 
     NO = "no"
     SETTLING = "settling"
     YES = "yes"
     FAILED = "failed"
+    UNKNOWN = "unknown"
 
 
 class Progress(Frozen):
-    """Where the target is, and one sentence that says so."""
+    """Where the target is, and one sentence that says so.
+
+    Attributes:
+        repeatable: The provider takes a call under one action id once, so that a lost one may be sent again
+            although nobody can look.
+    """
 
     reached: Reached
     detail: str = ""
+    repeatable: bool = False
 
 
 class Outcome(StrEnum):

@@ -1,8 +1,9 @@
 """What a playbook proposes, and the sealed plan that is shown, approved and run."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Protocol, TypeVar
 
 from pydantic import JsonValue
 
@@ -134,11 +135,13 @@ class ProposedStep(Frozen):
 
     Attributes:
         forced: The same change done ungracefully, which the Incident Commander may switch to in flight.
+        undo_first: On the way back it comes before the others too; see ``undo_order``.
     """
 
     title: str
     action: ActionCall
     forced: ActionCall | None = None
+    undo_first: bool = False
     verification: Verification | None = None
     risk: Risk | None = None
 
@@ -151,6 +154,7 @@ class Proposal(Frozen):
         rationale: Why this may help, from what was seen.
         undo_when: After which effects the declared undo runs by itself, under the same approval.
         in_force_for: How long what it leaves behind may stay before its owner is asked to undo it.
+        repeats: It names on purpose what was tried in this incident already, to do it in another way.
     """
 
     title: str
@@ -158,6 +162,7 @@ class Proposal(Frozen):
     steps: tuple[ProposedStep, ...]
     undo_when: tuple[Effect, ...] = (Effect.WORSE,)
     in_force_for: timedelta = timedelta(days=1)
+    repeats: bool = False
 
 
 class Step(Frozen):
@@ -170,6 +175,7 @@ class Step(Frozen):
         undo: The absolute call that brings ``observed`` back, or ``None`` with the reason in ``undo_note``.
         refusals: Why the provider would refuse this step, found by its dry run and permission check.
         forced: The ungraceful variant, when there is one: an approval of the plan does not allow it.
+        undo_first: On the way back it comes before the others too; see ``undo_order``.
         needs: Whom the policy asks before this step may run.
         rules: The names of the policy's rules that say so.
     """
@@ -178,6 +184,7 @@ class Step(Frozen):
     title: str
     action: ActionCall
     forced: ActionCall | None = None
+    undo_first: bool = False
     needs: Needs = Needs.ONE
     rules: tuple[str, ...] = ()
     observed: Observation
@@ -189,6 +196,30 @@ class Step(Frozen):
     blast_radius: str
     idempotent: str
     refusals: tuple[str, ...] = ()
+
+
+class Undoable(Protocol):
+    """What has a place in the order of undos: a step, or what workflows know of one."""
+
+    @property
+    def undo_first(self) -> bool:
+        """Whether it comes before the others on the way back too."""
+        ...
+
+
+UndoableT = TypeVar("UndoableT", bound=Undoable)
+
+
+def undo_order(steps: Iterable[UndoableT]) -> list[UndoableT]:
+    """Give steps in the order in which their undos run.
+
+    What was done last is undone first. A step that goes first both ways, such as moving a database's writer,
+    comes before them: until it has succeeded nothing else may move.
+    """
+    first, others = [], []
+    for step in steps:
+        (first if step.undo_first else others).append(step)
+    return [*first, *reversed(others)]
 
 
 class Plan(Frozen):
