@@ -24,7 +24,7 @@ class ActionRequest(Frozen, ABC):
         """The one thing that it changes."""
 
     def as_of(self, observed: Observation) -> Self:
-        """Give the same made absolute against an observation, where what is wanted depends on what is there."""
+        """Give the same made absolute against what was observed, where what is wanted depends on that."""
         del observed
         return self
 

@@ -216,10 +216,9 @@ def undo_order(steps: Iterable[UndoableT]) -> list[UndoableT]:
     What was done last is undone first. A step that goes first both ways, such as moving a database's writer,
     comes before them: until it has succeeded nothing else may move.
     """
-    first, others = [], []
-    for step in steps:
-        (first if step.undo_first else others).append(step)
-    return [*first, *reversed(others)]
+    done = list(steps)
+    first = [step for step in done if step.undo_first]
+    return [*first, *(step for step in reversed(done) if not step.undo_first)]
 
 
 class Plan(Frozen):
