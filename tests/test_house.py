@@ -66,12 +66,24 @@ def is_world(path: Path) -> bool:
     return path.stem.startswith("fake") or parts[:2] == ("deploy", "demo")
 
 
+def code_lines(text: str) -> int:
+    """Count the lines of code: blank lines, comments and docstrings are not code."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            docstrings.update(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    return sum(
+        number not in docstrings and not re.match(r"\s*(#|$)", line)
+        for number, line in enumerate(text.splitlines(), start=1)
+    )
+
+
 def lines_of(*roots: str, worlds: bool = False) -> int:
-    """Count the lines of Python under some root files and folders, blank ones and comments left out."""
+    """Count the lines of code under some root files and folders."""
     files = [ROOT / root for root in roots if root.endswith(".py")]
     files += [path for root in roots for path in (ROOT / root).rglob("*.py")]
-    texts = [path.read_text(encoding="utf-8") for path in files if is_world(path) is worlds]
-    return sum(not re.match(r"\s*(#|$)", line) for text in texts for line in text.splitlines())
+    return sum(code_lines(path.read_text(encoding="utf-8")) for path in files if is_world(path) is worlds)
 
 
 def subclasses(base: type) -> list[Any]:
