@@ -6,11 +6,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
+from authority.guardrails import Guard
 from contracts.base import Frozen, JsonObject
-from contracts.errors import ConflictError, NotFoundError
-from contracts.evidence import Evidence, EvidenceKind
+from contracts.errors import ConflictError, GuardrailError, NotFoundError
+from contracts.evidence import ENGINE, Evidence, EvidenceKind
 from contracts.outcomes import Direction, Outcome, StepResult
-from ledger import evidence
+from ledger import evidence, guardrails
 from ledger.database import Database
 from ledger.schema import journal
 from ledger.schema import plan as plans
@@ -86,7 +87,7 @@ class Journal:
             row = connection.execute(select(journal).where(journal.c.action == action)).one_or_none()
             if row is None:
                 fresh = insert(journal).values(
-                    facts | {"state": JournalState.PLANNED, "fence": 0, "before": {}}
+                    facts | {"state": JournalState.PLANNED, "fence": 0, "before": {}, "held": False}
                 )
                 row = connection.execute(fresh.returning(journal)).one()
         entry = _entry(row)
@@ -97,18 +98,25 @@ class Journal:
             )
         return entry
 
-    def intend(self, action: str, *, fence: int, before: JsonObject, actor: str) -> JournalEntry:
+    def intend(
+        self, action: str, *, fence: int, before: JsonObject, actor: str, guard: Guard | None = None
+    ) -> JournalEntry:
         """Write down that the call follows now; when this returns, that is on the disk.
+
+        The guardrails are checked in the same transaction: a freeze that was committed before is always seen,
+        and of two mitigations only one gets a target.
 
         Args:
             action: Its key.
             fence: The fence as it was read; the entry that is given back has the next one.
             before: The target as it was read.
             actor: Who is about to call.
+            guard: The verified plan, with what holds for it.
 
         Raises:
             NotFoundError: The action was not begun.
             ConflictError: Somebody else went on, or there is an outcome: do not call.
+            GuardrailError: A guardrail holds: do not call; the refusal is evidence.
         """
         with self._database.write() as connection:
             entry = _find(connection, action)
@@ -117,20 +125,16 @@ class Journal:
             _check_fence(entry, fence)
             now = self._database.now()
             values = {"state": JournalState.INTENT, "fence": fence + 1, "intent_at": now, "before": before}
-            connection.execute(update(journal).where(journal.c.action == action).values(values))
-            evidence.append(
-                connection,
-                Evidence(
-                    key=f"{action}/intent/{fence + 1}",
-                    kind=EvidenceKind.INTENT,
-                    incident=entry.incident,
-                    actor=actor,
-                    at=now,
-                    summary=one_line(f"{entry.mitigation} begins: {_told(connection, entry)}"),
-                    body=_facts(entry) | {"fence": fence + 1, "before": before},
-                ),
-            )
-            return _find(connection, action)
+            refusal: GuardrailError | None = None
+            if guard is not None:
+                try:
+                    values |= _guarded(connection, entry, guard, now)
+                except GuardrailError as error:
+                    refusal = error
+                    evidence.append(connection, _guardrail(entry, now, f"may not go on: {error}"))
+            if refusal is None:
+                return _intend(connection, entry, values, actor)
+        raise refusal
 
     def settle(self, action: str, *, fence: int, result: StepResult, actor: str) -> StepResult:
         """Write down the outcome; if there is one, that one counts and is given back.
@@ -149,7 +153,9 @@ class Journal:
                     f"{action} has no intent, so it cannot have ended as {result.outcome.value}"
                 )
             content = result.model_dump(mode="json")
-            values = {"state": JournalState.OUTCOME, "result": content}
+            values: dict[str, Any] = {"state": JournalState.OUTCOME, "result": content}
+            if result.outcome is Outcome.NOT_DONE:
+                values |= {"touches": None, "held": False}
             connection.execute(update(journal).where(journal.c.action == action).values(values))
             told = f"{entry.mitigation} {_told(connection, entry)}: {_WORDS[result.outcome]}. {result.detail}"
             evidence.append(
@@ -182,6 +188,62 @@ class Journal:
 def may_lack_intent(result: StepResult) -> bool:
     """Say whether an outcome may come without an intent: nothing was called for it."""
     return result.no_op or result.outcome is Outcome.NOT_DONE
+
+
+def _intend(connection: Connection, entry: JournalEntry, values: dict[str, Any], actor: str) -> JournalEntry:
+    written = update(journal).where(journal.c.action == entry.action).values(values).returning(journal)
+    intent = _entry(connection.execute(written).one())
+    evidence.append(
+        connection,
+        Evidence(
+            key=f"{intent.action}/intent/{intent.fence}",
+            kind=EvidenceKind.INTENT,
+            incident=intent.incident,
+            actor=actor,
+            at=values["intent_at"],
+            summary=one_line(f"{intent.mitigation} begins: {_told(connection, intent)}"),
+            body=_facts(intent) | {"fence": intent.fence, "before": values["before"]},
+        ),
+    )
+    return intent
+
+
+def _guarded(connection: Connection, entry: JournalEntry, guard: Guard, now: datetime) -> dict[str, Any]:
+    """Check the guardrails, and give what the journal keeps so that the next one is checked against it.
+
+    Raises:
+        GuardrailError: One holds.
+    """
+    target = str(guard.plan.steps[entry.step - 1].action.target)
+    facts = guardrails.gather(
+        connection, guard.plan, guard.rules, now=now, targets=[target], action=entry.action
+    )
+    aside = guard.check(entry.direction, facts)
+    if aside:
+        guardrails.take_over(connection, target, entry.mitigation)
+        said = "; ".join(map(str, aside))
+        evidence.append(
+            connection, _guardrail(entry, now, f"goes on, as an override names it, against {said}")
+        )
+    is_undo = entry.direction is Direction.UNDO or guard.plan.undoes is not None
+    return {
+        "service": guard.plan.service,
+        "playbook": None if is_undo else guard.plan.playbook,
+        "touches": target,
+        "held": True,
+    }
+
+
+def _guardrail(entry: JournalEntry, now: datetime, said: str) -> Evidence:
+    return Evidence(
+        key=f"{entry.action}/guardrail/{entry.fence + 1}",
+        kind=EvidenceKind.GUARDRAIL,
+        incident=entry.incident,
+        actor=ENGINE,
+        at=now,
+        summary=one_line(f"{entry.mitigation} {said}"),
+        body=_facts(entry) | {"said": said},
+    )
 
 
 def _find(connection: Connection, action: str) -> JournalEntry:

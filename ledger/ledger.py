@@ -4,7 +4,9 @@ from ledger import migration
 from ledger.approvals import Approvals
 from ledger.database import Clock, Database
 from ledger.evidence import EvidenceLog
+from ledger.freezes import Freezes
 from ledger.grants import Grants
+from ledger.guardrails import GuardrailRecords
 from ledger.identities import Sessions, Tokens
 from ledger.inbox import Inbox
 from ledger.incidents import Incidents
@@ -29,6 +31,8 @@ class Ledger:
         self.approvals = Approvals(database)
         self.grants = Grants(database)
         self.reviews = Reviews(database)
+        self.freezes = Freezes(database)
+        self.guardrails = GuardrailRecords(database)
         self.journal = Journal(database)
         self.evidence = EvidenceLog(database)
         self.postmortems = Postmortems(database)

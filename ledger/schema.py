@@ -197,6 +197,27 @@ journal = Table(
     Column("intent_at", Moment),
     Column("before", Json, nullable=False),
     Column("result", Json),
+    # What the guardrails go by, from the intent on.
+    Column("service", Words),
+    Column("playbook", Words),
+    Column("touches", Words),  # its target, unless certainly nothing was done to it
+    Column("held", Boolean, nullable=False),  # the target is locked by this mitigation
+    Column("ended", Text),  # how the mitigation ended
+    Index("ix_journal_touches", "touches"),
+    Index("ix_journal_service_intent_at", "service", "intent_at"),
+    Index("ix_journal_playbook_intent_at", "playbook", "intent_at"),
+)
+
+freeze = Table(
+    "freeze",
+    metadata,
+    Column("number", BigId, primary_key=True),
+    Column("service", Words),
+    Column("reason", Words, nullable=False),
+    Column("person", Words, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("lifted_by", Words),
+    Column("lifted_at", Moment),
 )
 
 outbox = Table(

@@ -95,10 +95,29 @@ def upgrade() -> None:
         sa.Column("intent_at", sa.DateTime(timezone=True)),
         sa.Column("before", sa.JSON(), nullable=False),
         sa.Column("result", sa.JSON()),
+        sa.Column("service", sa.Text()),
+        sa.Column("playbook", sa.Text()),
+        sa.Column("touches", sa.Text()),
+        sa.Column("held", sa.Boolean(), nullable=False),
+        sa.Column("ended", sa.Text()),
         sa.PrimaryKeyConstraint("number", name="pk_journal"),
         sa.UniqueConstraint("action", name="uq_journal_action"),
     )
     op.create_index("ix_journal_incident", "journal", ["incident"])
+    op.create_index("ix_journal_touches", "journal", ["touches"])
+    op.create_index("ix_journal_service_intent_at", "journal", ["service", "intent_at"])
+    op.create_index("ix_journal_playbook_intent_at", "journal", ["playbook", "intent_at"])
+    op.create_table(
+        "freeze",
+        sa.Column("number", BigId, nullable=False),
+        sa.Column("service", sa.Text()),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("person", sa.Text(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("lifted_by", sa.Text()),
+        sa.Column("lifted_at", sa.DateTime(timezone=True)),
+        sa.PrimaryKeyConstraint("number", name="pk_freeze"),
+    )
     op.create_table(
         "outbox",
         sa.Column("id", BigId, nullable=False),

@@ -1,0 +1,137 @@
+"""What the guardrails go by: who holds which target, what was changed, and how mitigations ended.
+
+A target is locked by the journal itself: an intent holds its target, in the transaction that writes it, until
+its action is certainly not done, its mitigation has ended, or an override that names the lock takes it over.
+"""
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, case, func, literal, null, select, union_all, update
+
+from authority.guardrails import HOUR, REMEMBERED, TELLING, Facts, Guardrails, Touch
+from contracts.guardrails import Freeze, Lock
+from contracts.incidents import AttemptEnd
+from contracts.plans import Plan
+from ledger.database import Database
+from ledger.schema import freeze as freezes
+from ledger.schema import journal
+
+
+def gather(
+    connection: Connection,
+    plan: Plan,
+    rules: Guardrails,
+    *,
+    now: datetime,
+    targets: Collection[str],
+    action: str = "",
+) -> Facts:
+    """Read all that counts for a plan in one query: it is on the way from a decision to its call.
+
+    Args:
+        connection: The caller's transaction.
+        plan: The plan.
+        rules: Say how far back to look.
+        now: The time.
+        targets: What is about to be changed.
+        action: The journal's key of the action that is about to begin, which does not count itself.
+    """
+    none = null()
+    limits = rules.limits(plan.service)
+    recent = journal.c.intent_at > now - limits.cooldown
+    touches = select(
+        literal("touch").label("kind"),
+        journal.c.touches.label("name"),
+        journal.c.mitigation.label("who"),
+        journal.c.approval.label("why"),
+        journal.c.intent_at.label("at"),
+        case((journal.c.held, 1), else_=0).label("number"),
+    ).where(
+        journal.c.touches.in_(list(targets)), journal.c.mitigation != plan.mitigation, journal.c.held | recent
+    )
+    actions = select(literal("actions"), none, none, none, none, func.count()).where(
+        journal.c.service == plan.service, journal.c.intent_at > now - HOUR, journal.c.action != action
+    )
+    ends = [
+        select(literal(name), journal.c.ended, journal.c.mitigation, none, none, func.max(journal.c.number))
+        .where(column == value, journal.c.intent_at > now - REMEMBERED)
+        .where(journal.c.ended.in_(TELLING), journal.c.playbook.is_not(None))
+        .group_by(journal.c.mitigation, journal.c.ended)
+        for name, column, value in (
+            (f"service {plan.service}", journal.c.service, plan.service),
+            (f"playbook {plan.playbook}", journal.c.playbook, plan.playbook),
+        )
+    ]
+    standing = select(
+        literal("freeze"),
+        freezes.c.service,
+        freezes.c.person,
+        freezes.c.reason,
+        freezes.c.at,
+        freezes.c.number,
+    ).where(freezes.c.lifted_at.is_(None), freezes.c.service.is_(None) | (freezes.c.service == plan.service))
+    rows = connection.execute(union_all(touches, actions, *ends, standing)).all()
+    return _facts(rows, now)
+
+
+def _facts(rows: Iterable[Row[Any]], now: datetime) -> Facts:
+    changed: dict[tuple[str, str], Touch] = {}
+    ended: dict[str, list[AttemptEnd]] = {}
+    frozen: list[Freeze] = []
+    actions = 0
+    for row in sorted(rows, key=lambda row: -row.number):
+        kind, name, who, why, at, number = row.kind, row.name, row.who, row.why, row.at, row.number
+        match kind:
+            case "touch":
+                known = changed.get((name, who))
+                # A lock is shown since its first intent, a change since its last one.
+                if known is None or (at < known.at if number else not known.held and at > known.at):
+                    changed[name, who] = Touch(target=name, mitigation=who, at=at, held=bool(number))
+            case "actions":
+                actions = number
+            case "freeze":
+                frozen.append(Freeze(id=f"FRZ-{number}", service=name, reason=why, person=who, at=at))
+            case _:
+                ended.setdefault(kind, []).append(AttemptEnd(name))
+    return Facts(
+        now=now,
+        touches=tuple(changed.values()),
+        actions=actions,
+        ends=ended,
+        freezes=tuple(reversed(frozen)),
+    )
+
+
+def take_over(connection: Connection, target: str, mitigation: str) -> None:
+    """Let everybody else go of a target, within the caller's transaction: an override has named its lock."""
+    others = (journal.c.touches == target, journal.c.mitigation != mitigation, journal.c.held)
+    connection.execute(update(journal).where(*others).values(held=False))
+
+
+def end(connection: Connection, mitigation: str, how: AttemptEnd) -> None:
+    """Note how a mitigation ended and let go of what it held, within the caller's transaction."""
+    ended = update(journal).where(journal.c.mitigation == mitigation)
+    connection.execute(ended.values(ended=how, held=False))
+
+
+class GuardrailRecords:
+    """Locks and facts as everybody asks for them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def facts(self, plan: Plan, rules: Guardrails) -> Facts:
+        """Give all that counts for a plan that is being sealed."""
+        targets = {str(step.action.target) for step in plan.steps if step.change}
+        with self._database.read() as connection:
+            return gather(connection, plan, rules, now=self._database.now(), targets=targets)
+
+    def locks(self) -> list[Lock]:
+        """Give the targets that are held, the longest first."""
+        since = func.min(journal.c.intent_at).label("since")
+        query = select(journal.c.touches.label("target"), journal.c.mitigation, since)
+        query = query.where(journal.c.held).group_by(journal.c.touches, journal.c.mitigation).order_by(since)
+        with self._database.read() as connection:
+            return [Lock.model_validate(row._asdict()) for row in connection.execute(query)]
