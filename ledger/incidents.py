@@ -11,7 +11,7 @@ from contracts.errors import ConflictError, InputError, NotFoundError
 from contracts.evidence import Evidence, EvidenceKind
 from contracts.incidents import OPEN_PHASES, Incident, Phase, Role, Severity
 from contracts.messages import AlertBatch, Command, CommandKind, RecordRequest
-from ledger import evidence, outbox
+from ledger import evidence, guardrails, outbox
 from ledger.database import Clock, Database
 from ledger.schema import alert as alerts
 from ledger.schema import incident as incidents
@@ -285,6 +285,10 @@ class Incidents:
             row = find(connection, request.incident)
             evidence.append(connection, *request.evidence)
             if request.version > row.version:
+                known = {attempt["mitigation"] for attempt in row.attempts}
+                for attempt in request.attempts:
+                    if attempt.mitigation not in known:
+                        guardrails.end(connection, attempt.mitigation, attempt.end)
                 values = {
                     "phase": request.phase,
                     "attention": request.attention,
