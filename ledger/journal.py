@@ -11,7 +11,8 @@ from contracts.base import Frozen, JsonObject
 from contracts.errors import ConflictError, GuardrailError, NotFoundError
 from contracts.evidence import ENGINE, Evidence, EvidenceKind
 from contracts.outcomes import Direction, Outcome, StepResult
-from ledger import evidence, guardrails
+from contracts.plans import Plan
+from ledger import evidence, guardrails, in_force
 from ledger.database import Database
 from ledger.schema import journal
 from ledger.schema import plan as plans
@@ -170,7 +171,25 @@ class Journal:
                     body=_facts(entry) | {"fence": fence, "result": content},
                 ),
             )
+            if result.outcome is Outcome.DONE:
+                self._keep_in_force(connection, entry, result)
             return result
+
+    def _keep_in_force(self, connection: Connection, entry: JournalEntry, result: StepResult) -> None:
+        content = connection.scalar(select(plans.c.content).where(plans.c.digest == entry.plan_digest))
+        if content is None or (
+            result.no_op and entry.direction is not Direction.UNDO and not content.get("undoes")
+        ):
+            return  # nothing was changed, so there is nothing to take back
+        plan = Plan.model_validate(content)
+        in_force.settled(
+            connection,
+            self._database.now,
+            plan,
+            plan.steps[entry.step - 1],
+            direction=entry.direction,
+            approval=entry.approval,
+        )
 
     def get(self, action: str) -> JournalEntry | None:
         """Give an action as it stands, if it was begun."""

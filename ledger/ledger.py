@@ -8,6 +8,7 @@ from ledger.freezes import Freezes
 from ledger.grants import Grants
 from ledger.guardrails import GuardrailRecords
 from ledger.identities import Sessions, Tokens
+from ledger.in_force import MitigationsInForce
 from ledger.inbox import Inbox
 from ledger.incidents import Incidents
 from ledger.journal import Journal
@@ -34,6 +35,7 @@ class Ledger:
         self.freezes = Freezes(database)
         self.guardrails = GuardrailRecords(database)
         self.journal = Journal(database)
+        self.in_force = MitigationsInForce(database)
         self.evidence = EvidenceLog(database)
         self.postmortems = Postmortems(database)
         self.sessions = Sessions(database)

@@ -220,6 +220,29 @@ freeze = Table(
     Column("lifted_at", Moment),
 )
 
+in_force = Table(
+    "in_force",
+    metadata,
+    Column("mitigation", Words, primary_key=True),
+    Column("incident", Words, nullable=False, index=True),
+    Column("service", Words, nullable=False),
+    Column("environment", Words, nullable=False),
+    Column("title", Words, nullable=False),
+    Column("plan_digest", Text, nullable=False),
+    Column("owner", Words, nullable=False),
+    Column("state", Text, nullable=False, index=True),
+    Column("steps", Json, nullable=False),
+    Column("since", Moment, nullable=False),
+    Column("renewed_at", Moment, nullable=False),  # its reminders are counted from here to its end
+    Column("expires_at", Moment, nullable=False),
+    Column("closed_at", Moment),
+    Column("revision", Integer, nullable=False),  # of its timer
+    Column("reminded", Integer, nullable=False),
+    Column("undos", Integer, nullable=False),
+    Column("undo", Words),  # the one that runs
+    Column("undo_asked_at", Moment),
+)
+
 outbox = Table(
     "outbox",
     metadata,

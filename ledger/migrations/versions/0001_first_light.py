@@ -119,6 +119,30 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("number", name="pk_freeze"),
     )
     op.create_table(
+        "in_force",
+        sa.Column("mitigation", sa.Text(), nullable=False),
+        sa.Column("incident", sa.Text(), nullable=False),
+        sa.Column("service", sa.Text(), nullable=False),
+        sa.Column("environment", sa.Text(), nullable=False),
+        sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("plan_digest", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("steps", sa.JSON(), nullable=False),
+        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("renewed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("closed_at", sa.DateTime(timezone=True)),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("reminded", sa.Integer(), nullable=False),
+        sa.Column("undos", sa.Integer(), nullable=False),
+        sa.Column("undo", sa.Text()),
+        sa.Column("undo_asked_at", sa.DateTime(timezone=True)),
+        sa.PrimaryKeyConstraint("mitigation", name="pk_in_force"),
+    )
+    op.create_index("ix_in_force_incident", "in_force", ["incident"])
+    op.create_index("ix_in_force_state", "in_force", ["state"])
+    op.create_table(
         "outbox",
         sa.Column("id", BigId, nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),

@@ -1,0 +1,397 @@
+"""What mitigations have left behind: entered with the outcome that made it, watched by a timer until its end.
+
+The timer is one message of the outbox for each mitigation. At half and at nine tenths of its time its owner
+is reminded; when the time is over, and every day from then on, its undo is asked for.
+"""
+
+import builtins
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import JsonValue
+from sqlalchemy import Connection, Row, insert, select, update
+
+from authority.seals import digest
+from contracts.approvals import SignedDecision
+from contracts.base import JsonObject
+from contracts.errors import ConflictError, InputError, NotFoundError
+from contracts.evidence import ENGINE, Evidence, EvidenceKind
+from contracts.in_force import ForceState, InForce, InForceTimer, StepInForce
+from contracts.incidents import Role
+from contracts.messages import UndoRequest
+from contracts.outcomes import Direction, MitigationResult
+from contracts.plans import Plan, Step
+from ledger import evidence, incidents, outbox
+from ledger.database import Clock, Database
+from ledger.schema import approval as approvals
+from ledger.schema import in_force
+from ledger.storable import one_line
+
+UNDO = "mitigation.undo"
+TIMER = "mitigation.in_force"
+
+LONGEST = timedelta(days=30)
+REMINDERS = (0.5, 0.9)
+AGAIN = timedelta(days=1)
+# Longer than a question waits and its steps run: an undo that has not ended by then is taken to be lost.
+UNDO_LOST = timedelta(hours=6)
+
+
+def settled(
+    connection: Connection, clock: Clock, plan: Plan, step: Step, *, direction: Direction, approval: str
+) -> None:
+    """Enter what a step that was done leaves behind, or takes back, within the caller's transaction.
+
+    Args:
+        connection: The transaction that enters the outcome.
+        clock: The time.
+        plan: The plan that the step is of.
+        step: What was done.
+        direction: Which of its ways was gone.
+        approval: The request under which it was done.
+    """
+    now = clock()
+    row = _row(connection, plan.undoes or plan.mitigation)
+    if plan.undoes is not None:
+        if row is not None:
+            taken_back = [one.step for one in _in_force(row).steps if one.undo == step.action]
+            _mark(connection, clock, row, taken_back, None if direction is Direction.UNDO else now)
+    elif direction is Direction.UNDO:
+        if row is not None:
+            _mark(connection, clock, row, [step.number], now)
+    elif step.undo is not None:
+        forced = step.forced if direction is Direction.FORCE else None
+        entered = StepInForce(
+            step=step.number, title=step.title, action=forced or step.action, undo=step.undo, since=now
+        )
+        _enter(connection, clock, row, plan, entered, approval=approval)
+
+
+class MitigationsInForce:
+    """All of them, and what people do about them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, mitigation: str) -> InForce:
+        """Give a mitigation as it stands.
+
+        Raises:
+            NotFoundError: It left nothing behind, or there is none.
+        """
+        with self._database.read() as connection:
+            return _in_force(_find(connection, mitigation))
+
+    def list(
+        self, *, incident: str | None = None, closed: bool = False, limit: int = 1000
+    ) -> builtins.list[InForce]:
+        """Give those in force, the next to end first; those that are over too when ``closed``."""
+        query = select(in_force).order_by(in_force.c.expires_at, in_force.c.mitigation).limit(limit)
+        if not closed:
+            query = query.where(in_force.c.state == ForceState.IN_FORCE)
+        if incident is not None:
+            query = query.where(in_force.c.incident == incident)
+        with self._database.read() as connection:
+            return [_in_force(row) for row in connection.execute(query)]
+
+    def order_undo(
+        self, mitigation: str, *, steps: Collection[int] = (), person: str, reason: str
+    ) -> UndoRequest:
+        """Ask that a mitigation be undone, and send that on; while an undo runs, that one is given.
+
+        Args:
+            mitigation: Which.
+            steps: Which of its steps; none means all that are in force.
+            person: Who asks.
+            reason: Why.
+
+        Raises:
+            NotFoundError: It left nothing behind, or there is none.
+            ConflictError: It is undone or permanent, or a step is not in force.
+        """
+        with self._database.write() as connection:
+            row = _open(connection, mitigation)
+            left = {step.step for step in _in_force(row).left}
+            wrong = sorted(set(steps) - left)
+            if wrong:
+                raise ConflictError(f"{mitigation}: step {wrong[0]} is not in force")
+            return self._order(connection, row, tuple(sorted(set(steps))), person, reason)
+
+    def extend(self, mitigation: str, *, until: datetime, person: str, reason: str) -> InForce:
+        """Give a mitigation more time, or less.
+
+        Raises:
+            NotFoundError: It left nothing behind, or there is none.
+            ConflictError: It is undone or permanent.
+            InputError: The time is over, or too far away.
+        """
+        with self._database.write() as connection:
+            row = _open(connection, mitigation)
+            now = self._database.now()
+            if not now < until <= now + LONGEST:
+                raise InputError(
+                    f"{mitigation} can stay for {LONGEST.days} days from now at the most, not until"
+                    f" {until.isoformat()}; make it permanent when it has to stay"
+                )
+            if row.expires_at != until:
+                row = _renew(connection, self._database.now, row, until)
+                said = f"{person} lets {mitigation} stay until {until:%Y-%m-%d %H:%M} UTC: {reason}"
+                facts = {"until": until.isoformat(), "reason": reason}
+                self._tell(connection, row, f"extended/{row.revision}", person, said, **facts)
+            return _in_force(row)
+
+    def make_permanent(self, mitigation: str, *, person: str, reason: str) -> InForce:
+        """Say that what a mitigation has changed stays; the same again is no change.
+
+        Raises:
+            NotFoundError: It left nothing behind, or there is none.
+            ConflictError: It is undone, or its undo runs.
+        """
+        with self._database.write() as connection:
+            row = _find(connection, mitigation)
+            if row.state == ForceState.PERMANENT:
+                return _in_force(row)
+            row = _open(connection, mitigation)
+            if _undo_runs(row, self._database.now()):
+                raise ConflictError(f"{row.undo} is about to undo {mitigation}: reject that first")
+            _update(connection, row, state=ForceState.PERMANENT, closed_at=self._database.now())
+            said = f"{person} makes {mitigation} permanent: {reason}"
+            self._tell(connection, row, "permanent", person, said, reason=reason)
+            return _in_force(_find(connection, mitigation))
+
+    def tick(self, timer: InForceTimer) -> datetime | None:
+        """Do what is due about a mitigation: remind its owner, or ask for its undo. Repeating it is harmless.
+
+        Returns:
+            When something is due next; ``None`` when nothing will be.
+        """
+        with self._database.write() as connection:
+            row = _row(connection, timer.mitigation)
+            if row is None or row.state != ForceState.IN_FORCE or row.revision != timer.revision:
+                return None
+            now = self._database.now()
+            number = _stage(row, now)
+            if number > row.reminded:
+                _update(connection, row, reminded=number)
+                self._remind(connection, row, number)
+                if number > len(REMINDERS):
+                    self._order(connection, row, (), ENGINE, "its time is over")
+            return _due(row, number + 1)
+
+    def has_ended(self, result: MitigationResult) -> None:
+        """Take down how an undo ended: another may be asked for. Repeating it is harmless."""
+        with self._database.write() as connection:
+            query = select(in_force).where(in_force.c.undo == result.mitigation)
+            row = connection.execute(query).one_or_none()
+            if row is None:
+                return
+            _update(connection, row, undo=None)
+            ended = Evidence(
+                key=f"{result.mitigation}/ended",
+                kind=EvidenceKind.MITIGATION_ENDED,
+                incident=row.incident,
+                actor=ENGINE,
+                at=self._database.now(),
+                summary=one_line(
+                    f"{result.mitigation} {result.title}: {result.end.value}. {result.detail}".rstrip(". ")
+                ),
+                body={"result": result.model_dump(mode="json")},
+            )
+            evidence.append(connection, ended)
+
+    def found_undone(self, mitigation: str, steps: Collection[int]) -> None:
+        """Take down that what some steps had done is gone already: somebody has undone it elsewhere."""
+        with self._database.write() as connection:
+            row = _find(connection, mitigation)
+            gone = [step.step for step in _in_force(row).left if step.step in steps]
+            if gone:
+                _mark(connection, self._database.now, row, gone, self._database.now())
+                said = f"{mitigation} is as it was before: somebody has undone it elsewhere"
+                key = f"found/{'-'.join(map(str, gone))}/{row.undos}"
+                self._tell(connection, row, key, ENGINE, said, steps=list(gone))
+
+    def _order(
+        self, connection: Connection, row: Row[Any], steps: tuple[int, ...], person: str, reason: str
+    ) -> UndoRequest:
+        now = self._database.now()
+        number = row.undos if _undo_runs(row, now) else row.undos + 1
+        request = UndoRequest(
+            incident=row.incident,
+            mitigation=f"{row.mitigation}-undo" + (f"-{number}" if number > 1 else ""),
+            undoes=row.mitigation,
+            steps=steps,
+            person=person,
+            reason=reason,
+        )
+        if number == row.undos:
+            return request
+        _update(connection, row, undos=number, undo=request.mitigation, undo_asked_at=now)
+        body = request.model_dump(mode="json")
+        said = f"{person} asks to undo {row.mitigation}: {reason}"
+        self._tell(connection, row, f"undo/{number}", person, said, order=body)
+        outbox.add(
+            connection,
+            self._database.now,
+            kind=UNDO,
+            key=request.mitigation,
+            incident=row.incident,
+            payload=body,
+            trace=incidents.find(connection, row.incident).trace,
+            lane=f"{UNDO}/{request.mitigation}",
+        )
+        return request
+
+    def _remind(self, connection: Connection, row: Row[Any], number: int) -> None:
+        until = f"{row.expires_at:%Y-%m-%d %H:%M} UTC"
+        over = "its time is over since" if number > len(REMINDERS) else "it is to be undone at"
+        said = f"{row.mitigation} is in force, {over} {until}: {row.title}. Owner: {row.owner or 'nobody'}"
+        key, expires_at = f"reminder/{row.revision}/{number}", row.expires_at.isoformat()
+        self._tell(connection, row, key, ENGINE, said, owner=row.owner, expires_at=expires_at)
+
+    def _tell(
+        self, connection: Connection, row: Row[Any], key: str, actor: str, said: str, **facts: JsonValue
+    ) -> None:
+        entry = Evidence(
+            key=f"{row.mitigation}/in_force/{key}",
+            kind=EvidenceKind.IN_FORCE,
+            incident=row.incident,
+            actor=actor,
+            at=self._database.now(),
+            summary=one_line(said),
+            body={"mitigation": row.mitigation, **facts},
+        )
+        evidence.append(connection, entry)
+
+
+def _row(connection: Connection, mitigation: str) -> Row[Any] | None:
+    return connection.execute(select(in_force).where(in_force.c.mitigation == mitigation)).one_or_none()
+
+
+def _find(connection: Connection, mitigation: str) -> Row[Any]:
+    row = _row(connection, mitigation)
+    if row is None:
+        raise NotFoundError(f"{one_line(mitigation, 80)}: nothing of it was ever in force")
+    return row
+
+
+def _open(connection: Connection, mitigation: str) -> Row[Any]:
+    row = _find(connection, mitigation)
+    if row.state != ForceState.IN_FORCE:
+        how = "was undone" if row.state == ForceState.UNDONE else "was made permanent"
+        raise ConflictError(f"{mitigation} {how} at {row.closed_at.isoformat()}")
+    return row
+
+
+def _in_force(row: Row[Any]) -> InForce:
+    return InForce.model_validate(row._asdict())
+
+
+def _update(connection: Connection, row: Row[Any], **values: object) -> None:
+    connection.execute(update(in_force).where(in_force.c.mitigation == row.mitigation).values(values))
+
+
+def _enter(
+    connection: Connection,
+    clock: Clock,
+    row: Row[Any] | None,
+    plan: Plan,
+    entered: StepInForce,
+    *,
+    approval: str,
+) -> None:
+    if row is not None:
+        others = [step for step in _in_force(row).steps if step.step != entered.step]
+        _update(connection, row, steps=_dump([*others, entered]))
+        return
+    stays = min(max(plan.in_force_for, timedelta()), LONGEST)
+    facts = plan.model_dump(include={"mitigation", "incident", "service", "environment", "title"})
+    values = {
+        "plan_digest": digest(plan),
+        "owner": _owner(connection, plan.incident, approval),
+        "state": ForceState.IN_FORCE,
+        "steps": _dump([entered]),
+        "since": entered.since,
+        "renewed_at": entered.since,
+        "expires_at": entered.since + stays,
+        "revision": 0,
+        "reminded": 0,
+        "undos": 0,
+    }
+    fresh = insert(in_force).values(facts | values).returning(in_force)
+    _arm(connection, clock, connection.execute(fresh).one())
+
+
+def _mark(
+    connection: Connection, clock: Clock, row: Row[Any], steps: Collection[int], undone_at: datetime | None
+) -> None:
+    """Say that some steps are undone, or that they are in force again."""
+    marked = [
+        step.model_copy(update={"undone_at": undone_at}) if step.step in steps else step
+        for step in _in_force(row).steps
+    ]
+    left = any(step.undone_at is None for step in marked)
+    closed = {"state": ForceState.UNDONE, "closed_at": clock()} if not left else {}
+    _update(connection, row, steps=_dump(marked), **closed)
+    if left and row.state == ForceState.UNDONE:
+        _update(connection, row, state=ForceState.IN_FORCE, closed_at=None)
+        _renew(connection, clock, row, max(row.expires_at, clock() + AGAIN))
+
+
+def _renew(connection: Connection, clock: Clock, row: Row[Any], until: datetime) -> Row[Any]:
+    """Count its time anew, with a timer of its own: the former finds another revision and ends."""
+    values = {"expires_at": until, "renewed_at": clock(), "reminded": 0, "revision": row.revision + 1}
+    _update(connection, row, **values)
+    renewed = _find(connection, row.mitigation)
+    _arm(connection, clock, renewed)
+    return renewed
+
+
+def _arm(connection: Connection, clock: Clock, row: Row[Any]) -> None:
+    outbox.add(
+        connection,
+        clock,
+        kind=TIMER,
+        key=f"{row.mitigation}/{row.revision}",
+        incident=row.incident,
+        payload=InForceTimer(mitigation=row.mitigation, revision=row.revision).model_dump(),
+        trace={},
+        due=_due(row, 1),
+    )
+
+
+def _due(row: Row[Any], number: int) -> datetime:
+    """Give when its n-th reminder is due; those behind the declared ones ask for its undo, day after day."""
+    if number <= len(REMINDERS):
+        due: datetime = row.renewed_at + REMINDERS[number - 1] * (row.expires_at - row.renewed_at)
+    else:
+        due = row.expires_at + (number - len(REMINDERS) - 1) * AGAIN
+    return due
+
+
+def _stage(row: Row[Any], now: datetime) -> int:
+    """Give how many of its reminders are due by now."""
+    if now < row.expires_at:
+        return sum(now >= _due(row, number) for number in range(1, len(REMINDERS) + 1))
+    return len(REMINDERS) + 1 + int((now - row.expires_at) // AGAIN)
+
+
+def _undo_runs(row: Row[Any], now: datetime) -> bool:
+    return row.undo is not None and now - row.undo_asked_at < UNDO_LOST
+
+
+def _owner(connection: Connection, incident: str, approval: str) -> str:
+    """Give who answers for it: who approved it, or gave the grant; else the Incident Commander."""
+    query = select(approvals.c.signed).where(approvals.c.number == incidents.number_of(approval, "APR"))
+    signed = connection.scalar(query)
+    if signed is not None:
+        decision = SignedDecision.model_validate(signed).decision
+        person = decision.grant.given_by if decision.grant else decision.person
+        if person != ENGINE:
+            return person
+    roles: dict[str, str] = incidents.find(connection, incident).roles
+    return roles.get(Role.INCIDENT_COMMANDER, "")
+
+
+def _dump(steps: Collection[StepInForce]) -> builtins.list[JsonObject]:
+    return [step.model_dump(mode="json") for step in sorted(steps, key=lambda step: step.step)]
