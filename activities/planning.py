@@ -10,17 +10,31 @@ from pydantic import ValidationError
 from temporalio import activity
 
 from activities.beating import beating
+from activities.readiness import readiness
 from activities.registry import Registry
 from authority.policy import Policy
 from authority.seals import digest
 from contracts import names
 from contracts.actions import ActionRequest, ProbeRequest, ResultT
+from contracts.base import JsonObject
 from contracts.catalogue import Catalogue, ServiceEnvironment
 from contracts.errors import ActionRefusedError, NothingToProposeError, ProviderUnavailableError
 from contracts.incidents import Attempt, AttemptEnd, Incident
 from contracts.messages import PlanAnswer, PlanRequest, PreviewAnswer, PreviewRequest, StepBrief
-from contracts.plans import Difference, Observation, Plan, Proposal, ProposedStep, Reading, Risk, Step
+from contracts.plans import (
+    ActionCall,
+    Difference,
+    Observation,
+    Plan,
+    ProbeCall,
+    Proposal,
+    ProposedStep,
+    Reading,
+    Risk,
+    Step,
+)
 from contracts.playbooks import Playbook
+from contracts.readiness import Readiness
 from ledger import Ledger
 
 RISKS = list(Risk)
@@ -45,6 +59,14 @@ class RegistryLook:
         """Read an action's target."""
         action, _ = self._registry.action(request.call())
         return await asyncio.to_thread(action.observe, request)
+
+    def request(self, action: str, arguments: JsonObject) -> ActionRequest:
+        """Make an action's request of what the catalogue has written."""
+        return self._registry.request(action, arguments)
+
+    async def readiness(self, calls: Sequence[ActionCall], probes: Sequence[ProbeCall] = ()) -> Readiness:
+        """Say whether these calls would work now, and what these probes say of it."""
+        return await asyncio.to_thread(readiness, self._registry, calls, probes)
 
 
 class Planning:
@@ -159,12 +181,16 @@ class Planning:
         self, playbook: Playbook, incident: Incident, mitigation: str, proposal: Proposal, now: datetime
     ) -> Plan:
         for proposed in proposal.steps:
+            if proposed.forced is not None and proposed.forced.target != proposed.action.target:
+                raise ActionRefusedError(
+                    f"{proposed.action}: forced, it would change {proposed.forced.target} instead"
+                )
             if not self._catalogue.owns(incident.service, incident.environment, proposed.action.target):
                 where = f"{incident.service} in {incident.environment}"
                 raise ActionRefusedError(
                     f"{proposed.action.target}: the catalogue does not give it to {where}"
                 )
-            if incident.has_tried(str(proposed.action)):
+            if incident.has_tried(str(proposed.action)) and not proposal.repeats:
                 raise NothingToProposeError(f"{proposed.action} was already tried in {incident.id}")
         with ThreadPoolExecutor(max_workers=max(1, len(proposal.steps))) as pool:
             steps = tuple(
@@ -204,6 +230,8 @@ class Planning:
             number=number,
             title=proposed.title,
             action=proposed.action,
+            forced=proposed.forced,
+            undo_first=proposed.undo_first,
             observed=observed,
             change=change,
             verification=self._with_baseline(proposed),
@@ -269,6 +297,7 @@ def _answer(plan: Plan, approval: str) -> PlanAnswer:
                 title=step.title,
                 verified=step.verification is not None,
                 undoable=step.undo is not None,
+                undo_first=step.undo_first,
             )
             for step in plan.steps
         ),

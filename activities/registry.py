@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from contracts.actions import Action, ActionRequest, Probe, ProbeRequest
-from contracts.base import Frozen
+from contracts.base import Frozen, JsonObject
 from contracts.errors import ActionRefusedError
 from contracts.plans import ActionCall, ProbeCall, Reading
 
@@ -24,18 +24,27 @@ class Registry:
         Raises:
             ActionRefusedError: There is no such action, its arguments are wrong, or its target is not theirs.
         """
-        action = self.actions.get(call.name)
-        if action is None:
-            raise ActionRefusedError(f"{call.name}: this worker has no such action")
-        try:
-            request: ActionRequest = action.request_type.model_validate(call.arguments)
-        except ValidationError as error:
-            raise ActionRefusedError(f"{call.name}: {error.errors()[0]['msg']}") from error
+        request = self.request(call.name, call.arguments)
         if request.target != call.target:
             raise ActionRefusedError(
                 f"{call.name}: its arguments are for {request.target}, not {call.target}"
             )
-        return action, request
+        return self.actions[call.name], request
+
+    def request(self, name: str, arguments: JsonObject) -> ActionRequest:
+        """Make an action's request of what a person has written.
+
+        Raises:
+            ActionRefusedError: There is no such action, or its arguments are wrong.
+        """
+        action = self.actions.get(name)
+        if action is None:
+            raise ActionRefusedError(f"{name}: this worker has no such action")
+        try:
+            request: ActionRequest = action.request_type.model_validate(arguments)
+        except ValidationError as error:
+            raise ActionRefusedError(f"{name}: {_wrong(error)}") from error
+        return request
 
     def look(self, request: ProbeRequest[Any]) -> Frozen:
         """Look once.
@@ -50,11 +59,11 @@ class Registry:
         seen: Frozen = probe.look(request)
         return seen
 
-    def measure(self, call: ProbeCall) -> Reading:
-        """Take one reading through a probe that measures.
+    def see(self, call: ProbeCall) -> Frozen:
+        """Look once, as a call says.
 
         Raises:
-            ActionRefusedError: There is no such probe, its arguments are wrong, or it does not measure.
+            ActionRefusedError: There is no such probe, its arguments are wrong, or the source says no.
             ProviderUnavailableError: The source does not answer.
         """
         probe = self.probes.get(call.name)
@@ -63,8 +72,23 @@ class Registry:
         try:
             request = probe.request_type.model_validate(call.arguments)
         except ValidationError as error:
-            raise ActionRefusedError(f"{call.name}: {error.errors()[0]['msg']}") from error
-        reading = probe.look(request)
+            raise ActionRefusedError(f"{call.name}: {_wrong(error)}") from error
+        seen: Frozen = probe.look(request)
+        return seen
+
+    def measure(self, call: ProbeCall) -> Reading:
+        """Take one reading through a probe that measures.
+
+        Raises:
+            ActionRefusedError: There is no such probe, its arguments are wrong, or it does not measure.
+            ProviderUnavailableError: The source does not answer.
+        """
+        reading = self.see(call)
         if not isinstance(reading, Reading):
             raise ActionRefusedError(f"{call.name}: gives no reading, so nothing can be verified with it")
         return reading
+
+
+def _wrong(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return ": ".join([*map(str, first["loc"]), first["msg"]])

@@ -1,15 +1,16 @@
 """What the engine knows of a playbook: the authors' kit makes these."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from contracts.actions import Look
-from contracts.base import Strict
+from contracts.actions import ActionRequest, Look
+from contracts.base import JsonObject, Strict
 from contracts.catalogue import ServiceEnvironment
 from contracts.incidents import Alert, AlertStatus, Incident, Severity
-from contracts.plans import Proposal, Risk
+from contracts.plans import ActionCall, ProbeCall, Proposal, Risk
+from contracts.readiness import Readiness
 
 
 class PlaybookParams(Strict):
@@ -26,6 +27,18 @@ class ServiceLook(Look, Protocol):
 
     service: ServiceEnvironment
     now: datetime
+
+    def request(self, action: str, arguments: JsonObject) -> ActionRequest:
+        """Make an action's request of what the catalogue has written.
+
+        Raises:
+            ActionRefusedError: There is no such action, or its arguments are wrong.
+        """
+        ...
+
+    async def readiness(self, calls: Sequence[ActionCall], probes: Sequence[ProbeCall] = ()) -> Readiness:
+        """Say whether these calls would work now, and what these probes say of it."""
+        ...
 
 
 @dataclass(frozen=True)
