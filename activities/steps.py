@@ -17,7 +17,7 @@ from temporalio import activity
 from activities.beating import beating
 from activities.planning import changed
 from activities.registry import Registry
-from authority.decisions import Verifier
+from authority.decisions import Verifier, approved
 from contracts import names
 from contracts.actions import Action, ActionRequest
 from contracts.base import JsonObject
@@ -117,9 +117,11 @@ class Steps:
         Raises:
             ForbiddenError: It does not allow this step now.
         """
-        begun = self._ledger.journal.get(names.action_id(plan.mitigation, 1, Direction.APPLY.value))
+        first = min(approved(order.signed, plan), default=1)
+        begun = self._ledger.journal.get(names.action_id(plan.mitigation, first, Direction.APPLY.value))
         now = begun.intent_at if begun is not None and begun.intent_at is not None else self._clock()
-        self._verifier.check_approves(order.signed, plan, now=now)
+        check = self._verifier.check_approves
+        check(order.signed, plan, now=now, step=step.number, direction=order.direction)
         if (plan.incident, plan.mitigation) != (order.incident, order.mitigation):
             raise ForbiddenError(f"the plan is for {plan.mitigation}, not {order.mitigation}")
         if not self._catalogue.owns(plan.service, plan.environment, step.action.target):
@@ -220,6 +222,8 @@ class Steps:
     def _drift(self, run: Running, observed: Observation) -> tuple[Difference, ...]:
         if run.order.direction is Direction.APPLY:
             return tuple(changed(run.step.observed, observed))
+        if run.order.direction is Direction.FORCE:
+            return ()  # the graceful change is under way: the target is not as it was, and need not be
         # An undo is due only while our own change is still in place.
         action, applied = self._registry.action(run.step.action)
         progress = action.is_reached(applied, observed)
@@ -283,6 +287,10 @@ class Steps:
 def _call(step: Step, direction: Direction) -> ActionCall:
     if direction is Direction.APPLY:
         return step.action
+    if direction is Direction.FORCE:
+        if step.forced is None:
+            raise ActionRefusedError(f"step {step.number} cannot be forced")
+        return step.forced
     if step.undo is None:
         raise ActionRefusedError(f"step {step.number} has no undo: {step.undo_note}")
     return step.undo

@@ -110,7 +110,7 @@ class Watching:
             plan = self._ledger.approvals.plan(order.plan_digest)
             step = plan.steps[order.step - 1]
             settled = self._settle(step, order.direction)
-            verification = step.verification if order.direction is Direction.APPLY else None
+            verification = step.verification if order.direction is not Direction.UNDO else None
             readings: list[Reading] = []
             if settled.reached not in (Reached.YES, Reached.UNKNOWN):
                 effect, detail = Effect.INEFFECTIVE, f"step {step.number} did not settle: {settled.detail}"
@@ -170,7 +170,9 @@ class Watching:
 
     def _settle(self, step: Step, direction: Direction) -> Progress:
         """Wait until the provider has carried the step out; unavailable counts as not yet."""
-        call = step.action if direction is Direction.APPLY else step.undo
+        call = {Direction.APPLY: step.action, Direction.FORCE: step.forced, Direction.UNDO: step.undo}[
+            direction
+        ]
         if call is None:
             return Progress(reached=Reached.NO, detail="there is no undo")
         action, request = self._registry.action(call)

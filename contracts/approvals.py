@@ -131,6 +131,11 @@ class SignedDecision(Frozen):
             raise ValueError("an earlier approval carries no others")
         return self
 
+    def allows(self, step: int) -> bool:
+        """Say whether everybody who was asked has approved this step of the plan."""
+        decisions = (one.decision for one in (self, *self.others))
+        return all(not decision.steps or step in decision.steps for decision in decisions)
+
 
 class ApprovalRequest(Frozen):
     """One numbered question: may this sealed plan run? With the answer, once there is one.

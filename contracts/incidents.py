@@ -113,6 +113,17 @@ class AttemptEnd(StrEnum):
     IN_DOUBT = "in_doubt"
 
 
+# After these ends the next plan is made at once; after every other a person is asked first.
+PLAN_AGAIN = (
+    AttemptEnd.INEFFECTIVE,
+    AttemptEnd.WORSE,
+    AttemptEnd.REJECTED,
+    AttemptEnd.DRIFTED,
+    AttemptEnd.REFUSED,
+    AttemptEnd.WITHDRAWN,
+)
+
+
 class Attempt(Frozen):
     """One mitigation that was tried or proposed, as the next planning sees it.
 

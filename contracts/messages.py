@@ -6,7 +6,7 @@ from enum import StrEnum
 from contracts.approvals import ApprovalState, SignedDecision
 from contracts.base import Frozen, JsonObject
 from contracts.evidence import Evidence
-from contracts.incidents import Alert, Attempt, Effect, Incident, Phase, Role, Severity
+from contracts.incidents import Alert, Attempt, AttemptEnd, Effect, Incident, Phase, Role, Severity
 from contracts.outcomes import Direction, MitigationResult
 from contracts.plans import Plan
 
@@ -69,6 +69,13 @@ class PlanAnswer(Frozen):
     actions: tuple[str, ...] = ()
     undo_when: tuple[Effect, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def ended(
+        self, end: AttemptEnd, detail: str, *, undone: bool = False, applied: bool = False
+    ) -> MitigationResult:
+        """Give the last word on this plan."""
+        about = self.model_dump(include={"mitigation", "playbook", "title", "plan_digest"})
+        return MitigationResult(**about, end=end, detail=detail, undone=undone, applied=applied)
 
 
 class PreviewRequest(Frozen):
@@ -145,14 +152,6 @@ class MitigationOrder(Frozen):
     incident: str
     answer: PlanAnswer
     undo: UndoRequest | None = None
-
-
-class WatchOrder(Frozen):
-    """Keep reading a plan's signals while a person thinks about it."""
-
-    incident: str
-    mitigation: str
-    plan_digest: str
 
 
 class StepOrder(Frozen):

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from contracts.base import Frozen, JsonObject
-from contracts.incidents import AttemptEnd, Effect
+from contracts.incidents import Attempt, AttemptEnd, Effect
 from contracts.plans import Difference, Reading
 
 
@@ -95,3 +95,10 @@ class MitigationResult(Frozen):
     detail: str = ""
     undone: bool = False
     applied: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.mitigation} ended {self.end.value}" + (f" ({self.detail})" if self.detail else "")
+
+    def attempt(self, actions: tuple[str, ...]) -> Attempt:
+        """Give it as the next planning sees it."""
+        return Attempt(**self.model_dump(include=set(Attempt.model_fields)), actions=actions)

@@ -41,6 +41,12 @@ async def plan(request: messages.PlanRequest) -> messages.PlanAnswer:
     return await _call(names.PLAN, request, messages.PlanAnswer, once=once, total=total)
 
 
+async def plan_undo(request: messages.UndoRequest) -> messages.PlanAnswer:
+    """Seal a plan that takes a mitigation in force back, and ask for its approval."""
+    once, total = timedelta(seconds=90), timedelta(minutes=10)
+    return await _call(names.PLAN_UNDO, request, messages.PlanAnswer, once=once, total=total)
+
+
 async def run_step(order: messages.StepOrder) -> StepResult:
     """Run one step, or its undo, under a signed decision."""
     return await _call(

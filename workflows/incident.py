@@ -7,24 +7,9 @@ from temporalio.common import VersioningBehavior
 from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 from temporalio.workflow import ContinueAsNewVersioningBehavior, ParentClosePolicy
 
-from contracts import names
+from contracts import messages, names
 from contracts.evidence import ENGINE, Evidence, EvidenceKind
-from contracts.incidents import Alert, AlertStatus, Attempt, AttemptEnd, Incident, Phase
-from contracts.messages import (
-    AlertBatch,
-    Command,
-    CommandKind,
-    IncidentInput,
-    MitigationEnded,
-    MitigationOrder,
-    MonitorOrder,
-    MonitorResult,
-    PlanAnswer,
-    PlanRequest,
-    PostmortemRequest,
-    RecordRequest,
-    Withdrawal,
-)
+from contracts.incidents import PLAN_AGAIN, Alert, AlertStatus, AttemptEnd, Incident, Phase
 from contracts.outcomes import MitigationResult
 from workflows import calls
 from workflows.mitigation import FAILURES, MitigationWorkflow, sentence
@@ -33,25 +18,6 @@ from workflows.mitigation import FAILURES, MitigationWorkflow, sentence
 EVENTS_PER_RUN = 2000
 # A storm attaches thousands of alerts; planning matches on this many of them, firing ones first.
 SAMPLE = 50
-
-# After these ends the next plan is made at once; after every other a person is asked first.
-PLAN_AGAIN = {
-    AttemptEnd.INEFFECTIVE,
-    AttemptEnd.WORSE,
-    AttemptEnd.REJECTED,
-    AttemptEnd.DRIFTED,
-    AttemptEnd.REFUSED,
-    AttemptEnd.WITHDRAWN,
-}
-
-
-def _says(result: MitigationResult) -> str:
-    return f"{result.end.value} ({result.detail})" if result.detail else result.end.value
-
-
-def _attempt(result: MitigationResult, running: PlanAnswer) -> Attempt:
-    facts = result.model_dump(include=set(Attempt.model_fields))
-    return Attempt(**facts, actions=running.actions)
 
 
 @workflow.defn(
@@ -63,7 +29,7 @@ class IncidentWorkflow:
     """Leads one incident from its first alert to its postmortem."""
 
     @workflow.init
-    def __init__(self, start: IncidentInput) -> None:
+    def __init__(self, start: messages.IncidentInput) -> None:
         self._start = start
         self._incident = start.incident
         self._alerts = {alert.episode: alert for alert in start.incident.alerts}
@@ -72,7 +38,7 @@ class IncidentWorkflow:
         self._version = start.version
         self._running = start.running
         self._obeyed = list(start.commands)
-        self._resolution: Command | None = None
+        self._resolution: messages.Command | None = None
         self._replan = False
         self._news = False
         self._relapsed = False
@@ -81,7 +47,7 @@ class IncidentWorkflow:
         self._ended: MitigationResult | None = None
 
     @workflow.run
-    async def run(self, start: IncidentInput) -> None:
+    async def run(self, start: messages.IncidentInput) -> None:
         """Go from phase to phase until the incident is resolved and its postmortem written."""
         if start.version == 0:
             await self._enter(Phase.TRIAGE, "looking for a mitigation")
@@ -91,7 +57,7 @@ class IncidentWorkflow:
         await workflow.wait_condition(workflow.all_handlers_finished)
 
     @workflow.signal(name=names.SIGNAL_ALERTS)
-    def alerts(self, batch: AlertBatch) -> None:
+    def alerts(self, batch: messages.AlertBatch) -> None:
         """Attach alerts; one that is known is brought up to date, and a resolved one never fires again."""
         for alert in batch.alerts:
             known = self._alerts.get(alert.episode)
@@ -102,21 +68,21 @@ class IncidentWorkflow:
                 self._news = self._news or known is None
 
     @workflow.signal(name=names.SIGNAL_COMMAND)
-    def command(self, command: Command) -> None:
+    def command(self, command: messages.Command) -> None:
         """Obey a person's order; the ledger has checked and recorded it, and the same one counts once."""
         if command.id in self._obeyed:
             return
         self._obeyed.append(command.id)
         match command.kind:
-            case CommandKind.RESOLVE:
+            case messages.CommandKind.RESOLVE:
                 self._resolution, self._is_closing = command, True
-            case CommandKind.REPLAN:
+            case messages.CommandKind.REPLAN:
                 self._replan = True
-            case CommandKind.SEVERITY if command.severity is not None:
+            case messages.CommandKind.SEVERITY if command.severity is not None:
                 self._incident = self._incident.model_copy(update={"severity": command.severity})
 
     @workflow.signal(name=names.SIGNAL_MITIGATION_ENDED)
-    def mitigation_ended(self, ended: MitigationEnded) -> None:
+    def mitigation_ended(self, ended: messages.MitigationEnded) -> None:
         """Learn how the running mitigation ended."""
         if self._running is not None and ended.result.mitigation == self._running.mitigation:
             self._ended = ended.result
@@ -131,26 +97,26 @@ class IncidentWorkflow:
         result = await self._mitigation(self._running)
         if result is None:
             return False
-        self._attempts.append(_attempt(result, self._running))
+        self._attempts.append(result.attempt(self._running.actions))
         self._running = None
         if result.end is AttemptEnd.EFFECTIVE or (result.end is AttemptEnd.WITHDRAWN and self._is_clear()):
             return await self._monitor()
         await self._enter(Phase.TRIAGE, f"{result.mitigation} ended {result.end.value}", result=result)
         if result.end not in PLAN_AGAIN:
-            await self._ask(
-                f"{result.mitigation} ended {_says(result)}; look at it, then plan again or resolve"
-            )
+            await self._ask(f"{result}; look at it, then plan again or resolve")
         return False
 
     async def _propose(self) -> None:
         self._replan = self._news = self._relapsed = False
-        request = PlanRequest(incident=self._snapshot(SAMPLE), number=self._mitigations + 1)
+        request = messages.PlanRequest(incident=self._snapshot(SAMPLE), number=self._mitigations + 1)
         try:
             answer = await calls.plan(request)
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            answer = PlanAnswer(mitigation=f"{self._incident.id}/{request.number}", notes=(sentence(error),))
+            answer = messages.PlanAnswer(
+                mitigation=f"{self._incident.id}/{request.number}", notes=(sentence(error),)
+            )
         if not answer.approval:
             await self._ask("no mitigation to propose: " + ("; ".join(answer.notes) or "no playbook matches"))
             return
@@ -158,14 +124,14 @@ class IncidentWorkflow:
         self._running = answer
         await workflow.start_child_workflow(
             MitigationWorkflow.run,
-            MitigationOrder(incident=self._incident.id, answer=answer),
+            messages.MitigationOrder(incident=self._incident.id, answer=answer),
             id=names.mitigation_workflow_id(answer.mitigation),
             parent_close_policy=ParentClosePolicy.ABANDON,
             task_timeout=names.TASK_TIMEOUT,
         )
         await self._enter(Phase.MITIGATING, f"{answer.mitigation} {answer.title}: waiting for approval")
 
-    async def _mitigation(self, running: PlanAnswer) -> MitigationResult | None:
+    async def _mitigation(self, running: messages.PlanAnswer) -> MitigationResult | None:
         """Wait for the running mitigation; withdraw it when it is not wanted and nobody has approved it."""
         await workflow.wait_condition(
             lambda: self._ended is not None or self._unwanted() is not None or self._is_long()
@@ -186,11 +152,11 @@ class IncidentWorkflow:
             return "a person asked for another plan"
         return "all alerts are resolved" if self._is_clear() else None
 
-    async def _withdraw(self, running: PlanAnswer, reason: str) -> None:
+    async def _withdraw(self, running: messages.PlanAnswer, reason: str) -> None:
         """Ask the mitigation to end if it still waits, and see it end: what runs already is not torn off."""
         handle = workflow.get_external_workflow_handle(names.mitigation_workflow_id(running.mitigation))
         try:
-            await handle.signal(names.SIGNAL_WITHDRAW, Withdrawal(reason=reason))
+            await handle.signal(names.SIGNAL_WITHDRAW, messages.Withdrawal(reason=reason))
             while self._ended is None:
                 await workflow.wait_condition(lambda: self._ended is not None or bool(self._late))
                 await self._hand_back()
@@ -198,11 +164,8 @@ class IncidentWorkflow:
             if is_cancelled_exception(error):
                 raise
             if self._ended is None:
-                self._ended = MitigationResult(
-                    **running.model_dump(include={"mitigation", "playbook", "title", "plan_digest"}),
-                    end=AttemptEnd.IN_DOUBT,
-                    detail="its workflow is gone; look at the target",
-                )
+                detail = "its workflow is gone; look at the target"
+                self._ended = running.ended(AttemptEnd.IN_DOUBT, detail)
 
     async def _monitor(self) -> bool:
         """Watch until everything has been healthy for the whole window and no alert fires any more."""
@@ -226,8 +189,8 @@ class IncidentWorkflow:
             return False
         return True
 
-    async def _watch(self) -> MonitorResult:
-        order = MonitorOrder(
+    async def _watch(self) -> messages.MonitorResult:
+        order = messages.MonitorOrder(
             incident=self._incident.id,
             service=self._incident.service,
             environment=self._incident.environment,
@@ -247,7 +210,9 @@ class IncidentWorkflow:
             if not interrupted and is_cancelled_exception(error):
                 raise
             detail = "a new alert fired" if interrupted else sentence(error)
-            return MonitorResult(stable=False, regressed=interrupted, detail=detail, ended_at=workflow.now())
+            return messages.MonitorResult(
+                stable=False, regressed=interrupted, detail=detail, ended_at=workflow.now()
+            )
 
     async def _ask(self, attention: str) -> None:
         """Say what a person is needed for, and wait for a command, a new alert or the end of all alerts."""
@@ -272,12 +237,12 @@ class IncidentWorkflow:
         while self._running is not None:
             result = await self._mitigation(self._running)
             if result is not None:
-                self._attempts.append(_attempt(result, self._running))
+                self._attempts.append(result.attempt(self._running.actions))
                 self._running = None
         await self._enter(Phase.RESOLVED, why, actor=by)
         says = "postmortem drafted; a person completes it"
         try:
-            await calls.write_postmortem(PostmortemRequest(incident=self._incident.id))
+            await calls.write_postmortem(messages.PostmortemRequest(incident=self._incident.id))
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
@@ -311,7 +276,7 @@ class IncidentWorkflow:
     ) -> None:
         self._version += 1
         self._incident = self._incident.model_copy(update={"phase": phase, "attention": attention})
-        request = RecordRequest(
+        request = messages.RecordRequest(
             incident=self._incident.id,
             version=self._version,
             phase=phase,
@@ -355,7 +320,7 @@ class IncidentWorkflow:
             return
         await workflow.wait_condition(workflow.all_handlers_finished)
         workflow.continue_as_new(
-            IncidentInput(
+            messages.IncidentInput(
                 incident=self._snapshot(),
                 monitoring=self._start.monitoring,
                 mitigations=self._mitigations,

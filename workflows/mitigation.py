@@ -1,5 +1,6 @@
 """One sealed plan: wait for the decision on it, run its steps, verify them, undo what made things worse."""
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -7,19 +8,10 @@ from temporalio import workflow
 from temporalio.common import VersioningBehavior
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
-from contracts import names
+from contracts import messages, names
 from contracts.approvals import ApprovalState, SignedDecision, Verdict
 from contracts.incidents import AttemptEnd, Effect
-from contracts.messages import (
-    CloseApproval,
-    MitigationEnded,
-    MitigationOrder,
-    StepBrief,
-    StepOrder,
-    VerifyOrder,
-    Withdrawal,
-)
-from contracts.outcomes import Direction, MitigationResult, Outcome, Reached, StepResult
+from contracts.outcomes import Direction, EffectResult, MitigationResult, Outcome, Reached, StepResult
 from workflows import calls
 
 # Programming errors fail this workflow and so reach a person; NondeterminismError must not be among them.
@@ -54,16 +46,17 @@ class MitigationWorkflow:
     """Runs exactly one sealed plan, and tells its incident how it ended."""
 
     @workflow.init
-    def __init__(self, order: MitigationOrder) -> None:
+    def __init__(self, order: messages.MitigationOrder) -> None:
         self._order = order
         self._answer = order.answer
         self._signed: SignedDecision | None = None
+        self._forced: SignedDecision | None = None
         self._withdrawn: str | None = None
         self._closed = False
         self._applied = False
 
     @workflow.run
-    async def run(self, order: MitigationOrder) -> MitigationResult:
+    async def run(self, order: messages.MitigationOrder) -> MitigationResult:
         """Decide, run, verify, undo; always end with a result."""
         try:
             result = await self._mitigate()
@@ -75,7 +68,7 @@ class MitigationWorkflow:
             result = self._ended(AttemptEnd.IN_DOUBT, f"internal error: {error!r}")
         parent = workflow.get_external_workflow_handle(names.incident_workflow_id(order.incident))
         try:
-            await parent.signal(names.SIGNAL_MITIGATION_ENDED, MitigationEnded(result=result))
+            await parent.signal(names.SIGNAL_MITIGATION_ENDED, messages.MitigationEnded(result=result))
         except FailureError as error:
             if is_cancelled_exception(error):
                 raise
@@ -86,25 +79,40 @@ class MitigationWorkflow:
     @workflow.update(name=names.UPDATE_DECIDE)
     def decide(self, signed: SignedDecision) -> str:
         """Take the decision; the same one again changes nothing. The step that acts on it verifies it."""
-        if self._signed is None:
-            self._signed = signed
-        return self._signed.decision.verdict.value
+        self._take(signed)
+        return signed.decision.verdict.value
 
     @decide.validator
     def _is_ours(self, signed: SignedDecision) -> None:
-        if signed.decision.request != self._answer.approval:
+        if self._answer.approval and signed.decision.request != self._answer.approval:
             raise ApplicationError(
                 f"{self._answer.mitigation} asks {self._answer.approval}", type="OtherRequest"
             )
         if self._closed:
             raise ApplicationError(f"{self._answer.approval} is closed", type="Closed")
 
+    @workflow.signal(name=names.SIGNAL_DECISION)
+    def decision(self, signed: SignedDecision) -> None:
+        """Take the decision from a script that signals; what is not ours changes nothing."""
+        if signed.decision.request == self._answer.approval:
+            self._take(signed)
+
     @workflow.signal(name=names.SIGNAL_WITHDRAW)
-    def withdraw(self, withdrawal: Withdrawal) -> None:
+    def withdraw(self, withdrawal: messages.Withdrawal) -> None:
         """Stop waiting for a decision, unless one has been given."""
         self._withdrawn = withdrawal.reason
 
+    def _take(self, signed: SignedDecision) -> None:
+        if signed.decision.forced:
+            self._forced = signed
+        elif self._signed is None:
+            self._signed = signed
+
     async def _mitigate(self) -> MitigationResult:
+        if self._order.undo is not None:
+            self._answer = await calls.plan_undo(self._order.undo)
+            if not self._answer.approval:
+                return self._ended(AttemptEnd.REFUSED, "; ".join(self._answer.notes))
         while True:
             try:
                 return await self._run_steps(await self._decision())
@@ -114,7 +122,11 @@ class MitigationWorkflow:
                 # Somebody delivered a decision that our gateway never signed, or it came too late to act on.
                 if workflow.now() >= self._expiry:
                     return self._ended(AttemptEnd.EXPIRED, str(forbidden))
-                self._signed = None
+                # A true one may have come meanwhile; when it is the ledger's own, that does not allow it.
+                closed = await calls.close_approval(messages.CloseApproval(approval=self._answer.approval))
+                if closed.signed is not None and closed.signed == self._signed:
+                    return self._ended(AttemptEnd.REFUSED, str(forbidden))
+                self._signed = closed.signed
 
     @property
     def _expiry(self) -> datetime:
@@ -129,7 +141,7 @@ class MitigationWorkflow:
                     lambda: self._signed is not None or self._withdrawn is not None, timeout=left
                 )
             except TimeoutError:
-                close = CloseApproval(
+                close = messages.CloseApproval(
                     approval=self._answer.approval,
                     state=ApprovalState.EXPIRED,
                     reason="nobody answered in time",
@@ -139,7 +151,7 @@ class MitigationWorkflow:
                     return self._signed
                 state = ApprovalState.WITHDRAWN if self._signed is None else None
                 reason = self._withdrawn or ""
-                close = CloseApproval(approval=self._answer.approval, state=state, reason=reason)
+                close = messages.CloseApproval(approval=self._answer.approval, state=state, reason=reason)
             # The ledger says what counts: an answer may have come first, and a delivered one may be forged.
             closed = await calls.close_approval(close)
             match closed.state:
@@ -157,9 +169,11 @@ class MitigationWorkflow:
                     raise EndedError(AttemptEnd.EXPIRED, "nobody answered in time")
 
     async def _run_steps(self, signed: SignedDecision) -> MitigationResult:
-        done: list[StepBrief] = []
+        done: list[messages.StepBrief] = []
         last = AttemptEnd.INCONCLUSIVE, "applied; the plan has nothing to verify it with"
         for step in self._answer.steps:
+            if not signed.allows(step.number):
+                continue
             result = await self._act(step, Direction.APPLY, signed)
             if result.drift:
                 changed = ", ".join(difference.path for difference in result.drift)
@@ -171,7 +185,7 @@ class MitigationWorkflow:
                 raise EndedError(end, f"step {step.number}: {result.detail}")
             self._applied = self._applied or not result.no_op
             done.append(step)
-            effect = await calls.verify_step(self._verify(step, Direction.APPLY))
+            effect = await self._verified(step)
             settled = effect.settled is None or effect.settled.reached is Reached.YES
             if settled and not step.verified:
                 continue
@@ -181,7 +195,29 @@ class MitigationWorkflow:
             last = AttemptEnd.EFFECTIVE, effect.detail
         return self._ended(*last)
 
-    async def _undo(self, done: list[StepBrief], effect: Effect, signed: SignedDecision) -> tuple[bool, str]:
+    async def _verified(self, step: messages.StepBrief) -> EffectResult:
+        """Verify a step; the order to force it interrupts that, runs its ungraceful variant and goes on."""
+        direction = Direction.APPLY
+        while True:
+            verifying = asyncio.create_task(calls.verify_step(self._verify(step, direction)))
+            await workflow.wait_condition(lambda: verifying.done() or self._forces(step))  # noqa: B023  (awaited here)
+            signed, self._forced = self._forced, None
+            if signed is None or verifying.done():
+                return await verifying
+            verifying.cancel()
+            await workflow.wait([verifying])
+            try:
+                if (await self._act(step, Direction.FORCE, signed)).outcome is Outcome.DONE:
+                    direction = Direction.FORCE
+            except ForbiddenStepError as forbidden:
+                workflow.logger.warning("%s", forbidden)
+
+    def _forces(self, step: messages.StepBrief) -> bool:
+        return self._forced is not None and step.number in self._forced.decision.forced
+
+    async def _undo(
+        self, done: list[messages.StepBrief], effect: Effect, signed: SignedDecision
+    ) -> tuple[bool, str]:
         """Run the declared undo of every step that ran, last first, where the approved plan says so."""
         if effect not in self._answer.undo_when:
             return False, ""
@@ -203,17 +239,19 @@ class MitigationWorkflow:
             notes.append(f"undo of step {step.number}: {result.outcome.value} {result.detail}".strip())
         return undone, "; " + "; ".join(notes)
 
-    async def _act(self, step: StepBrief, direction: Direction, signed: SignedDecision) -> StepResult:
-        order = StepOrder(**self._about(step, direction), signed=signed)
+    async def _act(
+        self, step: messages.StepBrief, direction: Direction, signed: SignedDecision
+    ) -> StepResult:
+        order = messages.StepOrder(**self._about(step, direction), signed=signed)
         result = await calls.run_step(order)
         if result.forbidden:
             raise ForbiddenStepError(result.forbidden)
         return result
 
-    def _verify(self, step: StepBrief, direction: Direction) -> VerifyOrder:
-        return VerifyOrder(**self._about(step, direction))
+    def _verify(self, step: messages.StepBrief, direction: Direction) -> messages.VerifyOrder:
+        return messages.VerifyOrder(**self._about(step, direction))
 
-    def _about(self, step: StepBrief, direction: Direction) -> dict[str, Any]:
+    def _about(self, step: messages.StepBrief, direction: Direction) -> dict[str, Any]:
         return {
             "incident": self._order.incident,
             "mitigation": self._answer.mitigation,
@@ -224,13 +262,4 @@ class MitigationWorkflow:
 
     def _ended(self, end: AttemptEnd, detail: str, *, undone: bool = False) -> MitigationResult:
         self._closed = True
-        return MitigationResult(
-            mitigation=self._answer.mitigation,
-            playbook=self._answer.playbook,
-            title=self._answer.title,
-            plan_digest=self._answer.plan_digest,
-            end=end,
-            detail=detail,
-            undone=undone,
-            applied=self._applied,
-        )
+        return self._answer.ended(end, detail, undone=undone, applied=self._applied)
