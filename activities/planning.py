@@ -102,7 +102,7 @@ class Planning:
         with beating():
             asked = self._ledger.approvals.for_mitigation(mitigation)
             if asked is not None:
-                return _answer(asked.plan, asked.request.id)
+                return answer_of(asked.plan, asked.request.id)
             incident = self._with_ledger(request.incident)
             plans, notes = self._candidates(incident, mitigation)
             best = next((plan for plan in plans if not plan.refusals), plans[0] if plans else None)
@@ -111,7 +111,7 @@ class Planning:
             approval = self._ledger.approvals.ask(best, severity=incident.severity)
             # Somebody else's attempt may have asked first: what was asked is what counts.
             stored = self._ledger.approvals.get(approval.id)
-            return _answer(stored.plan, approval.id).model_copy(update={"notes": tuple(notes)})
+            return answer_of(stored.plan, approval.id).model_copy(update={"notes": tuple(notes)})
 
     @activity.defn(name=names.PREVIEW)
     def preview(self, request: PreviewRequest) -> PreviewAnswer:
@@ -125,7 +125,7 @@ class Planning:
             return PreviewAnswer(note=f"{request.playbook}: no such playbook; there are {known}")
         with beating():
             try:
-                plan = self._plan(playbook, request.incident, f"{request.incident.id}/0", request.params)
+                plan = self.propose(playbook, request.incident, f"{request.incident.id}/0", request.params)
             except (NothingToProposeError, ActionRefusedError, ProviderUnavailableError) as error:
                 return PreviewAnswer(note=str(error))
             except ValidationError as error:
@@ -149,7 +149,7 @@ class Planning:
         matching = [playbook for playbook in self._playbooks if playbook.fits(incident)]
         for playbook in matching:
             try:
-                plan = self._plan(playbook, incident, mitigation, {})
+                plan = self.propose(playbook, incident, mitigation)
             except (NothingToProposeError, ActionRefusedError, ProviderUnavailableError) as error:
                 notes.append(f"{playbook.name}: {error}")
                 continue
@@ -163,7 +163,29 @@ class Planning:
             notes.append(f"{playbook.name}: would be refused: {'; '.join(plan.refusals)}")
         return plans, notes
 
-    def _plan(self, playbook: Playbook, incident: Incident, mitigation: str, params: dict[str, Any]) -> Plan:
+    def propose(
+        self,
+        playbook: Playbook,
+        incident: Incident,
+        mitigation: str,
+        params: JsonObject | None = None,
+        *,
+        undoes: str | None = None,
+    ) -> Plan:
+        """Seal what a playbook proposes now.
+
+        Args:
+            playbook: Who is asked.
+            incident: For which incident.
+            mitigation: The plan's own id.
+            params: The playbook's.
+            undoes: The mitigation in force that the plan takes back.
+
+        Raises:
+            NothingToProposeError: There is nothing to do.
+            ActionRefusedError: A step is one that may not be done.
+            ProviderUnavailableError: A provider does not answer.
+        """
         service = self._catalogue.environment(incident.service, incident.environment)
         if service is None:
             where = f"{incident.service} in {incident.environment}"
@@ -171,14 +193,20 @@ class Planning:
         now = self._clock()
         look = RegistryLook(self._registry, service, now)
 
-        async def propose() -> Proposal:
-            return await playbook.plan(incident, playbook.params.model_validate(params), look)
+        async def ask() -> Proposal:
+            return await playbook.plan(incident, playbook.params.model_validate(params or {}), look)
 
-        proposal = asyncio.run(propose())
-        return self._seal(playbook, incident, mitigation, proposal, now)
+        return self._seal(playbook, incident, mitigation, asyncio.run(ask()), now, undoes=undoes)
 
     def _seal(
-        self, playbook: Playbook, incident: Incident, mitigation: str, proposal: Proposal, now: datetime
+        self,
+        playbook: Playbook,
+        incident: Incident,
+        mitigation: str,
+        proposal: Proposal,
+        now: datetime,
+        *,
+        undoes: str | None,
     ) -> Plan:
         for proposed in proposal.steps:
             if proposed.forced is not None and proposed.forced.target != proposed.action.target:
@@ -205,6 +233,7 @@ class Planning:
         return Plan(
             incident=incident.id,
             mitigation=mitigation,
+            undoes=undoes,
             service=incident.service,
             environment=incident.environment,
             playbook=playbook.name,
@@ -214,6 +243,7 @@ class Planning:
             rationale=proposal.rationale,
             steps=steps,
             undo_when=proposal.undo_when,
+            in_force_for=proposal.in_force_for,
             supersedes=drifted.plan_digest if drifted else None,
             differences=self._differences(drifted, steps),
             sealed_at=now,
@@ -283,7 +313,8 @@ def _drifted(incident: Incident) -> Attempt | None:
     return last if last is not None and last.end is AttemptEnd.DRIFTED else None
 
 
-def _answer(plan: Plan, approval: str) -> PlanAnswer:
+def answer_of(plan: Plan, approval: str) -> PlanAnswer:
+    """Give what the order of things depends on, of a sealed plan."""
     return PlanAnswer(
         mitigation=plan.mitigation,
         playbook=plan.playbook,
