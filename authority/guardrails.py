@@ -180,8 +180,8 @@ def _stopped(facts: Facts) -> _Found:
 def _locked(facts: Facts) -> _Found:
     for touch in facts.touches:
         if touch.held:
-            said = f"{touch.target} is {touch.mitigation}'s since {touch.at.isoformat()}, which has not ended"
-            yield Guardrail.TARGET_LOCK, said
+            said = f"{touch.mitigation} has {touch.target} to itself since {touch.at.isoformat()}"
+            yield Guardrail.TARGET_LOCK, f"{said} and has not ended"
 
 
 def _cooldown(facts: Facts, limits: Limits) -> _Found:

@@ -1,0 +1,284 @@
+"""The guardrails: each holds at its limit, and only an override that names it sets it aside."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from pydantic import JsonValue, ValidationError
+
+from authority.guardrails import Facts, Guard, Guardrails, Touch, check_names
+from contracts.base import JsonObject
+from contracts.catalogue import Catalogue, ChangeFreeze, GuardrailLimits, Limits
+from contracts.errors import GuardrailError, InputError
+from contracts.guardrails import Freeze, Guardrail
+from contracts.incidents import AttemptEnd
+from contracts.outcomes import Direction
+from contracts.plans import ActionCall, Difference, Observation, Plan, Step, Target
+from tests.authority.plans import NOW, plan
+
+MINUTE = timedelta(minutes=1)
+HELD = Touch(target="k8s:deployment/main/shop/web", mitigation="INC-9/1", at=NOW - MINUTE, held=True)
+CHANGED = Touch(target=HELD.target, mitigation="INC-9/1", at=NOW - timedelta(seconds=59), held=False)
+FREEZE = Freeze(id="FRZ-1", reason="checkout is odd", person="ada", at=NOW - MINUTE)
+HELPLESS = (AttemptEnd.INEFFECTIVE, AttemptEnd.WORSE, AttemptEnd.INEFFECTIVE)
+
+
+def step(
+    number: int, target: Target, *changes: tuple[str, JsonValue, JsonValue], state: JsonObject | None = None
+) -> Step:
+    """Give a step that makes these changes."""
+    model = plan().steps[0]
+    return model.model_copy(
+        update={
+            "number": number,
+            "action": ActionCall(name="x.y", target=target, arguments={}),
+            "observed": Observation(state=state or {}, guard={}, at=NOW),
+            "change": tuple(Difference(path=path, before=old, after=new) for path, old, new in changes),
+        }
+    )
+
+
+def of(*steps: Step, **facts: object) -> Plan:
+    """Give a plan of these steps."""
+    return plan().model_copy(update={"undoes": None, "steps": steps or plan().steps, **facts})
+
+
+def broken(
+    judged: Plan, facts: Facts | None = None, limits: GuardrailLimits | None = None, **how: object
+) -> list[Guardrail]:
+    """Give the rules that stand against a plan."""
+    rules = Guardrails(limits or GuardrailLimits())
+    return [one.rule for one in rules.violations(judged, facts or Facts(now=NOW), **how)]  # type: ignore[arg-type]
+
+
+def deployment(cluster: str = "main", name: str = "web") -> Target:
+    """Give a deployment."""
+    return Target(provider="k8s", kind="deployment", path=(cluster, "shop", name))
+
+
+def flag(key: str) -> Target:
+    """Give a flag."""
+    return Target(provider="launchdarkly", kind="flag", path=("shop", "production", key))
+
+
+PANEL = Target(provider="aws", kind="routing_panel", path=("shop",))
+RECORD = Target(provider="aws", kind="record", path=("main", "Z1", "shop.example.com", "A"))
+GROUP = Target(provider="aws", kind="auto_scaling_group", path=("main", "eu-west-1", "web"))
+
+
+def test_nothing_stands_against_an_ordinary_plan() -> None:
+    """A plan of one flag breaks nothing."""
+    assert broken(of()) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "rule", "said"),
+    [
+        (
+            Facts(now=NOW, touches=(HELD,)),
+            "target-lock",
+            "INC-9/1 has k8s:deployment/main/shop/web to itself since 2026-11-21T14:49:00.00:00 and has not",
+        ),
+        (Facts(now=NOW, touches=(CHANGED,)), "cooldown", "INC-9/1 changed k8s:deployment/main/shop/web"),
+        (Facts(now=NOW, actions=30), "actions-per-hour", "shop had 30 actions within the hour"),
+        (
+            Facts(now=NOW, ends={"playbook disable-flag": HELPLESS}),
+            "ineffective-breaker",
+            "the last 3 mitigations of playbook disable-flag did not help",
+        ),
+        (
+            Facts(now=NOW, freezes=(FREEZE,)),
+            "freeze",
+            "ada stopped all changes at .* .FRZ-1.: checkout is odd",
+        ),
+    ],
+)
+def test_what_the_ledger_knows(facts: Facts, rule: str, said: str) -> None:
+    """Each rule refuses by its name with a sentence, and an override sets it aside only by that name."""
+    guard = Guard(Guardrails(GuardrailLimits()), of())
+
+    with pytest.raises(GuardrailError, match=f"guardrail {rule}: {said}"):
+        guard.check(Direction.APPLY, facts)
+    for name in Guardrail:
+        named = Guard(guard.rules, guard.plan, overrides=(name.value,))
+        if name == rule:
+            assert [one.rule for one in named.check(Direction.APPLY, facts)] == [rule]
+        else:
+            with pytest.raises(GuardrailError, match=rule):
+                named.check(Direction.APPLY, facts)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        Facts(now=NOW, touches=(CHANGED,), actions=29),
+        Facts(now=NOW, actions=29),
+        Facts(now=NOW, ends={"service shop": (AttemptEnd.EFFECTIVE, *HELPLESS)}),
+        Facts(now=NOW, ends={"service shop": HELPLESS[:2]}),
+    ],
+)
+def test_just_below_the_limits(facts: Facts) -> None:
+    """What is at its limit but not over it stands against nothing."""
+    assert broken(of(), facts, GuardrailLimits(cooldown=timedelta(seconds=59))) == []
+
+
+def test_undo_of_our_own_change() -> None:
+    """An undo goes on in spite of everything but a freeze and the lock of another mitigation."""
+    weekend = ChangeFreeze(name="weekend", starts=NOW - MINUTE, ends=NOW + MINUTE)
+    limits = GuardrailLimits(change_freezes=(weekend,))
+    shrinks = step(1, deployment(), ("spec.replicas", 12, 3))
+    facts = Facts(now=NOW, touches=(CHANGED,), actions=99, ends={"service shop": HELPLESS})
+
+    for judged, direction in (
+        (of(shrinks), Direction.UNDO),
+        (of(shrinks, undoes="INC-1/0"), Direction.APPLY),
+    ):
+        assert broken(judged, facts, limits, direction=direction) == []
+        assert broken(judged, Facts(now=NOW, freezes=(FREEZE,)), direction=direction) == ["freeze"]
+        assert broken(judged, Facts(now=NOW, touches=(HELD,)), direction=direction) == ["target-lock"]
+    assert broken(of(shrinks), facts, limits) == [
+        "cooldown",
+        "actions-per-hour",
+        "ineffective-breaker",
+        "blast-radius",
+        "change-freeze",
+    ]
+
+
+def test_budget_of_a_whole_plan_and_of_one_action() -> None:
+    """While a plan is sealed all its steps count; when one is about to begin, that one."""
+    judged = of(step(1, flag("a"), ("on", True, False)), step(2, flag("b"), ("on", True, False)))
+    facts = Facts(now=NOW, actions=29)
+
+    assert broken(judged, facts) == ["actions-per-hour"]
+    assert broken(judged, facts, due=1) == []
+    assert broken(judged, facts, steps=(2,)) == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "rule"),
+    [
+        ([step(1, deployment(), ("spec.replicas", 4, 2))], None),
+        ([step(1, deployment(), ("spec.replicas", 4, 1))], "blast-radius"),
+        ([step(1, deployment(), ("spec.replicas", 4, 40))], None),
+        ([step(1, deployment(), ("spec.replicas", 1, 0))], "blast-radius"),
+        ([step(1, deployment(), ("spec.replicas", "4", None), ("spec.replicas", True, False))], None),
+        ([step(1, GROUP, ("desired", 10, 4))], "blast-radius"),
+        (
+            [step(1, deployment(), ("spec.replicas", 8, 4)), step(2, deployment(), ("spec.replicas", 4, 2))],
+            "blast-radius",
+        ),
+        ([step(n, deployment(f"c{n}"), ("x", 1, 2)) for n in (1, 2)], None),
+        ([step(1, GROUP, ("desired", 1, 2)), *(step(n, deployment(f"c{n}"), ("x", 1, 2)) for n in (2, 3))],
+         "blast-radius"),
+        ([step(n, deployment(name=f"w{n}"), ("x", 1, 2)) for n in (1, 2, 3)], None),
+        ([step(n, flag(f"f{n}"), ("on", True, False)) for n in (1, 2, 3)], None),
+        ([step(n, flag(f"f{n}"), ("on", True, False)) for n in (1, 2, 3, 4)], "blast-radius"),
+        ([step(n, flag(f"f{n}"), *([("on", True, False)] if n < 4 else [])) for n in (1, 2, 3, 4)], None),
+        ([step(1, PANEL, ("a", "On", "Off"), state={"on": {"a": True, "b": True}})], None),
+        ([step(1, PANEL, ("a", "On", "Off"), state={"on": {"a": True, "b": False}})], "regions-on"),
+        (
+            [step(1, PANEL, ("a", "On", "Off"), ("b", "Off", "On"), state={"on": {"a": True, "b": False}})],
+            None,
+        ),
+        (
+            [
+                step(1, PANEL, ("a", "On", "Off"), state={"on": {"a": True, "b": True}}),
+                step(2, PANEL, ("b", "On", "Off"), state={"on": {"a": True, "b": True}}),
+            ],
+            "regions-on",
+        ),
+        (
+            [step(1, RECORD, ("a.Weight", 9, 0), state={"records": {"a": {"Weight": 9}, "b": {"Weight": 0}}})],
+            "regions-on",
+        ),
+        ([step(1, RECORD, ("a.Weight", 1, 0), state={"records": {"a": {"Weight": 1}, "b": {"Weight": 9}}})],
+         None),
+        ([step(1, PANEL, ("a", "On", "Off"), state={"on": "odd"})], None),
+    ],
+)  # fmt: skip
+def test_what_the_plan_itself_says(steps: list[Step], rule: str | None) -> None:
+    """Shares of replicas, regions, flags and places that stay on are counted from the sealed steps."""
+    assert broken(of(*steps)) == ([rule] if rule else [])
+
+
+def test_fewer_steps_reach_less_far() -> None:
+    """Whoever approves only some steps is measured by those."""
+    judged = of(*(step(n, flag(f"f{n}"), ("on", True, False)) for n in (1, 2, 3, 4)))
+
+    assert broken(judged, steps=(1, 2, 3)) == []
+
+
+def test_turning_on_is_no_loss() -> None:
+    """Going from none to one is allowed where two are to be on: it is on the way there."""
+    turns_on = step(1, PANEL, ("a", "Off", "On"), state={"on": {"a": False, "b": False}})
+
+    assert broken(of(turns_on), limits=GuardrailLimits(regions_on=2)) == []
+
+
+def test_limits_of_one_service() -> None:
+    """A service's own limit counts for it, and what it does not name is as for all."""
+    limits = GuardrailLimits(flags=1, actions_per_hour=5, services={"shop": Limits(flags=4)})
+
+    assert (limits.of("shop").flags, limits.of("shop").actions_per_hour) == (4, 5)
+    assert limits.of("other").flags == 1
+
+
+@pytest.mark.parametrize(
+    ("now", "is_closed"),
+    [
+        ("2026-11-20T16:59:59Z", False),
+        ("2026-11-20T17:00:00Z", True),
+        ("2026-11-23T07:59:59Z", True),
+        ("2026-11-23T08:00:00Z", False),
+        ("2026-11-27T16:59:59Z", False),
+        ("2026-11-27T17:00:00Z", True),
+        ("2027-03-05T18:00:00Z", True),
+        ("2026-11-13T18:00:00Z", False),
+    ],
+)
+def test_a_window_of_each_week(now: str, is_closed: bool) -> None:  # noqa: FBT001  (a table of expectations)
+    """A window holds from its start until just before its end, and comes again."""
+    weekend = ChangeFreeze.model_validate(
+        {"name": "weekend", "starts": "2026-11-20T17:00:00Z", "ends": "2026-11-23T08:00:00Z", "every": "P7D"}
+    )
+    facts = Facts(now=datetime.fromisoformat(now))
+    other = weekend.model_copy(update={"services": ("other",)})
+
+    expected = ["change-freeze"] if is_closed else []
+    assert broken(of(), facts, GuardrailLimits(change_freezes=(weekend,))) == expected
+    assert broken(of(), facts, GuardrailLimits(change_freezes=(other,))) == []
+
+
+def test_windows_that_are_none() -> None:
+    """A window that ends before it starts, or comes again too early, is named."""
+    day = datetime(2026, 12, 24, tzinfo=UTC)
+    for facts, said in (
+        ({"ends": day}, "it ends before it starts"),
+        ({"ends": day + timedelta(days=2), "every": timedelta(days=1)}, "it comes again before it has ended"),
+    ):
+        with pytest.raises(ValidationError, match=said):
+            ChangeFreeze.model_validate({"name": "holidays", "starts": day, **facts})
+
+
+def test_services_that_are_none() -> None:
+    """Limits and windows name services of the catalogue."""
+    day = datetime(2026, 12, 24, tzinfo=UTC)
+    window = {"name": "holidays", "starts": day, "ends": day + MINUTE, "services": ["sohp"]}
+    for section, said in (
+        ({"services": {"sohp": {}}}, "guardrails: services names sohp"),
+        ({"change_freezes": [window]}, "guardrails: change freeze holidays names sohp"),
+    ):
+        with pytest.raises(ValidationError, match=said):
+            Catalogue.model_validate({"guardrails": section})
+
+
+def test_overrides_that_name_no_guardrail() -> None:
+    """An unknown name is refused, when it is given and again when it is acted on."""
+    with pytest.raises(
+        InputError, match="there is no guardrail 'everything'; there are target-lock, cooldown"
+    ):
+        check_names(["cooldown", "everything"])
+    with pytest.raises(GuardrailError, match="there is no guardrail 'everything'"):
+        Guard(Guardrails(GuardrailLimits()), of(), overrides=("everything",)).check(
+            Direction.APPLY, Facts(now=NOW)
+        )
