@@ -90,6 +90,12 @@ def ladder(catalogue: Catalogue, severity: Severity) -> tuple[Rung, ...]:
     return catalogue.escalation.get(severity) or LADDERS[severity]
 
 
+def again(catalogue: Catalogue, severity: Severity) -> timedelta:
+    """Give how long after its last rung a severity's ladder begins again while nobody answers."""
+    last = ladder(catalogue, severity)[-1].after
+    return catalogue.escalate_again.get(severity) or max(last, 5 * _MINUTE)
+
+
 def _meant(catalogue: Catalogue, incident: Incident, word: str, at: datetime) -> tuple[str, ...]:
     kind, _, name = word.partition(":")
     match kind:

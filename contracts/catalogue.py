@@ -638,6 +638,11 @@ class Catalogue(Strict):
         {},
         description="Whom to call, rung after rung, until somebody acknowledges; ours where none is given.",
     )
+    escalate_again: dict[Severity, Wait] = Field(
+        {},
+        description="How long after its last rung a ladder begins again while nobody acknowledges; as long as"
+        " the ladder itself where none is given, at least PT5M.",
+    )
     clusters: tuple[Cluster, ...] = ()
     launchdarkly: tuple[LaunchDarklyProject, ...] = ()
     prometheus: tuple[Prometheus, ...] = ()

@@ -12,6 +12,7 @@ from ledger.in_force import MitigationsInForce
 from ledger.inbox import Inbox
 from ledger.incidents import Incidents
 from ledger.journal import Journal
+from ledger.notices import Notices
 from ledger.outbox import Outbox
 from ledger.postmortems import Postmortems
 from ledger.reviews import Reviews
@@ -28,6 +29,7 @@ class Ledger:
         self.database = database
         self.inbox = Inbox(database)
         self.outbox = Outbox(database)
+        self.notices = Notices(database)
         self.incidents = Incidents(database)
         self.approvals = Approvals(database)
         self.grants = Grants(database)

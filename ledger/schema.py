@@ -243,6 +243,52 @@ in_force = Table(
     Column("undo_asked_at", Moment),
 )
 
+ladder = Table(
+    "ladder",
+    metadata,
+    Column("subject", Words, primary_key=True),
+    Column("incident", Words, nullable=False, index=True),
+    Column("started_at", Moment, nullable=False),
+    Column("rung", Integer, nullable=False),  # the next to be climbed
+    Column("generation", Integer, nullable=False),  # of its one timer that counts
+    Column("ended_at", Moment),
+)
+
+notice = Table(
+    "notice",
+    metadata,
+    Column("subject", Words, primary_key=True),
+    Column("person", Words, primary_key=True),
+    Column("channel", Words, primary_key=True),
+    Column("incident", Words, nullable=False, index=True),
+    Column("title", Words, nullable=False),
+    Column("text", Words, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("rung", Integer),
+    Column("rest", Json, nullable=False),  # the person's channels that are tried when this one fails
+    Column("times", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("queued_at", Moment, nullable=False),
+    Column("sent_at", Moment),
+    Column("seen_at", Moment),
+    Column("error", Words, nullable=False),
+)
+
+handoff = Table(
+    "handoff",
+    metadata,
+    Column("number", BigId, primary_key=True),
+    Column("incident", Words, nullable=False, index=True),
+    Column("role", Text, nullable=False),
+    Column("giver", Words, nullable=False),
+    Column("person", Words, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("packet", Json, nullable=False),
+    Column("offered_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    Column("closed_at", Moment),
+)
+
 outbox = Table(
     "outbox",
     metadata,

@@ -143,6 +143,52 @@ def upgrade() -> None:
     op.create_index("ix_in_force_incident", "in_force", ["incident"])
     op.create_index("ix_in_force_state", "in_force", ["state"])
     op.create_table(
+        "handoff",
+        sa.Column("number", BigId, nullable=False),
+        sa.Column("incident", sa.Text(), nullable=False),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("giver", sa.Text(), nullable=False),
+        sa.Column("person", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("packet", sa.JSON(), nullable=False),
+        sa.Column("offered_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("closed_at", sa.DateTime(timezone=True)),
+        sa.PrimaryKeyConstraint("number", name="pk_handoff"),
+    )
+    op.create_index("ix_handoff_incident", "handoff", ["incident"])
+    op.create_table(
+        "ladder",
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("incident", sa.Text(), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("rung", sa.Integer(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True)),
+        sa.PrimaryKeyConstraint("subject", name="pk_ladder"),
+    )
+    op.create_index("ix_ladder_incident", "ladder", ["incident"])
+    op.create_table(
+        "notice",
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("person", sa.Text(), nullable=False),
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("incident", sa.Text(), nullable=False),
+        sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("rung", sa.Integer()),
+        sa.Column("rest", sa.JSON(), nullable=False),
+        sa.Column("times", sa.Integer(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("queued_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("sent_at", sa.DateTime(timezone=True)),
+        sa.Column("seen_at", sa.DateTime(timezone=True)),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("subject", "person", "channel", name="pk_notice"),
+    )
+    op.create_index("ix_notice_incident", "notice", ["incident"])
+    op.create_table(
         "outbox",
         sa.Column("id", BigId, nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),

@@ -1,0 +1,413 @@
+"""Who is told of what: ladders climbed, notices queued, sent, failed and seen; nothing is silent."""
+
+import builtins
+import zlib
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from authority import directory
+from contracts.approvals import ApprovalState, SignedDecision
+from contracts.base import JsonObject
+from contracts.catalogue import Catalogue
+from contracts.evidence import ENGINE, Evidence, EvidenceKind
+from contracts.incidents import OPEN_PHASES, Incident, Role, Severity
+from contracts.notices import CONSOLE, Notice, NoticeState
+from ledger import evidence, incidents, ladders, outbox
+from ledger.database import Database
+from ledger.schema import approval as approvals
+from ledger.schema import incident as incident_table
+from ledger.schema import ladder as ladder_table
+from ledger.schema import notice as notices
+from ledger.storable import one_line
+
+# Who has seen a question and does not answer it is called again after so long, from the first rung on.
+HELD = timedelta(minutes=10)
+# Nobody at all could be told: everybody is tried again after so long.
+UNREACHED = timedelta(minutes=2)
+# Between two attempts at one channel; after the last one comes the person's next channel.
+PAUSES = (timedelta(seconds=2), timedelta(seconds=5))
+LANES = 4  # of one channel: a slow one holds up so many deliveries, and no other channel
+
+
+class Notices:
+    """All notices, and the ladders by which they come."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def list(self, *, subject: str | None = None, incident: str | None = None) -> builtins.list[Notice]:
+        """Give who was told of a subject, or of anything in an incident, in the order of the calls."""
+        query = select(notices).order_by(notices.c.queued_at, notices.c.person, notices.c.channel)
+        if subject is not None:
+            query = query.where(notices.c.subject == subject)
+        if incident is not None:
+            query = query.where(notices.c.incident == incident)
+        with self._database.read() as connection:
+            return [Notice.model_validate(row._asdict()) for row in connection.execute(query)]
+
+    def climb(self, subject: str, generation: int, catalogue: Catalogue) -> datetime | None:
+        """Call whom the ladder says now, and give when to look again; ``None`` when there is no need.
+
+        A repeat of what was done already does nothing.
+        """
+        with self._database.write() as connection:
+            row = connection.execute(
+                select(ladder_table).where(ladder_table.c.subject == subject)
+            ).one_or_none()
+            if row is None or row.ended_at is not None or row.generation != generation:
+                return None
+            return _Climb(connection, self._database, row, catalogue).go()
+
+    def tell(self, key: str, incident: str, whom: Sequence[str], text: str, catalogue: Catalogue) -> None:
+        """Queue what ``ladders.tell`` has asked for; a repeat does nothing."""
+        with self._database.write() as connection:
+            if _rows(connection, key):
+                return
+            now = self._database.now()
+            found = _incident(connection, incident) if incident else _nowhere(now)
+            everybody = [person.id for person in catalogue.people]
+            words = [word for word in whom if word != ladders.EVERYBODY]
+            people = directory.resolve(catalogue, found, words, now)
+            people = tuple(everybody) if ladders.EVERYBODY in whom else people
+            call = _Call(connection, self._database, catalogue, key, incident)
+            said = one_line(text)
+            call.queue(people, f"{incident}: {said}" if incident else said, text)
+            if not people:
+                call.reaches_nobody()
+
+    def outgoing(self, subject: str, person: str, channel: str, times: int) -> Notice | None:
+        """Give a notice to be sent, or ``None`` when it no longer has to be."""
+        with self._database.write() as connection:
+            row = _find(connection, subject, person, channel, times)
+            if row is None or row.state != NoticeState.QUEUED:
+                return None
+            if _is_over(connection, subject, self._database.now()):
+                _change(connection, row, state=NoticeState.DROPPED, error="")
+                return None
+            return Notice.model_validate(row._asdict())
+
+    def sent(self, notice: Notice) -> None:
+        """Say that the channel took it; a repeat is no change."""
+        with self._database.write() as connection:
+            row = _find(connection, notice.subject, notice.person, notice.channel, notice.times)
+            if row is None or row.sent_at is not None:
+                return
+            state = NoticeState.SENT if row.state == NoticeState.QUEUED else row.state
+            now = self._database.now()
+            _change(connection, row, state=state, sent_at=now, attempts=row.attempts + 1, error="")
+            said = f"{notice.person} is told of {notice.subject} by {notice.channel}"
+            evidence.append(connection, _entry(notice, EvidenceKind.NOTIFICATION, "sent", said, now))
+
+    def failed(self, notice: Notice, error: str, catalogue: Catalogue, *, final: bool) -> datetime | None:
+        """Say that it did not arrive; give when to try again, or ``None`` when another way is taken.
+
+        The other way is the person's next channel; after the last one the ladder is told.
+        """
+        with self._database.write() as connection:
+            row = _find(connection, notice.subject, notice.person, notice.channel, notice.times)
+            if row is None or row.state != NoticeState.QUEUED:
+                return None
+            now = self._database.now()
+            why = one_line(error)
+            if not final and row.attempts < len(PAUSES):
+                _change(connection, row, attempts=row.attempts + 1, error=why)
+                return now + PAUSES[row.attempts]
+            _change(connection, row, state=NoticeState.FAILED, attempts=row.attempts + 1, error=why)
+            said = f"{notice.person} could not be told of {notice.subject} by {notice.channel}: {why}"
+            evidence.append(connection, _entry(notice, EvidenceKind.NOTIFICATION, "failed", said, now))
+            call = _Call(connection, self._database, catalogue, notice.subject, notice.incident)
+            if row.rest:
+                call.queue_one(notice.person, row.rest, notice.title, notice.text, row.rung)
+            elif row.rung is not None:
+                ladders.look_again(connection, self._database.now, subject=notice.subject)
+            elif all(told.state == NoticeState.FAILED for told in _rows(connection, notice.subject)):
+                call.reaches_nobody()
+            return None
+
+    def seen(self, subject: str, person: str) -> None:
+        """Say that a person has opened it; that counts for who was told or holds a role in the incident.
+
+        Raises:
+            NotFoundError: There is no such request or incident.
+        """
+        with self._database.write() as connection:
+            incident = _incident(connection, _incident_of(connection, subject))
+            rows = [row for row in _rows(connection, subject) if row.person == person]
+            now = self._database.now()
+            is_new = any(row.state != NoticeState.SEEN for row in rows)
+            for row in rows if is_new else ():
+                _change(connection, row, state=NoticeState.SEEN, seen_at=now)
+            if not rows and person in incident.roles.values():
+                is_new = True
+                seen = {"state": NoticeState.SEEN, "seen_at": now, "rest": [], "title": "", "text": ""}
+                _insert(connection, (subject, person, CONSOLE), incident.id, now, seen)
+            if is_new:
+                facts = Evidence(
+                    key=f"{subject}/seen/{person}/{now.isoformat()}",
+                    kind=EvidenceKind.NOTIFICATION,
+                    incident=incident.id,
+                    actor=person,
+                    at=now,
+                    summary=one_line(f"{person} has seen {subject}"),
+                )
+                evidence.append(connection, facts)
+                ladders.look_again(connection, self._database.now, subject=subject)
+
+
+class _Call:
+    """Tell people of one subject, within a transaction."""
+
+    def __init__(
+        self, connection: Connection, database: Database, catalogue: Catalogue, subject: str, incident: str
+    ) -> None:
+        self.connection = connection
+        self.database = database
+        self.catalogue = catalogue
+        self.subject = subject
+        self.incident = incident
+        self.now = database.now()
+
+    def queue(
+        self,
+        people: Collection[str],
+        title: str,
+        text: str,
+        *,
+        rung: int | None = None,
+        first: str | None = None,
+    ) -> None:
+        """Queue a notice for each of them, by their first channel."""
+        for person in people:
+            self.queue_one(person, self._channels(person, first), title, text, rung)
+
+    def queue_one(
+        self, person: str, channels: Sequence[str], title: str, text: str, rung: int | None
+    ) -> None:
+        """Queue a notice by the first of these channels; the others come when it fails."""
+        channel, *rest = channels
+        facts: dict[str, Any] = {"title": title, "text": text, "rung": rung, "rest": rest}
+        known = _find(self.connection, self.subject, person, channel)
+        if known is not None and known.state == NoticeState.QUEUED:
+            _change(self.connection, known, rung=rung)  # that one is on its way
+            return
+        is_shown = channel == CONSOLE
+        facts |= {"state": NoticeState.SENT if is_shown else NoticeState.QUEUED}
+        facts |= {"sent_at": self.now if is_shown else None, "seen_at": None, "error": ""}
+        times = 1
+        if known is None:
+            _insert(self.connection, (self.subject, person, channel), self.incident, self.now, facts)
+        else:
+            times = known.times + 1
+            _change(self.connection, known, **facts, times=times, attempts=0, queued_at=self.now)
+        if is_shown:
+            return
+        payload: JsonObject = {"subject": self.subject, "person": person, "channel": channel, "times": times}
+        outbox.add(
+            self.connection,
+            self.database.now,
+            kind=ladders.SEND,
+            key=f"{self.subject}/{person}/{channel}/{times}",
+            incident=self.incident,
+            payload=payload,
+            trace={},
+            lane=f"{ladders.SEND}/{channel}/{zlib.crc32(person.encode()) % LANES}",
+        )
+
+    def reaches_nobody(self) -> None:
+        """Say as loudly as we can that nobody could be told."""
+        said = f"{self.subject}: nobody could be told: look at who is on call, and at their channels"
+        self.escalates("unreached", said)
+        if self.incident:
+            number = incidents.number_of(self.incident, "INC")
+            unset = (incident_table.c.number == number) & incident_table.c.attention.is_(None)
+            self.connection.execute(update(incident_table).where(unset).values(attention=said))
+
+    def escalates(self, key: str, said: str) -> None:
+        """Put it on the timeline."""
+        entry = Evidence(
+            key=f"{self.subject}/{key}",
+            kind=EvidenceKind.ESCALATION,
+            incident=self.incident or None,
+            actor=ENGINE,
+            at=self.now,
+            summary=one_line(said),
+            body={"subject": self.subject},
+        )
+        evidence.append(self.connection, entry)
+
+    def _channels(self, person: str, first: str | None) -> builtins.list[str]:
+        """Give a person's channels in the order in which they are tried; the console where there is none."""
+        known = next((entry for entry in self.catalogue.people if entry.id == person), None)
+        if known is None:
+            return [CONSOLE]
+        usual = [*known.contacts, "email"]
+        order = dict.fromkeys([first, *usual] if first else usual)
+        return [channel for channel in order if channel != CONSOLE and known.address(channel)] or [CONSOLE]
+
+
+class _Climb(_Call):
+    """One look at a ladder."""
+
+    def __init__(
+        self, connection: Connection, database: Database, row: Row[Any], catalogue: Catalogue
+    ) -> None:
+        super().__init__(connection, database, catalogue, row.subject, row.incident)
+        self.row = row
+        self.found = _incident(connection, row.incident)
+
+    def go(self) -> datetime | None:
+        """Climb as far as it is time for."""
+        if _is_over(self.connection, self.subject, self.now):
+            self._end()
+            return None
+        rungs = directory.ladder(self.catalogue, self.found.severity)
+        started: datetime = self.row.started_at
+        climbed: int = self.row.rung
+        told = _rows(self.connection, self.subject)
+        held = self._held(told)
+        if held is not None and held > started:
+            started, climbed = held, 0  # somebody looks at it: begin anew when nothing comes of that
+        lost = climbed > 0 and _is_lost(told, climbed - 1)
+        while climbed < len(rungs) and (lost or started + rungs[climbed].after <= self.now):
+            lost = not self._reach(climbed, started)
+            climbed += 1
+        if climbed < len(rungs):
+            due = started + rungs[climbed].after
+        elif lost:
+            self.reaches_nobody()
+            started, climbed, due = self.now + UNREACHED, 0, self.now + UNREACHED
+        else:
+            started = max(self.now, started + rungs[-1].after) + directory.again(
+                self.catalogue, self.found.severity
+            )
+            climbed, due = 0, started
+        self._keep(started_at=started, rung=climbed)
+        return due
+
+    def _reach(self, number: int, started: datetime) -> bool:
+        """Call the people of one rung, and say whether it means anybody."""
+        rung = directory.ladder(self.catalogue, self.found.severity)[number]
+        people = directory.resolve(self.catalogue, self.found, rung.notify, self.now)
+        title, text = self._said()
+        self.queue(people, title, text, rung=number, first=rung.channel)
+        if number:
+            names = ", ".join(people) or f"nobody ({', '.join(rung.notify)})"
+            said = f"{self.subject} is unanswered: rung {number + 1} calls {names}"
+            self.escalates(f"rung/{started.isoformat()}/{number}", said)
+        return bool(people)
+
+    def _held(self, told: Sequence[Row[Any]]) -> datetime | None:
+        """Give until when somebody's looking at it keeps the ladder still; who has answered does not."""
+        answered: set[str] = set()
+        if self.subject != self.incident:
+            given = _approval(self.connection, self.subject).given
+            answered = {SignedDecision.model_validate(one).decision.person for one in given}
+        looked: list[datetime] = [
+            row.seen_at for row in told if row.seen_at is not None and row.person not in answered
+        ]
+        return max(looked) + HELD if looked else None
+
+    def _said(self) -> tuple[str, str]:
+        """Give the title and the text of a notice."""
+        incident = self.found
+        where = f"{incident.id} {incident.severity} {incident.service} ({incident.environment})"
+        if self.subject == self.incident:
+            text = f"Nobody commands it. Take command on its page, or: stanch incident ack {incident.id}"
+            return one_line(f"{where}: {incident.title}", 200), text
+        row = _approval(self.connection, self.subject)
+        lines = (
+            f"{self.subject} asks whether {row.mitigation} may run: {row.title}",
+            f"{where}: {incident.title}",
+            f"Risk: {row.risk}. Expires at {row.expires_at:%H:%M} UTC. Plan digest: {row.plan_digest[:12]}",
+            f"Answer on its page, or: stanch approve {self.subject}",
+        )
+        title = f"{self.subject} {incident.severity} {incident.service}: may this run? {row.title}"
+        return one_line(title, 200), "\n".join(one_line(line) for line in lines)
+
+    def _end(self) -> None:
+        self._keep(ended_at=self.now)
+        ours = (incident_table.c.number == incidents.number_of(self.incident, "INC")) & (
+            incident_table.c.attention.startswith(f"{self.subject}: nobody could be told", autoescape=True)
+        )
+        self.connection.execute(update(incident_table).where(ours).values(attention=None))
+
+    def _keep(self, **values: Any) -> None:
+        is_it = ladder_table.c.subject == self.subject
+        self.connection.execute(update(ladder_table).where(is_it).values(values))
+
+
+def _is_over(connection: Connection, subject: str, now: datetime) -> bool:
+    """Say whether nobody has to be called about it any more."""
+    if subject.startswith("APR-"):
+        row = _approval(connection, subject)
+        return bool(row.state != ApprovalState.PENDING or row.expires_at <= now)
+    if subject.startswith("INC-"):
+        row = incidents.find(connection, subject)
+        return Role.INCIDENT_COMMANDER in row.roles or row.phase not in OPEN_PHASES
+    return False
+
+
+def _is_lost(told: Sequence[Row[Any]], rung: int) -> bool:
+    """Say whether everybody whom this rung called could not be told."""
+    states = [row.state for row in told if row.rung == rung]
+    return bool(states) and all(state in (NoticeState.FAILED, NoticeState.DROPPED) for state in states)
+
+
+def _approval(connection: Connection, approval: str) -> Row[Any]:
+    number = incidents.number_of(approval, "APR")
+    return connection.execute(select(approvals).where(approvals.c.number == number)).one()
+
+
+def _incident_of(connection: Connection, subject: str) -> str:
+    return subject if subject.startswith("INC-") else str(_approval(connection, subject).incident)
+
+
+def _incident(connection: Connection, incident: str) -> Incident:
+    return incidents.load(connection, [incidents.find(connection, incident)])[0]
+
+
+def _nowhere(now: datetime) -> Incident:
+    """Give the incident of what is about none: it has no roles and no service."""
+    return Incident(id="", title="", service="", environment="", severity=Severity.SEV4, opened_at=now)
+
+
+def _rows(connection: Connection, subject: str) -> Sequence[Row[Any]]:
+    return connection.execute(select(notices).where(notices.c.subject == subject)).all()
+
+
+def _find(
+    connection: Connection, subject: str, person: str, channel: str, times: int | None = None
+) -> Row[Any] | None:
+    query = select(notices).where(
+        notices.c.subject == subject, notices.c.person == person, notices.c.channel == channel
+    )
+    return connection.execute(query if times is None else query.where(notices.c.times == times)).one_or_none()
+
+
+def _insert(
+    connection: Connection, key: tuple[str, str, str], incident: str, now: datetime, facts: dict[str, Any]
+) -> None:
+    subject, person, channel = key
+    named = {"subject": subject, "person": person, "channel": channel, "incident": incident}
+    counts = {"times": 1, "attempts": 0, "queued_at": now, "error": ""}
+    connection.execute(insert(notices).values(named | counts | facts))
+
+
+def _change(connection: Connection, row: Row[Any], **values: Any) -> None:
+    is_it = (notices.c.subject == row.subject) & (notices.c.person == row.person)
+    connection.execute(update(notices).where(is_it, notices.c.channel == row.channel).values(values))
+
+
+def _entry(notice: Notice, kind: EvidenceKind, what: str, said: str, now: datetime) -> Evidence:
+    return Evidence(
+        key=f"{notice.id}/{what}",
+        kind=kind,
+        incident=notice.incident or None,
+        actor=ENGINE,
+        at=now,
+        summary=one_line(said),
+        body={"subject": notice.subject, "person": notice.person, "channel": notice.channel},
+    )
