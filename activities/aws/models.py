@@ -743,7 +743,7 @@ class ServiceRevisions(Frozen):
     """What a service runs, and what it could go back to.
 
     Attributes:
-        former: Living revisions of the same family, those that served most recently first; then the others.
+        former: Living revisions with a lower number, those that served most recently first; then the others.
         notes: What could not be seen, and why.
     """
 

@@ -97,6 +97,10 @@ class ServiceHistoryProbe(Probe[ServiceHistory, ServiceRevisions]):
     def look(self, request: ServiceHistory) -> ServiceRevisions:
         """Look once."""
         state = look_at_service(self._service, request)
+        present = ServiceRevision(task_definition=state.task_definition)
+        if state.controller != "ECS":
+            note = f"{request.where}: {state.controller} deploys it, so there is its history"
+            return ServiceRevisions(present=present, notes=(note,))
         notes: list[str] = []
         known: dict[str, ServiceRevision] = {}
         with noting(notes, "former deployments cannot be seen"):
@@ -113,17 +117,18 @@ class ServiceHistoryProbe(Probe[ServiceHistory, ServiceRevisions]):
             },
         )
         with reading(request.where, "task definitions"):
-            living = [
-                str(one)
-                for one in answer["taskDefinitionArns"]
-                if family(one) == family(state.task_definition)
-            ]
-        present = known.pop(state.task_definition, ServiceRevision(task_definition=state.task_definition))
+            living = {
+                str(arn): int(arn.rpartition(":")[2])
+                for arn in answer["taskDefinitionArns"]
+                if family(arn) == family(state.task_definition)
+            }
+        number = int(state.task_definition.rpartition(":")[2])
+        older = sorted((arn for arn in living if living[arn] < number), key=living.__getitem__, reverse=True)
+        present = known.pop(state.task_definition, present)
         if present.released_at is None and state.primary is not None:
             present = present.model_copy(update={"released_at": state.primary.created_at})
-        deployed = [known[arn] for arn in reversed(known) if arn in living]
-        others = [arn for arn in living if arn not in known and arn != state.task_definition]
-        never = [ServiceRevision(task_definition=arn) for arn in others]
+        deployed = [known[arn] for arn in reversed(known) if arn in older]
+        never = [ServiceRevision(task_definition=arn) for arn in older if arn not in known]
         return ServiceRevisions(present=present, former=(*deployed, *never), notes=tuple(notes))
 
     def _deployed(self, request: ServiceHistory) -> dict[str, ServiceRevision]:

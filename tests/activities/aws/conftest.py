@@ -193,12 +193,23 @@ class World:
             AvailabilityZones=[f"{REGION}a"],
         )
 
+    def make_target_group(self, kind: str) -> str:
+        """Make a target group of instances or, for ECS, of addresses; give its ARN."""
+        vpc = self.sdk("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
+        made = self.sdk("elbv2").create_target_group(
+            Name=f"{self.group}-{kind}",
+            Protocol="HTTP",
+            Port=80,
+            VpcId=vpc,
+            TargetType="instance" if kind == "group" else "ip",
+        )
+        arn: str = made["TargetGroups"][0]["TargetGroupArn"]
+        return arn
+
     def balance_group(self) -> None:
         """Put a target group in front of the group."""
-        vpc = self.sdk("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
-        made = self.sdk("elbv2").create_target_group(Name=self.group, Protocol="HTTP", Port=80, VpcId=vpc)
         self.sdk("autoscaling").attach_load_balancer_target_groups(
-            AutoScalingGroupName=self.group, TargetGroupARNs=[made["TargetGroups"][0]["TargetGroupArn"]]
+            AutoScalingGroupName=self.group, TargetGroupARNs=[self.make_target_group("group")]
         )
 
     def capacity(self) -> tuple[int, int, int]:

@@ -21,12 +21,14 @@ from activities.aws import (
     SetScalableTargetAction,
     SetServiceCount,
     SetServiceCountAction,
+    actions,
 )
 from activities.aws.actions import ROLLOUT_DEADLINE
 from activities.aws.client import AwsClient
-from activities.aws.fake import FakeAws
-from contracts.errors import ActionRefusedError
+from activities.aws.fake import FakeAws, Fault
+from contracts.errors import ActionRefusedError, ProviderUnavailableError
 from contracts.outcomes import Reached
+from contracts.plans import Difference
 from runtime.clock import utc_now
 from tests.activities.aws.conftest import AT, World, progress
 from tests.activities.aws.test_faults import UNHURRIED
@@ -275,6 +277,47 @@ def test_limits_are_reached_when_the_minimum_runs(world: World, client: AwsClien
     assert (before.reached, progress(action, request).reached) == (Reached.SETTLING, Reached.YES)
 
 
+def test_limits_are_reached_when_the_minimum_is_healthy(
+    aws: FakeAws, world: World, client: AwsClient
+) -> None:
+    """Tasks that run and do not answer the load balancer are not the capacity that was asked for."""
+    group = world.make_target_group("web")
+    world.make_service(count=4, loadBalancers=[{"targetGroupArn": group, "containerName": "web"}])
+    world.make_limits(1, 4)
+    for number in range(4):
+        world.sdk("elbv2").register_targets(TargetGroupArn=group, Targets=[{"Id": f"192.0.2.{number}"}])
+    action, request = (
+        SetScalableTargetAction(client),
+        SetScalableTarget(**AT, resource=world.resource, minimum=4, maximum=8),
+    )
+    apply(action, request)
+    aws.healthy = 1
+    before = progress(action, request)
+    aws.healthy = None
+
+    assert (before.reached, progress(action, request).reached) == (Reached.SETTLING, Reached.YES)
+    assert "1 tasks run and are healthy" in before.detail
+
+
+def test_the_quota_of_fargate_is_shown(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """Tasks on Fargate run into its quota; of others it is said that the headroom is not known."""
+    world.make_service(launchType="FARGATE")
+    world.make_limits()
+    request = SetServiceCount(**world.at_service, count=5)
+    limits = SetScalableTarget(**AT, resource=world.resource, minimum=5, maximum=10)
+    asks: list[tuple[Any, Any]] = [
+        (SetServiceCountAction(client), request),
+        (SetScalableTargetAction(client), limits),
+    ]
+    said = [action.blast_radius(asked, action.observe(asked)) for action, asked in asks]
+    aws.quota = None
+    unseen = SetServiceCountAction(client)
+
+    assert [("of 32 used of quota vCPUs" in one) for one in said] == [True, True]
+    assert [one.params["QuotaCode"] for one in aws.arrived("GetServiceQuota")] == ["L-3032A538"] * 2
+    assert "headroom is not known" in unseen.blast_radius(request, unseen.observe(request))
+
+
 # Route 53.
 
 
@@ -340,6 +383,88 @@ def test_at_least_one_weight_stays_above_zero(aws: FakeAws, world: World, client
     with pytest.raises(ActionRefusedError, match="every weight would be zero"):
         apply(action, request)
     assert aws.changes == []
+
+
+def regions(world: World) -> tuple[str, str]:
+    """Make two regions, all of the traffic in the first; give the zone and the second one's health check."""
+    main, other = world.make_health_check(), world.make_health_check()
+    blue, green = {"Weight": 100, "HealthCheckId": main}, {"Weight": 0, "HealthCheckId": other}
+    return world.make_zone(blue=blue, green=green), other
+
+
+def test_a_region_that_is_healthy_keeps_answering(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """After the change one record with weight is healthy, or the override names the rule, and shows it."""
+    zone, check = regions(world)
+    aws.unhealthy = {check}
+    action = SetRecordWeightsAction(client)
+    at = {"account": "main", "zone": zone, "name": f"www.{world.domain}"}
+    away, part = ({"blue": 0, "green": 100}, {"green": 100})
+    request = SetRecordWeights(**at, weights=away)
+    (refusal,) = action.preflight(request, action.observe(request))
+    with pytest.raises(ActionRefusedError, match="no health check succeeds"):
+        apply(action, request)
+    assert aws.changes == []
+    shared = SetRecordWeights(**at, weights=part)
+    assert action.preflight(shared, action.observe(shared)) == ()
+    forced = SetRecordWeights(**at, weights=away, override_rules=("at-least-on",))
+    observed = apply(action, forced)
+    undo, _ = action.undo(forced, observed)
+
+    assert "of green, which alone would answer, no health check succeeds" in refusal
+    assert Difference(path="overridden rules", after="at-least-on") in action.change(forced, observed)
+    assert "It overrides at-least-on" in action.blast_radius(forced, observed)
+    assert undo == SetRecordWeights(**at, weights={"blue": 100, "green": 0})
+    assert action.change(forced, action.observe(forced)) == ()
+
+
+def test_a_health_check_that_cannot_be_seen_is_said(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """Not knowing does not stop a failover, and who approves it reads that it is not known."""
+    zone, _ = regions(world)
+    aws.fail(Fault.FORBIDDEN, "GetHealthCheckStatus")
+    action = SetRecordWeightsAction(client)
+    at = {"account": "main", "zone": zone, "name": f"www.{world.domain}"}
+    request = SetRecordWeights(**at, weights={"blue": 0, "green": 100})
+    observed = action.observe(request)
+
+    assert action.preflight(request, observed) == ()
+    assert "may not do route53:GetHealthCheckStatus" in RecordsState.model_validate(observed.state).notes[0]
+
+
+def test_health_checks_are_not_asked_while_it_settles(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """Route 53 answers five questions a second to an account: a change that is made needs no more of them."""
+    zone, _ = regions(world)
+    action = SetRecordWeightsAction(client)
+    request = SetRecordWeights(account="main", zone=zone, name=f"www.{world.domain}", weights={"green": 100})
+    apply(action, request)
+    before = len(aws.arrived("GetHealthCheckStatus"))
+    progress(action, request)
+
+    assert 0 < before == len(aws.arrived("GetHealthCheckStatus"))
+
+
+def test_a_record_is_left_alone_after_a_change(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """Traffic does not flap: a record that was changed a moment ago is changed again after a minute."""
+    zone, _ = regions(world)
+    action = SetRecordWeightsAction(client)
+    request = SetRecordWeights(account="main", zone=zone, name=f"www.{world.domain}", weights={"green": 100})
+    undo, _ = action.undo(request, apply(action, request))
+    with pytest.raises(ProviderUnavailableError, match="green was changed less than 0:01:00 ago") as error:
+        apply(action, undo)
+
+    assert error.value.retry_after is not None
+    assert (50 < error.value.retry_after <= 60, len(aws.changes)) == (True, 1)
+
+
+def test_nothing_is_sent_after_a_long_look(
+    aws: FakeAws, world: World, client: AwsClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change that comes late could arrive after another worker has concluded that none will."""
+    world.make_group()
+    monkeypatch.setattr(actions, "LOOK_WITHIN", timedelta(0))
+    with pytest.raises(ProviderUnavailableError, match="reading it took too long") as error:
+        apply(SetDesiredCapacityAction(client), SetDesiredCapacity(**world.at_group, desired=4))
+
+    assert (error.value.may_have_applied, aws.changes) == (False, [])
 
 
 def test_an_unknown_record_is_refused(world: World, client: AwsClient) -> None:

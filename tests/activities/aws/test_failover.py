@@ -23,6 +23,7 @@ from activities.aws.client import AwsClient
 from activities.aws.fake import ERRORS, FakeAws, Fault
 from contracts.errors import ActionRefusedError, ProviderUnavailableError
 from contracts.outcomes import Reached
+from contracts.plans import Difference
 from tests.activities.aws.conftest import (
     CONTROLS,
     ENDPOINTS,
@@ -136,9 +137,12 @@ def test_a_safety_rule_is_only_overridden_by_its_arn(aws: FakeAws, world: World,
     with pytest.raises(ActionRefusedError, match=r"a safety rule is against it .*safetyrule/one-on"):
         apply(action, routed())
     named = routed(override_rules=[RULE])
-    said = action.blast_radius(named, apply(action, named))
+    observed = apply(action, named)
+    said = action.blast_radius(named, observed)
 
     assert f"overrides {RULE}" in said
+    assert action.undo(named, observed)[0] == routed(states={"ireland": True, "virginia": False})
+    assert Difference(path="overridden rules", after=RULE) in action.change(named, observed)
     assert aws.changes[0].params["SafetyRulesToOverride"] == [RULE]
 
 
@@ -284,6 +288,24 @@ def test_the_failback_goes_to_the_region_that_was_active(
     assert len(aws.arrived("StartPlanExecution")) == 2
 
 
+def test_an_ungraceful_plan_says_what_its_databases_lose(
+    aws: FakeAws, world: World, client: AwsClient
+) -> None:
+    """Who approves it sees the lag of the standby of each database that the plan's steps move."""
+    world.make_plan()
+    world.make_lag(3)
+    action = ExecuteRegionSwitchAction(client)
+    forced = planned(mode=Mode.UNGRACEFUL)
+    seen = action.blast_radius(forced, action.observe(forced))
+    aws.fail(Fault.FORBIDDEN, "GetMetricData")
+    unseen = action.blast_radius(forced, action.observe(forced))
+    name = world.standby_db.rpartition(":")[2]
+
+    assert f"of {name} about the last 3 seconds of writes are lost" in seen
+    assert f"of {name} an unknown amount of writes are lost" in unseen
+    assert "lost" not in action.blast_radius(planned(), action.observe(planned()))
+
+
 # Aurora.
 
 
@@ -303,8 +325,18 @@ def test_lag_is_an_estimate_of_what_is_lost(world: World, client: AwsClient) -> 
     observed = action.observe(forced)
 
     assert GlobalState.model_validate(observed.state).lag == 4.5
+    assert GlobalState.model_validate(observed.state).estimated_loss.startswith("about the last 4.5 seconds")
     assert "about the last 4.5 seconds of writes are lost" in action.blast_radius(forced, observed)
     assert "nothing is lost" in action.blast_radius(graceful, action.observe(graceful))
+
+
+def test_a_cluster_without_an_instance_is_no_writer(world: World, client: AwsClient) -> None:
+    """A standby that is kept without instances, to be cheap, has nobody who could write."""
+    request = written(world)
+    world.aws.globals[request.cluster].instances = 0
+    action = SwitchGlobalClusterAction(client)
+
+    assert "has no instance, so nobody could write" in action.preflight(request, action.observe(request))[0]
 
 
 def test_a_lag_that_cannot_be_seen_is_said(aws: FakeAws, world: World, client: AwsClient) -> None:

@@ -26,7 +26,9 @@ from activities.aws import (
 )
 from activities.aws.client import AwsClient
 from activities.aws.fake import FakeAws, Fault
+from activities.registry import Registry
 from contracts.actions import ActionRequest
+from contracts.catalogue import Signal
 from contracts.errors import ActionRefusedError, ProviderUnavailableError
 from contracts.plans import ActionCall, Target
 from contracts.readiness import CheckState, ReadinessCheck
@@ -70,6 +72,19 @@ def test_a_metric_per_another_is_a_share(world: World, client: AwsClient) -> Non
         return MetricProbe(client).look(asked).value
 
     assert [put(errors=5), put(errors=0, requests=20), put(requests=10)] == [None, 0.25, 0.0]
+
+
+def test_a_signal_of_the_catalogue_is_measured(world: World, client: AwsClient) -> None:
+    """What the catalogue writes of a metric is what the probe takes; without a value it stays no data."""
+    metric = {**AT, "namespace": world.cluster, "metric": "errors", "dimensions": {"Stage": "live"}}
+    signal = Signal.model_validate({"cloudwatch": metric, "healthy_below": 1, "hold": 180})
+    call, verbs = signal.verification("errors").probe, Registry([], [MetricProbe(client)])
+    before = verbs.measure(call)
+    data = {"MetricName": "errors", "Dimensions": [{"Name": "Stage", "Value": "live"}], "Value": 0.5}
+    at = utc_now() - timedelta(minutes=1)
+    world.sdk("cloudwatch").put_metric_data(Namespace=world.cluster, MetricData=[data | {"Timestamp": at}])
+
+    assert (before.value, verbs.measure(call).value) == (None, 0.5)
 
 
 def test_a_metric_that_cannot_be_read_says_why(aws: FakeAws, client: AwsClient) -> None:
@@ -265,6 +280,16 @@ def test_the_history_says_what_served_and_for_how_long(aws: FakeAws, world: Worl
     assert seen.former[2].released_at is None
 
 
+def test_only_older_revisions_are_former_ones(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """After a rollback the bad release has served too, but to run it again would be no rollback."""
+    one, two, three = world.make_service(revisions=3)
+    aws.deployed = [(arn, utc_now() - timedelta(hours=ago)) for arn, ago in ((one, 50), (three, 9), (two, 1))]
+    world.sdk("ecs").update_service(cluster=world.cluster, service="web", taskDefinition=two)
+    seen = history(client, world)
+
+    assert (seen.present.task_definition, [former.task_definition for former in seen.former]) == (two, [one])
+
+
 def test_a_revision_that_was_deregistered_is_none_to_go_back_to(
     aws: FakeAws, world: World, client: AwsClient
 ) -> None:
@@ -274,6 +299,15 @@ def test_a_revision_that_was_deregistered_is_none_to_go_back_to(
     world.sdk("ecs").deregister_task_definition(taskDefinition=two)
 
     assert [former.task_definition for former in history(client, world).former] == [one]
+
+
+def test_what_somebody_else_deploys_has_its_history_there(world: World, client: AwsClient) -> None:
+    """A service that CodeDeploy deploys has nothing that ECS could go back to."""
+    world.make_service(deploymentController={"type": "CODE_DEPLOY"})
+    seen = history(client, world)
+
+    assert (seen.former, seen.present.released_at) == ((), None)
+    assert "CODE_DEPLOY deploys it" in seen.notes[0]
 
 
 def test_a_history_that_cannot_be_seen_is_said(aws: FakeAws, world: World, client: AwsClient) -> None:

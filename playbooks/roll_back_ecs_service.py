@@ -1,0 +1,73 @@
+"""Roll the most recently released ECS service of the failing service back to its last good revision.
+
+Good is the revision that last served for at least an hour since a deployment of it succeeded, or else the one
+that served last, or else the newest former one that is still registered; the plan says which. An ECS service
+that was not released within the last hours is not a suspect. In an incident of one region only the ECS
+services there are.
+"""
+
+from datetime import timedelta
+
+from activities import aws
+from contracts.errors import NothingToProposeError
+from contracts.incidents import Incident
+from contracts.plans import Proposal, Risk
+from contracts.playbooks import PlaybookParams, ServiceLook
+from playbooks.kit import alert, playbook, step, verification
+
+
+class Params(PlaybookParams):
+    """How far back a release is a suspect, and how long a good one has served."""
+
+    within: timedelta = timedelta(hours=24)
+    proven: timedelta = timedelta(hours=1)
+
+
+@playbook(
+    matches=[alert(signal="error_rate"), alert(signal="latency")],
+    risk=Risk.MEDIUM,
+    order=31,
+)
+async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposal:
+    """Propose to run the last good revision of the latest release."""
+    suspects = []
+    notes: list[str] = []
+    for service in look.service.aws.ecs_services:
+        if incident.region not in (None, service.region):
+            continue
+        where = service.model_dump(include={"account", "region", "cluster"}) | {"service": service.name}
+        history = await look.at(aws.ServiceHistory(**where))
+        notes += history.notes
+        released = history.present.released_at
+        if released is not None and look.now - released <= params.within:
+            suspects.append((released, history, where))
+    for released, history, where in sorted(suspects, key=lambda suspect: suspect[0], reverse=True):
+        good = next((one for one in history.former if one.served >= params.proven), None)
+        good = good or next(iter(history.former), None)
+        if good is None:
+            continue
+        request = aws.RollBackService(**where, task_definition=good.task_definition)
+        if incident.has_tried(str(request.call())):
+            continue
+        minutes = round((look.now - released).total_seconds() / 60)
+        title = f"Roll back {request.cluster}/{request.service} to {good.name}"
+        return Proposal(
+            title=title,
+            rationale="; ".join(
+                [f"{history.present.name} was released {minutes} min ago", _record(good), *history.notes]
+            )
+            + ".",
+            steps=(step(title, request, verify=verification(look, incident)),),
+        )
+    nothing = (
+        f"no ECS service of {incident.service} with a former revision was released within {params.within}"
+    )
+    raise NothingToProposeError("; ".join([nothing, *notes]))
+
+
+def _record(good: aws.ServiceRevision) -> str:
+    """Say how good a revision is known to be."""
+    if good.released_at is None:
+        return f"{good.name} is the newest former revision, and it is not known that it ever served"
+    images = f" ({', '.join(good.images)})" if good.images else ""
+    return f"{good.name}{images} served for {good.served / timedelta(hours=1):.3g} h before"
