@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from authority.guardrails import Guard
+from authority.seals import digest
 from contracts.base import Frozen, JsonObject
 from contracts.errors import ConflictError, GuardrailError, NotFoundError
 from contracts.evidence import ENGINE, Evidence, EvidenceKind
@@ -255,7 +256,7 @@ def _guarded(connection: Connection, entry: JournalEntry, guard: Guard, now: dat
 
 def _guardrail(entry: JournalEntry, now: datetime, said: str) -> Evidence:
     return Evidence(
-        key=f"{entry.action}/guardrail/{entry.fence + 1}",
+        key=f"{entry.action}/guardrail/{entry.fence + 1}/{digest(said)[:16]}",
         kind=EvidenceKind.GUARDRAIL,
         incident=entry.incident,
         actor=ENGINE,

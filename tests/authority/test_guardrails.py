@@ -188,7 +188,7 @@ def test_budget_of_a_whole_plan_and_of_one_action() -> None:
             "regions-on",
         ),
         (
-            [step(1, RECORD, ("a.Weight", 9, 0), state={"records": {"a": {"Weight": 9}, "b": {"Weight": 0}}})],
+            [step(1, RECORD, ("a.Weight", 9, 0), state={"records": {"a": {"Weight": 9}, "b": {}}})],
             "regions-on",
         ),
         ([step(1, RECORD, ("a.Weight", 1, 0), state={"records": {"a": {"Weight": 1}, "b": {"Weight": 9}}})],
