@@ -18,6 +18,7 @@ from ledger import Ledger
 from runtime import engine
 from runtime import settings as configuration
 from runtime.clock import utc_now
+from runtime.policy import load_policy
 from runtime.settings import Settings
 
 
@@ -91,6 +92,12 @@ def examine() -> Iterator[Finding]:
     yield Finding("settings", State.OK, f"state in {settings.home}")
     yield _engine(settings)
     yield from _catalogue(settings)
+    yield _try(
+        "policy",
+        lambda: f"{len(load_policy(settings).because)} rules ({settings.policy_path}, or ours without it)",
+        why="gateway and worker do not start with rules that cannot be read",
+        get="`stanch policy show` prints ours; docs/how-to/write-a-policy.md tells how to change them",
+    )
     yield _keys(settings)
     yield _ledger(settings)
     yield from _gateway(settings)

@@ -20,6 +20,7 @@ from contracts.errors import InputError, ProviderUnavailableError, StanchError
 from ledger import Ledger
 from runtime import engine, settings, telemetry, temporal
 from runtime.clock import utc_now
+from runtime.policy import load_policy
 from runtime.settings import Settings
 from runtime.supervisor import Child, Supervisor
 
@@ -121,6 +122,7 @@ async def _start(config: Settings, supervisor: Supervisor) -> None:
         path.write_text(STARTER, encoding="utf-8")
         print(f"catalogue  {path} (a starter: tell it your services)", flush=True)
     settings.load_catalogue(path)
+    load_policy(config)
     settings.signing_key(config)
     settings.local_token(config)
     ledger = Ledger.open(config.ledger_url, clock=utc_now)

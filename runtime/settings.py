@@ -34,6 +34,7 @@ class Settings(Strict):
         home: Where the embedded default keeps its state, keys included.
         database_url: SQLAlchemy URL of the ledger; SQLite in ``home`` when empty.
         catalogue: Path of the service catalogue; ``catalogue.yaml`` in ``home`` when empty.
+        policy: Path of the policy's rules; ``policy.cedar`` in ``home`` when empty, ours when there is none.
         temporal_address: Use this Temporal cluster and start no engine.
         temporal_namespace: The namespace there.
         temporal_binary: Path of the embedded engine's program; found by itself when empty.
@@ -64,6 +65,7 @@ class Settings(Strict):
     home: Path = Path(".stanch")
     database_url: str = ""
     catalogue: Path | None = None
+    policy: Path | None = None
     temporal_address: str = ""
     temporal_namespace: str = "default"
     temporal_binary: str = ""
@@ -103,6 +105,11 @@ class Settings(Strict):
     def catalogue_path(self) -> Path:
         """Where the service catalogue is."""
         return self.catalogue or self.home / "catalogue.yaml"
+
+    @property
+    def policy_path(self) -> Path:
+        """Where the policy's rules are, if they are not ours."""
+        return self.policy or self.home / "policy.cedar"
 
     @property
     def keys(self) -> Path:
