@@ -26,13 +26,13 @@ from activities.registry import Registry
 from activities.steps import Steps
 from activities.verification import Watching
 from authority.decisions import Verifier
-from authority.policy import Policy
 from contracts import names
 from contracts.catalogue import Catalogue
 from contracts.errors import StanchError
 from ledger import Ledger
 from runtime import settings, telemetry, temporal
 from runtime.clock import utc_now
+from runtime.policy import load_policy
 from runtime.settings import Settings
 from workflows.incident import IncidentWorkflow
 from workflows.mitigation import MitigationWorkflow
@@ -88,7 +88,7 @@ def _checked(catalogue: Catalogue) -> set[str]:
 
 def build(config: Settings, client: Client, ledger: Ledger, catalogue: Catalogue, verbs: Registry) -> Worker:
     """Put the worker together."""
-    policy = Policy(solo=config.solo)
+    policy = load_policy(config)
     planning = Planning(
         ledger=ledger,
         catalogue=catalogue,

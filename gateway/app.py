@@ -12,7 +12,6 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from authority.decisions import Signer
-from authority.policy import Policy
 from contracts.base import Frozen
 from contracts.catalogue import Catalogue
 from contracts.errors import (
@@ -33,6 +32,7 @@ from gateway.orders import Orders
 from gateway.pages import Pages
 from ledger import Ledger
 from runtime.clock import utc_now
+from runtime.policy import load_policy
 from runtime.settings import Settings
 
 __all__ = ["Engine", "build"]
@@ -105,7 +105,7 @@ def build(
         catalogue=catalogue,
         identity=identity,
         signer=signer,
-        policy=Policy(solo=settings.solo),
+        policy=load_policy(settings),
         wake=wake,
     )
 
