@@ -1,13 +1,14 @@
-"""What is asked of a URL; no HTTP library."""
+"""What is asked of a URL or of a team's own endpoint, and what they say; no HTTP library."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, ClassVar, Protocol
 
 from pydantic import Field, model_validator
 
-from contracts.actions import ProbeRequest
-from contracts.base import Frozen
-from contracts.plans import Reading
+from contracts.actions import ActionRequest, ProbeRequest
+from contracts.base import Frozen, JsonObject
+from contracts.catalogue import Hook, Slug
+from contracts.plans import Reading, Target
 
 Status = Annotated[int, Field(ge=100, le=599)]
 
@@ -55,4 +56,75 @@ class WebService(Protocol):
 
     def get(self, url: str, timeout: timedelta) -> Answer:
         """Ask once."""
+        ...
+
+
+class CallHook(ActionRequest):
+    """Have a team's own remediation endpoint bring about what is desired.
+
+    Attributes:
+        hook: Its name in the catalogue.
+        desired: What it is asked for, absolute: never "two more".
+    """
+
+    action: ClassVar[str] = "http.call_hook"
+
+    hook: Slug
+    desired: Annotated[JsonObject, Field(min_length=1)]
+
+    @property
+    def target(self) -> Target:
+        """The hook, as the catalogue names it."""
+        return Target(provider="http", kind="hook", path=(self.hook,))
+
+
+class HookStatus(Frozen):
+    """How things are, as an endpoint's ``status_url`` tells it.
+
+    Attributes:
+        wanted: What it is working towards, while it does.
+        problem: Why it does not get there; one sentence.
+    """
+
+    state: JsonObject
+    wanted: JsonObject = {}
+    problem: str = ""
+
+    def has(self, desired: JsonObject) -> bool:
+        """Say whether that is so."""
+        return _holds(self.state, desired)
+
+    def wants(self, desired: JsonObject) -> bool:
+        """Say whether it is working towards that."""
+        return _holds(self.wanted, desired)
+
+
+def _holds(state: JsonObject, desired: JsonObject) -> bool:
+    return all(key in state and state[key] == value for key, value in desired.items())
+
+
+class HookService(Protocol):
+    """What the action needs of the endpoints; ``client`` has the real one.
+
+    Every method but ``now`` raises ``ActionRefusedError`` or ``ProviderUnavailableError``.
+    """
+
+    def now(self) -> datetime:
+        """Give the time now (UTC)."""
+        ...
+
+    def hook(self, name: str) -> Hook:
+        """Find a hook in the catalogue."""
+        ...
+
+    def status(self, hook: Hook) -> HookStatus | None:
+        """Ask how things are; ``None`` when the hook has no ``status_url``."""
+        ...
+
+    def check(self, hook: Hook) -> None:
+        """See that the hook could be called: its secret is there, and somebody answers."""
+        ...
+
+    def send(self, hook: Hook, request: CallHook, *, action_id: str) -> None:
+        """Send the request once, signed."""
         ...
