@@ -16,7 +16,7 @@ from temporalio.worker import Worker, WorkerDeploymentConfig
 import playbooks.kit
 from activities import aws, http, k8s, launchdarkly, prometheus
 from activities.aws.client import AwsClient
-from activities.http.client import HttpClient
+from activities.http.client import HookClient, HttpClient
 from activities.k8s.client import KubernetesClusters
 from activities.launchdarkly.client import LaunchDarklyClient
 from activities.planning import Planning
@@ -61,6 +61,7 @@ def registry(catalogue: Catalogue, *, secret: Callable[[str], str] = settings.se
             aws.SetScalableTargetAction(accounts),
             aws.SetServiceCountAction(accounts),
             aws.SwitchGlobalClusterAction(accounts),
+            http.CallHookAction(HookClient(catalogue.hooks(), secret=secret, clock=utc_now)),
             k8s.RestartDeploymentAction(clusters, utc_now),
             k8s.RollBackDeploymentAction(clusters, utc_now),
             k8s.ScaleDeploymentAction(clusters, utc_now),
