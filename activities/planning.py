@@ -12,6 +12,7 @@ from temporalio import activity
 from activities.beating import beating
 from activities.readiness import readiness
 from activities.registry import Registry
+from authority.guardrails import Guardrails
 from authority.policy import Policy
 from authority.seals import digest
 from contracts import names
@@ -34,6 +35,7 @@ from contracts.plans import (
     Step,
 )
 from contracts.playbooks import Playbook
+from contracts.policy import Question
 from contracts.readiness import Readiness
 from ledger import Ledger
 
@@ -229,8 +231,12 @@ class Planning:
             )
         if not any(step.change for step in steps):
             raise NothingToProposeError(f"{proposal.title}: everything is already as it should be")
+        fresh = not self._ledger.approvals.has_helped(playbook.digest)
+        steps = tuple(
+            self._ruled(incident, playbook, step, now, fresh=fresh, undoes=undoes) for step in steps
+        )
         drifted = _drifted(incident)
-        return Plan(
+        plan = Plan(
             incident=incident.id,
             mitigation=mitigation,
             undoes=undoes,
@@ -246,9 +252,39 @@ class Planning:
             in_force_for=proposal.in_force_for,
             supersedes=drifted.plan_digest if drifted else None,
             differences=self._differences(drifted, steps),
+            author=playbook.author,
+            fresh=fresh,
             sealed_at=now,
             expires_at=now + self._catalogue.approval,
         )
+        rules = Guardrails(self._catalogue.guardrails)
+        violations = rules.violations(plan, self._ledger.guardrails.facts(plan, rules))
+        return plan.model_copy(update={"violations": violations})
+
+    def _ruled(
+        self,
+        incident: Incident,
+        playbook: Playbook,
+        step: Step,
+        now: datetime,
+        *,
+        fresh: bool,
+        undoes: str | None,
+    ) -> Step:
+        question = Question(
+            severity=incident.severity,
+            environment=incident.environment,
+            service=incident.service,
+            action=step.action.name,
+            target=str(step.action.target),
+            risk=step.risk,
+            playbook=playbook.name,
+            fresh=fresh,
+            at=now,
+            undoes=undoes is not None,
+        )
+        ruling = self._policy.rule(question)
+        return step.model_copy(update={"needs": ruling.needs, "rules": ruling.rules})
 
     def _step(self, playbook: Playbook, number: int, proposed: ProposedStep) -> Step:
         action, request = self._registry.action(proposed.action)

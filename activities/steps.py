@@ -18,6 +18,7 @@ from activities.beating import beating
 from activities.planning import changed
 from activities.registry import Registry
 from authority.decisions import Verifier, approved
+from authority.guardrails import Guard, Guardrails
 from contracts import names
 from contracts.actions import Action, ActionRequest
 from contracts.base import JsonObject
@@ -156,7 +157,11 @@ class Steps:
                     entry, self._found(run, observed, observed, "nothing had to be done", no_op=True)
                 )
             entry = self._ledger.journal.intend(
-                run.key, fence=entry.fence, before=observed.model_dump(mode="json"), actor=ENGINE
+                run.key,
+                fence=entry.fence,
+                before=observed.model_dump(mode="json"),
+                actor=ENGINE,
+                guard=self._guard(run),
             )
             unsure = False
             if entry.intent_at is not None and self._clock() - entry.intent_at > LEASE:
@@ -173,6 +178,12 @@ class Steps:
             else:
                 return self._settle(entry, self._applied(run, observed))
         raise AssertionError("unreachable: the loop has no end of its own")
+
+    def _guard(self, run: Running) -> Guard:
+        signed = run.order.signed
+        rules = Guardrails(self._catalogue.guardrails)
+        overrides = signed.decision.overrides
+        return Guard(rules, run.plan, steps=approved(signed, run.plan), overrides=overrides)
 
     def _apply(self, run: Running, observed: Observation) -> None:
         with TRACER.start_as_current_span(run.request.action) as span:

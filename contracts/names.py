@@ -19,6 +19,7 @@ UPDATE_DECIDE = "decide"
 
 PLAN = "stanch.plan"
 PLAN_UNDO = "stanch.plan_undo"
+END_UNDO = "stanch.end_undo"
 PREVIEW = "stanch.preview"
 RECORD = "stanch.record"
 CLOSE_APPROVAL = "stanch.close_approval"

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 from pydantic import JsonValue
 
 from contracts.base import Frozen, JsonObject
+from contracts.guardrails import Violation
 from contracts.incidents import Effect
 
 
@@ -233,6 +234,7 @@ class Plan(Frozen):
         author: The person who wrote the playbook, where it says so.
         fresh: This version of the playbook has not helped anybody yet.
         undoes: The mitigation in force that this plan takes back.
+        violations: The guardrails that stand against it, unless a decision names them as set aside.
     """
 
     incident: str
@@ -250,6 +252,7 @@ class Plan(Frozen):
     rationale: str
     steps: tuple[Step, ...]
     undo_when: tuple[Effect, ...]
+    violations: tuple[Violation, ...] = ()
     supersedes: str | None = None
     differences: tuple[Difference, ...] = ()
     sealed_at: datetime
@@ -264,7 +267,8 @@ class Plan(Frozen):
     @property
     def refusals(self) -> tuple[str, ...]:
         """Every reason why a step would be refused."""
-        return tuple(reason for step in self.steps for reason in step.refusals)
+        stopped = (str(violation) for violation in self.violations)
+        return (*(reason for step in self.steps for reason in step.refusals), *stopped)
 
     def needs(self, steps: Collection[int] = ()) -> Needs:
         """Give the strictest demand of some of its steps; none named means all."""

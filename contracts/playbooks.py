@@ -68,6 +68,8 @@ class Playbook:
         summary: The first line of the module's docstring.
         digest: SHA-256 of the module's source.
         order: Lower is tried first: cheap and reversible before costly.
+        author: The person of the catalogue who wrote it, where it says so: until this version of it has
+            helped somebody, somebody else approves what it proposes.
         plan: ``plan(incident, params, look)``; raises ``NothingToProposeError`` with the reason.
     """
 
@@ -80,6 +82,7 @@ class Playbook:
     order: int
     params: type[PlaybookParams]
     plan: Callable[[Incident, Any, ServiceLook], Awaitable[Proposal]]
+    author: str | None = None
 
     def fits(self, incident: Incident) -> bool:
         """Say whether it is for this incident.

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from authority.decisions import Signer, Verifier, approved
 from authority.grants import outside
+from authority.guardrails import check_names
 from authority.policy import Policy
 from authority.seals import digest
 from contracts.approvals import (
@@ -26,12 +27,13 @@ from contracts.approvals import (
 from contracts.base import JsonObject
 from contracts.errors import ConflictError, ForbiddenError, InputError, NotFoundError, StanchError
 from contracts.evidence import ENGINE, Evidence, EvidenceKind
-from contracts.incidents import Severity
+from contracts.incidents import AttemptEnd, Severity
 from contracts.messages import ClosedApproval
 from contracts.plans import Needs, Plan
-from ledger import evidence, grants, incidents, outbox
+from ledger import evidence, grants, incidents, ladders, outbox
 from ledger.database import Database
 from ledger.schema import approval as approvals
+from ledger.schema import journal
 from ledger.schema import plan as plans
 from ledger.storable import one_line
 
@@ -129,6 +131,7 @@ class Approvals:
                 trace={},
                 due=request.asked_at,
             )
+            ladders.begin(connection, self._database.now, request.id, plan.incident)
             return request
 
     def for_mitigation(self, mitigation: str) -> Approval | None:
@@ -209,7 +212,7 @@ class Approvals:
             ConflictError: It is decided, closed or expired, or about another plan or under another policy
                 than the person was shown; the message says who and when.
             ForbiddenError: The person may not decide it; the message says who may.
-            InputError: The plan has no such step.
+            InputError: The plan has no such step, or there is no such guardrail.
         """
         answer = _Answer(
             verdict=verdict,
@@ -222,6 +225,7 @@ class Approvals:
             break_glass=break_glass,
             overrides=overrides,
         )
+        check_names(overrides)
         with self._database.write() as connection:
             row = _find(connection, approval)
             now = self._database.now()
@@ -254,6 +258,15 @@ class Approvals:
                 row = _find(connection, approval)
             request = _request(row)
             return ClosedApproval(state=request.state.value, signed=request.signed)
+
+    def has_helped(self, playbook_digest: str) -> bool:
+        """Say whether a plan of exactly this version of a playbook was ever effective."""
+        of_playbook = select(plans.c.digest).where(
+            plans.c.content["playbook_digest"].as_string() == playbook_digest
+        )
+        helped = journal.c.plan_digest.in_(of_playbook) & (journal.c.ended == AttemptEnd.EFFECTIVE)
+        with self._database.read() as connection:
+            return connection.execute(select(1).where(helped).limit(1)).one_or_none() is not None
 
     def plan(self, digest: str) -> Plan:
         """Give the sealed plan with this digest.
@@ -520,16 +533,21 @@ def _check(connection: Connection, row: Row[Any], answer: _Answer, policy: Polic
             f"{request.id}: the policy has changed since {plan.mitigation} was sealed: plan again"
         )
     incident = incidents.load(connection, [incidents.find(connection, request.incident)])[0]
-    if answer.break_glass and answer.verdict is Verdict.APPROVE:
-        policy.check_may_break_glass(incident, answer.person, groups=answer.groups)
-    else:
-        given = tuple(one.decision.person for one in request.given)
-        policy.check_may_decide(incident, answer.person, plan=plan, groups=answer.groups, given=given)
-    if answer.verdict is Verdict.APPROVE and plan.needs(answer.steps) is Needs.DENIED:
-        denied = ", ".join(str(step.number) for step in plan.steps if step.needs is Needs.DENIED)
+    if answer.verdict is Verdict.REJECT:
+        policy.check_may_decide(incident, answer.person, groups=answer.groups)
+        return plan
+    chosen = tuple(step for step in plan.steps if not answer.steps or step.number in answer.steps)
+    narrow = plan.model_copy(update={"steps": chosen})
+    if narrow.needs() is Needs.DENIED:
+        denied = ", ".join(str(step.number) for step in chosen if step.needs is Needs.DENIED)
         raise ForbiddenError(
             f"the policy denies step {denied} of {plan.mitigation}: approve the others alone"
         )
+    if answer.break_glass:
+        policy.check_may_break_glass(incident, answer.person, groups=answer.groups)
+    else:
+        given = tuple(one.decision.person for one in request.given)
+        policy.check_may_decide(incident, answer.person, plan=narrow, groups=answer.groups, given=given)
     return plan
 
 

@@ -27,6 +27,7 @@ class Declared(Generic[ParamsT]):
     matches: tuple[Match, ...]
     risk: Risk
     order: int
+    author: str | None
 
     async def __call__(self, incident: Incident, params: ParamsT, look: ServiceLook) -> Proposal:
         """Plan."""
@@ -45,7 +46,7 @@ def alert(*, signal: str | None = None, name: str | None = None, severity: Seque
 
 
 def playbook(
-    *, matches: Sequence[Match], risk: Risk, order: int = 100
+    *, matches: Sequence[Match], risk: Risk, order: int = 100, author: str | None = None
 ) -> Callable[[PlanFunction[ParamsT]], Declared[ParamsT]]:
     """Declare a module's ``plan`` function.
 
@@ -53,10 +54,11 @@ def playbook(
         matches: Any of these makes it a candidate for an incident.
         risk: The least risk that its plans are shown with.
         order: Lower is tried first: quick and reversible before slow and costly.
+        author: Your id in the catalogue: while the playbook is fresh, somebody else approves its plans.
     """
 
     def declare(function: PlanFunction[ParamsT]) -> Declared[ParamsT]:
-        return Declared(function=function, matches=tuple(matches), risk=risk, order=order)
+        return Declared(function=function, matches=tuple(matches), risk=risk, order=order, author=author)
 
     return declare
 
@@ -116,4 +118,5 @@ def _load(name: str) -> Playbook:
         order=declared.order,
         params=params,
         plan=declared.function,
+        author=declared.author,
     )
