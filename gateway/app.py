@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from importlib.metadata import version
 
@@ -22,10 +22,10 @@ from contracts.errors import (
     StanchError,
 )
 from contracts.playbooks import Playbook
-from gateway import api, console, intake, metrics
+from gateway import api, console, intake, metrics, signin, tokens
 from gateway.edge import Answer, Edge
 from gateway.engine import Engine
-from gateway.identity import Identity, SignInNeededError, UnauthenticatedError
+from gateway.identity import OIDC, FreshSignInNeededError, Identity, SignInNeededError, UnauthenticatedError
 from gateway.intake import RefusedDeliveryError
 from gateway.live import Live
 from gateway.orders import Orders
@@ -94,9 +94,9 @@ def build(
         clock: The time.
 
     Raises:
-        InputError: Local mode is to listen beyond loopback.
+        InputError: Local mode is to listen beyond loopback, or the settings of OIDC cannot be used.
     """
-    identity = Identity(settings, catalogue, clock=clock)
+    identity = Identity(settings, catalogue, ledger, clock=clock)
     measures = metrics.Metrics(ledger, clock=clock)
     live = Live(ledger.evidence)
     pages = Pages(clock=clock)
@@ -113,6 +113,8 @@ def build(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await live.stop()
+        with suppress(ProviderUnavailableError):
+            await asyncio.to_thread(identity.note_seen)
 
     app = FastAPI(
         title="Stanch",
@@ -137,23 +139,29 @@ def build(
         page.headers.update(headers or {})
         return page
 
-    app.add_middleware(Edge, metrics=measures, answer=answer)
-    _handle_errors(app, answer)
+    app.add_middleware(Edge, metrics=measures, answer=answer, local=settings.identity != OIDC)
+    _handle_errors(app, answer, identity)
     _health(app, ledger, engine, measures)
-    app.include_router(intake.router(intake.Intake(settings, ledger, catalogue, measures, wake=wake)))
+    app.include_router(
+        intake.router(intake.Intake(settings, ledger, catalogue, measures, identity, wake=wake))
+    )
     app.include_router(api.incidents_router(orders, identity, live))
     app.include_router(api.approvals_router(orders, identity))
     app.include_router(api.playbooks_router(orders, identity, engine, playbooks, clock=clock))
     rooms = console.Console(orders, identity, pages, clock=clock)
     app.include_router(console.router(rooms, identity, pages))
+    app.include_router(signin.router(identity, pages, signin.provider(settings, catalogue, clock=clock)))
+    app.include_router(tokens.api(identity, ledger))
+    app.include_router(tokens.pages(identity, ledger, pages))
     return app
 
 
-def _handle_errors(app: FastAPI, answer: Answer) -> None:
+def _handle_errors(app: FastAPI, answer: Answer, identity: Identity) -> None:
     @app.exception_handler(StanchError)
     async def known(request: Request, error: StanchError) -> Response:
-        if isinstance(error, SignInNeededError):
-            return console.to_sign_in(request)
+        is_page = not request.url.path.startswith(_FOR_PROGRAMS)
+        if isinstance(error, SignInNeededError) or (isinstance(error, FreshSignInNeededError) and is_page):
+            return signin.needed(identity, request, fresh=isinstance(error, FreshSignInNeededError))
         if isinstance(error, RefusedDeliveryError):
             return answer(request.url.path, error.status, str(error))
         status = next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)

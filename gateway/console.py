@@ -1,17 +1,15 @@
 """The console: server-rendered pages and forms that work without JavaScript, at 3 a.m., on a phone."""
 
 import hashlib
-import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, TypeVar
-from urllib.parse import parse_qsl, quote
 
 from fastapi import APIRouter, Depends, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from authority.seals import canonical
 from contracts.approvals import Approval, ApprovalState, Verdict
@@ -19,14 +17,14 @@ from contracts.errors import ForbiddenError, InputError
 from contracts.evidence import EvidenceEntry, EvidenceKind
 from contracts.incidents import OPEN_PHASES, Incident, Phase, Role, Severity
 from contracts.messages import CommandKind
-from gateway.identity import COOKIE, SESSION, Identity, Principal, Session, check_same_origin
+from gateway import forms
+from gateway.forms import see
+from gateway.identity import Identity, Principal, Session, decision_form
 from gateway.orders import Orders
 from gateway.pages import Pages
 
 EnumT = TypeVar("EnumT", bound=StrEnum)
 
-_LARGEST_FORM = 64 * 1024
-_MOST_FIELDS = 32
 _SHOWN = 300  # entries of the timeline on the page; the log itself has all of them
 _PAGE = 1_000
 _MOST_PAGES = 20
@@ -40,7 +38,6 @@ _PUBLIC = {
     EvidenceKind.PHASE_CHANGED,
     EvidenceKind.SEVERITY_CHANGED,
 }
-_OWN_PATH = re.compile(r"/(?!/)[A-Za-z0-9/._-]*")
 
 
 @dataclass(frozen=True)
@@ -49,12 +46,14 @@ class Question:
 
     Attributes:
         refusal: Why this person may not decide it; empty when it may be decided now.
-        token: For its forms: bound to the session and to this plan.
+        tokens: By verdict, for its form: bound to the session, this request and this plan.
+        stale: Whether approving needs a sign-in that is newer than this person's.
     """
 
     approval: Approval
     refusal: str
-    token: str
+    tokens: Mapping[str, str]
+    stale: bool
 
 
 @dataclass(frozen=True)
@@ -177,24 +176,6 @@ class Console:
             closed=[item for item in incidents if item.phase not in OPEN_PHASES],
         )
 
-    def sign_in_page(self, after: str, note: str = "") -> Response:
-        """Show who may sign in."""
-        return self._pages.page(
-            "signin.html", session=None, people=self._identity.people, after=own_path(after), note=note
-        )
-
-    def sign_in(self, person: str, after: str) -> Response:
-        """Start a session."""
-        response = _see(own_path(after))
-        response.set_cookie(
-            COOKIE,
-            self._identity.sign_in(person),
-            max_age=int(SESSION.total_seconds()),
-            httponly=True,
-            samesite="strict",
-        )
-        return response
-
     def declare(self, form: Mapping[str, str], principal: Principal) -> Response:
         """Open an incident."""
         service, _, environment = form.get("place", "").partition("|")
@@ -205,13 +186,13 @@ class Console:
             severity=_choice(Severity, form.get("severity", "")),
             principal=principal,
         )
-        return _see(f"/incidents/{incident.id}")
+        return see(f"/incidents/{incident.id}")
 
     def assign(self, incident: str, form: Mapping[str, str], principal: Principal) -> Response:
         """Give a role to somebody."""
         role = _choice(Role, form.get("role", ""))
         self._orders.assign(incident, role, form.get("person", ""), principal)
-        return _see(f"/incidents/{incident}")
+        return see(f"/incidents/{incident}")
 
     def command(
         self, incident: str, kind: CommandKind, form: Mapping[str, str], principal: Principal
@@ -223,7 +204,7 @@ class Console:
         self._orders.command(
             incident, kind, principal=principal, reason=reason, key=said[:16], severity=severity
         )
-        return _see(f"/incidents/{incident}")
+        return see(f"/incidents/{incident}")
 
     def decide(self, approval: str, form: Mapping[str, str], principal: Principal) -> Response:
         """Answer an approval request."""
@@ -234,7 +215,7 @@ class Console:
             reason=form.get("reason", ""),
             principal=principal,
         )
-        return _see(f"/incidents/{signed.decision.incident}")
+        return see(f"/incidents/{signed.decision.incident}")
 
     def _entries(self, incident: str) -> list[EvidenceEntry]:
         entries: list[EvidenceEntry] = []
@@ -255,8 +236,17 @@ class Console:
             refusal = str(error)
         if found.request.expires_at <= self._clock():
             refusal = f"{approval} has expired: ask for a new plan"
-        token = self._identity.form_token(session, found.request.plan_digest)
-        return Question(approval=found, refusal=refusal, token=token)
+        tokens = {
+            verdict.value: self._identity.form_token(
+                session, decision_form(approval, found.request.plan_digest, verdict)
+            )
+            for verdict in Verdict
+        }
+        try:
+            self._identity.check_may_approve(session.principal, found.request)
+        except ForbiddenError:
+            return Question(found, refusal, tokens, stale=True)
+        return Question(found, refusal, tokens, stale=False)
 
     def _cannot_take(self, incident: Incident, session: Session) -> str | None:
         """Say why the person cannot take command; ``""`` when it is free, ``None`` when it is taken."""
@@ -290,11 +280,16 @@ def router(  # noqa: C901  (a list of routes, not a decision)
     """Give the pages; none of them is part of the API."""
     routes = APIRouter(include_in_schema=False)
     looks = Annotated[Session, Depends(identity.session)]
-    filled = Annotated[dict[str, str], Depends(_form)]
+    filled = Annotated[dict[str, str], Depends(forms.read)]
 
     def sender(request: Request, session: looks, form: filled) -> Principal:
-        identity.check_form(request, session, form.get("token", ""), form.get("plan_digest", ""))
-        return Principal(person=session.person.id, how=session.how)
+        identity.check_form(request, session, form.get("token", ""))
+        return session.principal
+
+    def decider(request: Request, approval: str, session: looks, form: filled) -> Principal:
+        about = decision_form(approval, form.get("plan_digest", ""), form.get("verdict", ""))
+        identity.check_form(request, session, form.get("token", ""), about)
+        return session.principal
 
     sent_by = Annotated[Principal, Depends(sender)]
 
@@ -331,26 +326,12 @@ def router(  # noqa: C901  (a list of routes, not a decision)
         return console.command(incident, kind, form, principal)
 
     @routes.post("/approvals/{approval}/decision")
-    def decide(approval: str, principal: sent_by, form: filled) -> Response:
+    def decide(approval: str, principal: Annotated[Principal, Depends(decider)], form: filled) -> Response:
         return console.decide(approval, form, principal)
 
     @routes.get("/status")
     def status() -> Response:
         return console.status()
-
-    @routes.get("/signin")
-    def sign_in_page(after: str = "/", note: str = "") -> Response:
-        return console.sign_in_page(after, "Your session is over: sign in again." if note else "")
-
-    @routes.post("/signin", dependencies=[Depends(check_same_origin)])
-    def sign_in(form: filled) -> Response:
-        return console.sign_in(form.get("person", ""), form.get("after", "/"))
-
-    @routes.post("/signout", dependencies=[Depends(sender)])
-    def sign_out() -> Response:
-        response = _see("/signin")
-        response.delete_cookie(COOKIE, httponly=True, samesite="strict")
-        return response
 
     @routes.get("/static/{version}/{name}")
     def static(version: str, name: str) -> Response:  # noqa: ARG001  (the version is for the browser's cache)
@@ -363,42 +344,8 @@ def router(  # noqa: C901  (a list of routes, not a decision)
     return routes
 
 
-def to_sign_in(request: Request) -> Response:
-    """Send a browser to the sign-in page, and afterwards back to the page that it wanted."""
-    after = request.url.path if request.method == "GET" else "/"
-    note = "&note=1" if COOKIE in request.cookies else ""
-    return _see(f"/signin?after={quote(after)}{note}")
-
-
-def own_path(path: str) -> str:
-    """Give a path of ours to go to; anything that could lead elsewhere becomes the start page."""
-    return path if _OWN_PATH.fullmatch(path) else "/"
-
-
-async def _form(request: Request) -> dict[str, str]:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/x-www-form-urlencoded":
-        raise InputError("send the form as application/x-www-form-urlencoded")
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > _LARGEST_FORM:
-            raise InputError(f"the form is larger than {_LARGEST_FORM} bytes")
-    try:
-        fields = parse_qsl(
-            content.decode("utf-8"), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict"
-        )
-    except ValueError as error:
-        raise InputError("the form cannot be read: reload the page and send it again") from error
-    return dict(fields)
-
-
 def _choice(kind: type[EnumT], text: str) -> EnumT:
     try:
         return kind(text)
     except ValueError as error:
         raise InputError(f"choose one of {', '.join(kind)}") from error
-
-
-def _see(path: str) -> Response:
-    return RedirectResponse(path, status_code=303)

@@ -11,10 +11,8 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.identity import host_of, is_loopback
+from gateway.identity import SAFE_METHODS, host_of, is_loopback
 from gateway.metrics import Metrics
-
-SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 Answer = Callable[[str, int, str], Response]
 """Makes an error's answer: the request's path, the status, the sentence."""
@@ -36,8 +34,9 @@ log = logging.getLogger(__name__)
 class Edge:
     """Turns away what is not for us, times the rest, and lets no stack trace out."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, answer: Answer) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, answer: Answer, local: bool) -> None:
         self._app = app
+        self._local = local
         self._metrics = metrics
         self._answer = answer
 
@@ -58,7 +57,7 @@ class Edge:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        refusal = _refusal(HTTPConnection(scope))
+        refusal = _refusal(HTTPConnection(scope), local=self._local)
         try:
             if refusal:
                 await self._answer(scope["path"], 403, refusal)(scope, receive, send_guarded)
@@ -81,9 +80,9 @@ class Edge:
                 self._metrics.latency.labels(method, route, str(status)).observe(took)
 
 
-def _refusal(connection: HTTPConnection) -> str:
+def _refusal(connection: HTTPConnection, *, local: bool) -> str:
     """Say why this request is turned away: a name that DNS was rebound to, or a page of another site."""
-    if not is_loopback(host_of(connection)):
+    if local and not is_loopback(host_of(connection)):
         return "in local mode Stanch answers only to localhost and 127.0.0.1, not to another host name"
     site = connection.headers.get("sec-fetch-site", "same-origin")
     if connection.scope["method"] not in SAFE_METHODS and site != "same-origin":

@@ -1,27 +1,45 @@
-"""Who is asking. Local mode is the only one: whoever reaches the port may be anybody; for evaluation only."""
+"""Who is asking: a browser's session, an API token, or local mode's own token."""
 
-import base64
-import hashlib
 import hmac
 import ipaddress
-import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from starlette.requests import HTTPConnection
+from starlette.responses import Response
 
+from contracts.approvals import ApprovalRequest
+from contracts.base import JsonObject
 from contracts.catalogue import Catalogue, Person
 from contracts.errors import ForbiddenError, InputError, StanchError
+from contracts.evidence import Evidence, EvidenceKind
+from contracts.identities import ApiToken, Scope
+from contracts.plans import Risk
+from ledger import Ledger
+from ledger.identities import digest
+from ledger.storable import one_line
 from runtime import settings as configuration
 from runtime.settings import Settings
 
-HOW: Final = "local"
-COOKIE: Final = "stanch_session"
+LOCAL: Final = "local"
+OIDC: Final = "oidc"
+TOKEN: Final = "token"  # noqa: S105  (a word)
 SESSION: Final = timedelta(hours=8)
+IDLE: Final = timedelta(hours=2)  # since the last order: looking writes nothing
+SIGN_IN_WITHIN: Final = timedelta(minutes=10)  # one that takes longer begins anew
+NOTED: Final = timedelta(minutes=1)  # how exact the time of a last use is
 PERSON_HEADER: Final = "X-Stanch-Person"
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+# What an order's path needs of a token. The first that fits counts; whatever is not named needs ``command``.
+_SCOPES: Final = (
+    ("/v1/incidents", Scope.DECLARE),
+    ("/v1/approvals/", Scope.APPROVE),
+    ("/v1/grants", Scope.APPROVE_HIGH),
+)
 
 
 class UnauthenticatedError(StanchError):
@@ -32,16 +50,38 @@ class SignInNeededError(StanchError):
     """A page needs a session: the browser is sent to the sign-in page."""
 
 
+class FreshSignInNeededError(ForbiddenError):
+    """The sign-in is too old for this: the browser is sent to sign in again."""
+
+
+class UnprovenError(ForbiddenError):
+    """The identity provider answered, and it does not prove that somebody of the catalogue asks.
+
+    Attributes:
+        facts: What it said, for the evidence.
+    """
+
+    def __init__(self, message: str, facts: JsonObject) -> None:
+        super().__init__(message)
+        self.facts = facts
+
+
 @dataclass(frozen=True)
 class Principal:
     """A person of the catalogue, and how we know that it is that person.
 
     Attributes:
-        how: ``local``: an evaluation sign-in that proves nothing.
+        authenticated_by: ``oidc``; ``token``, an API token; or ``local``, which proves nothing.
+        groups: As the identity provider said at the sign-in; empty for the other two.
+        signed_in_at: When the person proved it; ``None`` where nobody said so.
+        scopes: What the API token may do; empty for the other two.
     """
 
     person: str
-    how: str
+    authenticated_by: str
+    groups: tuple[str, ...] = ()
+    signed_in_at: datetime | None = None
+    scopes: tuple[Scope, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,12 +89,13 @@ class Session:
     """A signed-in browser.
 
     Attributes:
-        nonce: Of this sign-in alone; the tokens of its forms are made from it.
+        secret: What its cookie holds; the tokens of its forms are made with it.
     """
 
     person: Person
-    how: str
-    nonce: str
+    principal: Principal
+    used_at: datetime
+    secret: str = field(repr=False)
 
 
 def is_loopback(host: str) -> bool:
@@ -73,28 +114,52 @@ def host_of(connection: HTTPConnection) -> str:
     return host[: host.rindex("]") + 1] if host.startswith("[") and "]" in host else host.partition(":")[0]
 
 
+def is_safe_url(url: str) -> bool:
+    """Say whether what is sent there stays between us: https, or this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+
+
 class Identity:
-    """Local mode: an API token in a file of the home, and sign-in by choosing a name.
+    """Knows everybody who asks, and refuses the rest; what it refuses to somebody known is evidence.
 
     Raises:
-        InputError: The settings would let others than this machine reach it.
+        InputError: The settings would let others than this machine reach local mode, or name a provider
+            that cannot be trusted.
     """
 
-    def __init__(self, settings: Settings, catalogue: Catalogue, *, clock: Callable[[], datetime]) -> None:
-        if not is_loopback(settings.http_host):
-            raise InputError(
-                f"STANCH_HTTP_HOST={settings.http_host}: with STANCH_IDENTITY=local whoever reaches the port "
-                "may be anybody, so it listens on loopback only: use 127.0.0.1, and a tunnel from elsewhere"
-            )
-        self._token = configuration.local_token(settings).encode()
-        self._key = hmac.digest(self._token, b"stanch console session, version 1", "sha256")
+    def __init__(
+        self, settings: Settings, catalogue: Catalogue, ledger: Ledger, *, clock: Callable[[], datetime]
+    ) -> None:
+        _check(settings)
+        self.how = settings.identity
+        self.fresh_within = timedelta(minutes=settings.fresh_minutes)
+        self._local_token = configuration.local_token(settings).encode() if self.how == LOCAL else b""
+        self._alert_token = settings.alert_token.encode()
+        self._origin = settings.public_url
         self._catalogue = catalogue
+        self._ledger = ledger
         self._clock = clock
+        self._seen: dict[str, datetime] = {}
 
     @property
     def people(self) -> tuple[Person, ...]:
         """Everybody who may sign in."""
         return self._catalogue.people
+
+    def now(self) -> datetime:
+        """Give the time by which sessions and tokens end."""
+        return self._clock()
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether browsers reach us by https, so that cookies may insist on it."""
+        return self._origin.startswith("https:")
+
+    @property
+    def cookie(self) -> str:
+        """The name of the session's cookie; browsers take the prefix by https only."""
+        return "__Host-stanch" if self.is_secure else "stanch_session"
 
     def person(self, person: str) -> Person:
         """Find a person.
@@ -110,13 +175,14 @@ class Identity:
         )
 
     def reader(self, connection: HTTPConnection) -> None:
-        """Check that the API may be read: with the token, or by a signed-in browser.
+        """Check that the API may be read: with a token, or by a signed-in browser.
 
         Raises:
             UnauthenticatedError: Neither is there.
+            ForbiddenError: The token may not read.
         """
-        if COOKIE not in connection.cookies or "authorization" in connection.headers:
-            self._check_token(connection)
+        if self.cookie not in connection.cookies or "authorization" in connection.headers:
+            self._authorize(connection, Scope.READ)
             return
         try:
             self.session(connection)
@@ -128,25 +194,95 @@ class Identity:
 
         Raises:
             UnauthenticatedError: The token is missing or wrong, or nobody is named.
-            ForbiddenError: The named person is not in the catalogue.
+            ForbiddenError: The person is not in the catalogue, or the token may not do this.
         """
-        self._check_token(connection)
-        person = unquote(connection.headers.get(PERSON_HEADER, ""))
-        if not person:
-            raise UnauthenticatedError(
-                f"say who you are: send {PERSON_HEADER} with an id from the catalogue's people"
-            )
-        return Principal(person=self.person(person).id, how=HOW)
+        path = connection.url.path
+        scope = next((scope for start, scope in _SCOPES if _fits(path, start)), Scope.COMMAND)
+        token = self._authorize(connection, scope)
+        named = unquote(connection.headers.get(PERSON_HEADER, ""))
+        if token is None:
+            if not named:
+                raise UnauthenticatedError(
+                    f"say who you are: send {PERSON_HEADER} with an id from the catalogue's people"
+                )
+            return Principal(self.person(named).id, LOCAL, signed_in_at=self._clock())
+        if token.person is None:
+            raise ForbiddenError(f"{token.id} ({token.name}) is a machine's: only a person gives orders")
+        if named not in {"", token.person}:
+            raise ForbiddenError(f"{token.id} speaks for {token.person}, not for {named[:64]!r}")
+        return Principal(self.person(token.person).id, TOKEN, scopes=token.scopes)
 
-    def sign_in(self, person: str) -> str:
-        """Give the session cookie's value for a person.
+    def admin(self, connection: HTTPConnection) -> str:
+        """Say who looks after everybody's tokens.
 
         Raises:
-            ForbiddenError: The catalogue has nobody of that id.
+            UnauthenticatedError: The token is missing or wrong.
+            ForbiddenError: It may not do this.
         """
-        expires = int((self._clock() + SESSION).timestamp())
-        content = f"{self.person(person).id}|{expires}|{secrets.token_urlsafe(16)}"
-        return f"{content}|{self._sign('session', content)}"
+        token = self._authorize(connection, Scope.ADMIN)
+        return (token.person or token.id) if token else "operator"
+
+    def check_source(self, connection: HTTPConnection) -> None:
+        """Check that a sender may deliver alerts.
+
+        Raises:
+            UnauthenticatedError: Its token is missing or wrong.
+            ForbiddenError: Its token may not do this.
+        """
+        if self._alert_token and has_bearer(connection, self._alert_token):
+            return
+        if self._alert_token or self.how != LOCAL:
+            self._authorize(
+                connection,
+                Scope.ALERTS,
+                "the value of STANCH_ALERT_TOKEN, or an API token of the scope alerts",
+            )
+
+    def begin(
+        self,
+        connection: HTTPConnection,
+        response: Response,
+        person: Person,
+        *,
+        flow: str,
+        groups: tuple[str, ...] = (),
+        signed_in_at: datetime | None,
+        facts: JsonObject,
+    ) -> None:
+        """Start a session with a new id, end the one that the browser had, and give the browser its cookie.
+
+        Raises:
+            ForbiddenError: A session was started with this flow before.
+        """
+        secret = self._ledger.sessions.begin(
+            flow=flow,
+            person=person.id,
+            authenticated_by=self.how,
+            groups=groups,
+            signed_in_at=signed_in_at,
+            lasts=SESSION,
+            facts=facts,
+        )
+        if self.cookie in connection.cookies:
+            self._ledger.sessions.end(connection.cookies[self.cookie])
+        self.set_cookie(response, self.cookie, secret, SESSION)
+
+    def end(self, session: Session, response: Response) -> None:
+        """End a session, and with it every copy of its cookie."""
+        self._ledger.sessions.end(session.secret)
+        self.set_cookie(response, self.cookie, "", timedelta(0))
+
+    def set_cookie(self, response: Response, name: str, value: str, lasts: timedelta) -> None:
+        """Give the browser a cookie that no script reads and no other site's form sends."""
+        response.set_cookie(
+            name,
+            value,
+            max_age=int(lasts.total_seconds()),
+            path="/",
+            secure=self.is_secure,
+            httponly=True,
+            samesite="lax",
+        )
 
     def session(self, connection: HTTPConnection) -> Session:
         """Give the session of a page's request.
@@ -154,42 +290,191 @@ class Identity:
         Raises:
             SignInNeededError: There is none, it is over, or the person is no longer in the catalogue.
         """
-        content, _, signature = connection.cookies.get(COOKIE, "").rpartition("|")
-        if not hmac.compare_digest(signature.encode(), self._sign("session", content).encode()):
+        secret = connection.cookies.get(self.cookie, "")
+        found = self._ledger.sessions.find(secret) if secret else None
+        if found is None or found.authenticated_by != self.how:
             raise SignInNeededError("sign in to see this")
-        person, expires, nonce = content.split("|")
-        if self._clock() >= datetime.fromtimestamp(int(expires), UTC):
+        now = self._clock()
+        if now >= found.expires_at or now >= found.used_at + IDLE:
             raise SignInNeededError("your session is over: sign in again")
         try:
-            return Session(person=self.person(person), how=HOW, nonce=nonce)
+            person = self.person(found.person)
         except ForbiddenError as error:
             raise SignInNeededError(str(error)) from error
+        principal = Principal(person.id, self.how, found.groups, found.signed_in_at)
+        return Session(person=person, principal=principal, used_at=found.used_at, secret=secret)
 
     def form_token(self, session: Session, about: str = "") -> str:
-        """Give the token that a form carries: of this session, and for a decision of the plan's digest."""
-        return self._sign("form", f"{session.nonce}|{about}")
+        """Give the token that a form carries: of this session, and for a decision of what is decided how."""
+        return hmac.digest(session.secret.encode(), f"form|{about}".encode(), "sha256").hex()
 
     def check_form(self, connection: HTTPConnection, session: Session, token: str, about: str = "") -> None:
-        """Check that a form was sent by our own page, in this session, about this plan.
+        """Check that a form was sent by our own page, in this session, about this.
 
         Raises:
-            ForbiddenError: It was not.
+            ForbiddenError: It was not; the attempt is evidence.
         """
-        check_same_origin(connection)
+        try:
+            self.check_same_origin(connection)
+            self._check_form_token(session, token, about)
+        except ForbiddenError as error:
+            attempt = digest(f"{session.secret}|{connection.url.path}|{token}|{about}")[:32]
+            facts: JsonObject = {"path": connection.url.path[:200], "about": about[:500]}
+            self.refused(f"form/{attempt}", session.person.id, str(error), facts)
+            raise
+        if self._clock() - session.used_at >= NOTED:
+            self._ledger.sessions.use(session.secret)
+
+    def _check_form_token(self, session: Session, token: str, about: str) -> None:
         if not hmac.compare_digest(token.encode(), self.form_token(session, about).encode()):
             raise ForbiddenError(
                 "this form was not made for your session and what it shows: reload the page and look again"
             )
 
-    def _check_token(self, connection: HTTPConnection) -> None:
-        if not has_bearer(connection, self._token):
-            raise UnauthenticatedError(
-                "send Authorization: Bearer <token>; the token is in the file local.token of Stanch's home"
+    def check_same_origin(self, connection: HTTPConnection) -> None:
+        """Check that a browser sent this from one of our own pages.
+
+        The Origin is ``null`` on forms of a page with ``Referrer-Policy: no-referrer``, as ours are; then the
+        browser has to say by ``Sec-Fetch-Site`` where it came from.
+
+        Raises:
+            ForbiddenError: It came from elsewhere, or the browser does not say.
+        """
+        origin = connection.headers.get("origin", "null")
+        site = connection.headers.get("sec-fetch-site")
+        ours = self._origin or f"{connection.url.scheme}://{connection.headers.get('host', '')}"
+        if (
+            site not in {None, "same-origin"}
+            or origin not in {"null", ours}
+            or (site is None and origin == "null")
+        ):
+            raise ForbiddenError(
+                "this form was sent from another site or by a program: use the page itself, or the API"
             )
 
-    def _sign(self, purpose: str, content: str) -> str:
-        mark = hmac.digest(self._key, f"{purpose}|{content}".encode(), hashlib.sha256)
-        return base64.urlsafe_b64encode(mark).decode().rstrip("=")
+    def is_fresh(self, principal: Principal) -> bool:
+        """Say whether a person's sign-in is new enough for what risks much."""
+        at = principal.signed_in_at
+        return at is not None and self._clock() - at < self.fresh_within
+
+    def check_fresh(self, principal: Principal, what: str) -> None:
+        """Check that a person has signed in lately.
+
+        Raises:
+            FreshSignInNeededError: Not lately enough.
+        """
+        if not self.is_fresh(principal):
+            minutes = int(self.fresh_within.total_seconds() // 60)
+            raise FreshSignInNeededError(
+                f"{what} needs a sign-in that is not older than {minutes} min: sign in again"
+            )
+
+    def check_may_approve(self, principal: Principal, request: ApprovalRequest) -> None:
+        """Check that what is known of this person is enough for a plan of this risk.
+
+        Raises:
+            FreshSignInNeededError: The risk is high and the sign-in is old.
+            ForbiddenError: The risk is high and the API token is not for that; the attempt is evidence.
+        """
+        if request.risk is not Risk.HIGH:
+            return
+        if principal.authenticated_by != TOKEN:
+            self.check_fresh(principal, f"approving {request.id}, which is of high risk,")
+        elif Scope.APPROVE_HIGH not in principal.scopes:
+            refusal = (
+                f"{request.id} is of high risk: to approve it an API token needs the scope "
+                f"{Scope.APPROVE_HIGH}; or use the console"
+            )
+            key = f"{request.id}/token/{principal.person}/{self._clock():%Y-%m-%dT%H}"
+            self.refused(key, principal.person, refusal, {"approval": request.id})
+            raise ForbiddenError(refusal)
+
+    def refused(
+        self,
+        key: str,
+        actor: str,
+        refusal: str,
+        facts: JsonObject,
+        *,
+        kind: EvidenceKind = EvidenceKind.ACCESS,
+    ) -> None:
+        """Keep in the log what was refused to somebody; the same again is kept once."""
+        entry = Evidence(
+            key=f"refused/{key}",
+            kind=kind,
+            incident=None,
+            actor=actor,
+            at=self._clock(),
+            summary=one_line(f"Refused to {actor}: {refusal}"),
+            body={"refusal": refusal} | facts,
+        )
+        self._ledger.evidence.append(entry)
+
+    def seen(self, token: ApiToken) -> datetime | None:
+        """Say when a token was last used, as far as this process or the ledger knows."""
+        return self._seen.get(token.id) or token.used_at
+
+    def note_seen(self) -> None:
+        """Write down when tokens were last used."""
+        seen, self._seen = self._seen, {}
+        if seen:
+            self._ledger.tokens.used(seen)
+
+    def _authorize(self, connection: HTTPConnection, scope: Scope, wanted: str = "") -> ApiToken | None:
+        """Give the API token that allows this; ``None`` for local mode's token, which allows everything."""
+        if self._local_token and has_bearer(connection, self._local_token):
+            return None
+        scheme, _, sent = connection.headers.get("authorization", "").partition(" ")
+        token = self._ledger.tokens.find(sent.strip()) if scheme.lower() == "bearer" else None
+        if token is None:
+            where = (
+                "the token is in the file local.token of Stanch's home, or an API token"
+                if self.how == LOCAL
+                else "an API token of yours: the console makes one at /tokens"
+            )
+            raise UnauthenticatedError(
+                f"send Authorization: Bearer <token> with {wanted}"
+                if wanted
+                else f"send Authorization: Bearer <token>; {where}"
+            )
+        now = self._clock()
+        error: StanchError | None = None
+        if token.revoked_at:
+            error = UnauthenticatedError(
+                f"{token.id} was revoked by {token.revoked_by}: use another API token"
+            )
+        elif now >= token.expires_at:
+            error = UnauthenticatedError(
+                f"{token.id} expired at {token.expires_at.isoformat()}: make another"
+            )
+        elif not allows(token.scopes, scope):
+            may = ", ".join(token.scopes)
+            error = ForbiddenError(
+                f"{token.id} ({token.name}) may {may}, and this needs the scope {scope}: use another one"
+            )
+        is_order = connection.scope["method"] not in SAFE_METHODS
+        if error:
+            if is_order:
+                key = f"{token.id}/{scope}/{type(error).__name__}/{now:%Y-%m-%dT%H}"
+                path = connection.url.path[:200]
+                facts: JsonObject = {"token": token.id, "scope": scope.value, "path": path}
+                self.refused(key, token.person or token.id, str(error), facts)
+            raise error
+        if token.used_at is None or now - token.used_at >= NOTED:
+            self._seen[token.id] = now
+            if is_order:
+                self.note_seen()
+        return token
+
+
+def decision_form(approval: str, plan_digest: str, verdict: str) -> str:
+    """Give what the token of a decision's form is bound to, besides the session."""
+    return f"{approval}|{plan_digest}|{verdict}"
+
+
+def allows(scopes: tuple[Scope, ...], scope: Scope) -> bool:
+    """Say whether a token with these scopes may do this: who may approve what risks much may approve."""
+    return scope in scopes or (scope is Scope.APPROVE and Scope.APPROVE_HIGH in scopes)
 
 
 def has_bearer(connection: HTTPConnection, token: bytes) -> bool:
@@ -199,23 +484,33 @@ def has_bearer(connection: HTTPConnection, token: bytes) -> bool:
     return same and scheme.lower() == "bearer"
 
 
-def check_same_origin(connection: HTTPConnection) -> None:
-    """Check that a browser sent this from one of our own pages.
+def _fits(path: str, start: str) -> bool:
+    return path.startswith(start) if start.endswith("/") else path == start
 
-    The Origin is ``null`` on forms of a page with ``Referrer-Policy: no-referrer``, as ours are; then the
-    browser has to say by ``Sec-Fetch-Site`` where it came from.
 
-    Raises:
-        ForbiddenError: It came from elsewhere, or the browser does not say.
-    """
-    origin = connection.headers.get("origin", "null")
-    site = connection.headers.get("sec-fetch-site")
-    ours = f"{connection.url.scheme}://{connection.headers.get('host', '')}"
-    if (
-        site not in {None, "same-origin"}
-        or origin not in {"null", ours}
-        or (site is None and origin == "null")
-    ):
-        raise ForbiddenError(
-            "this form was sent from another site or by a program: use the page itself, or the API"
-        )
+def _check(settings: Settings) -> None:
+    if settings.identity == LOCAL:
+        if settings.oidc_issuer:
+            raise InputError(
+                "STANCH_OIDC_ISSUER is set, but STANCH_IDENTITY=local lets anybody be anybody: set it to oidc"
+            )
+        if not is_loopback(settings.http_host):
+            raise InputError(
+                f"STANCH_HTTP_HOST={settings.http_host}: with STANCH_IDENTITY=local whoever reaches the port "
+                "may be anybody, so it listens on loopback only: use 127.0.0.1, and a tunnel from elsewhere"
+            )
+        if settings.public_url and not is_loopback(urlsplit(settings.public_url).hostname or ""):
+            raise InputError(
+                f"STANCH_PUBLIC_URL={settings.public_url}: with STANCH_IDENTITY=local only this machine may "
+                "reach the gateway"
+            )
+        return
+    for name in ("public_url", "oidc_issuer", "oidc_client_id"):
+        if not getattr(settings, name):
+            raise InputError(f"STANCH_IDENTITY=oidc needs STANCH_{name.upper()}")
+    for name in ("public_url", "oidc_issuer"):
+        url = getattr(settings, name)
+        if not is_safe_url(url):
+            raise InputError(
+                f"STANCH_{name.upper()}={url}: use https; plain http is for this machine's loopback only"
+            )

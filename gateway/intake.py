@@ -12,8 +12,8 @@ from pydantic import JsonValue
 
 from contracts.base import Frozen
 from contracts.catalogue import Catalogue
-from contracts.errors import InputError, NotFoundError, ProviderUnavailableError
-from gateway.identity import UnauthenticatedError, has_bearer
+from contracts.errors import ForbiddenError, InputError, NotFoundError, ProviderUnavailableError
+from gateway.identity import Identity, UnauthenticatedError
 from gateway.metrics import Metrics
 from gateway.sources import SOURCES
 from gateway.sources.reading import storable
@@ -78,10 +78,11 @@ class Intake:
         ledger: Ledger,
         catalogue: Catalogue,
         metrics: Metrics,
+        identity: Identity,
         *,
         wake: Callable[[], None],
     ) -> None:
-        self._token = settings.alert_token.encode()
+        self._identity = identity
         self._most = settings.max_body
         self._ledger = ledger
         self._catalogue = catalogue
@@ -94,14 +95,16 @@ class Intake:
         Raises:
             NotFoundError: There is no such source.
             UnauthenticatedError: The token is missing or wrong. Nothing is kept of what a stranger sends.
+            ForbiddenError: The API token is not for alerts.
+            ProviderUnavailableError: The ledger does not answer: send it again.
         """
         if source not in SOURCES:
             raise NotFoundError(f"no alert source is called that; there is {', '.join(SOURCES)}")
-        if self._token and not has_bearer(request, self._token):
+        try:
+            await asyncio.to_thread(self._identity.check_source, request)
+        except (UnauthenticatedError, ForbiddenError):
             self._metrics.deliveries.labels(source, "unauthorized").inc()
-            raise UnauthenticatedError(
-                "send Authorization: Bearer <token> with the value of STANCH_ALERT_TOKEN"
-            )
+            raise
         content = bytearray()
         size = 0
         try:

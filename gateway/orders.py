@@ -157,7 +157,10 @@ class Orders:
         said = ""
         if reason.strip() or verdict is Verdict.REJECT:
             said = _said(reason, "a reason to reject: the next plan is made with it", LONGEST_REASON)
-        incident = self.ledger.approvals.get(approval).request.incident
+        request = self.ledger.approvals.get(approval).request
+        if verdict is Verdict.APPROVE:
+            self.identity.check_may_approve(principal, request)
+        incident = request.incident
         trace_of_incident = self.ledger.incidents.trace(incident)
         with span(
             "decision", trace_of_incident, incident=incident, approval=approval, verdict=verdict
@@ -167,7 +170,7 @@ class Orders:
                 verdict=verdict,
                 plan_digest=plan_digest,
                 person=principal.person,
-                authenticated_by=principal.how,
+                authenticated_by=principal.authenticated_by,
                 reason=said,
                 policy=self.policy,
                 signer=self.signer,

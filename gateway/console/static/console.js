@@ -1,6 +1,8 @@
 // Keeps an open page true: ages, countdowns, and what the evidence log says, without taking focus or typed text away.
 "use strict";
 
+document.querySelector("form[data-send]")?.requestSubmit(); // the way back from the identity provider
+
 const CLOCK_EVERY = 1000;
 const SETTLE = 120; // ms: events come in bursts, one look at the page is enough for all of them
 const RETRY = 2000;
