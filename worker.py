@@ -24,6 +24,7 @@ from activities.prometheus.client import PrometheusClient
 from activities.records import Records
 from activities.registry import Registry
 from activities.steps import Steps
+from activities.undoing import Undoing
 from activities.verification import Watching
 from authority.decisions import Verifier
 from contracts import names
@@ -106,6 +107,7 @@ def build(config: Settings, client: Client, ledger: Ledger, catalogue: Catalogue
         clock=utc_now,
     )
     watching = Watching(ledger=ledger, catalogue=catalogue, registry=verbs, clock=utc_now)
+    undoing = Undoing(ledger=ledger, planning=planning, registry=verbs)
     records = Records(ledger=ledger)
     return Worker(
         client,
@@ -114,6 +116,8 @@ def build(config: Settings, client: Client, ledger: Ledger, catalogue: Catalogue
         activities=[
             planning.plan,
             planning.preview,
+            undoing.plan_undo,
+            undoing.end_undo,
             steps.run_step,
             watching.verify_step,
             watching.monitor,

@@ -22,7 +22,7 @@ from contracts.incidents import Role
 from contracts.messages import UndoRequest
 from contracts.outcomes import Direction, MitigationResult
 from contracts.plans import Plan, Step
-from ledger import evidence, incidents, outbox
+from ledger import evidence, guardrails, incidents, outbox
 from ledger.database import Clock, Database
 from ledger.schema import approval as approvals
 from ledger.schema import in_force
@@ -187,6 +187,7 @@ class MitigationsInForce:
             if row is None:
                 return
             _update(connection, row, undo=None)
+            guardrails.end(connection, result.mitigation, result.end)
             ended = Evidence(
                 key=f"{result.mitigation}/ended",
                 kind=EvidenceKind.MITIGATION_ENDED,

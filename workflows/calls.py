@@ -86,6 +86,11 @@ async def record(request: messages.RecordRequest) -> messages.Written:
     return await _note(names.RECORD, request, messages.Written)
 
 
+async def end_undo(ended: messages.MitigationEnded) -> messages.Written:
+    """Take down how an undo ended."""
+    return await _note(names.END_UNDO, ended, messages.Written)
+
+
 async def close_approval(request: messages.CloseApproval) -> messages.ClosedApproval:
     """Close a request, or learn the decision that came first."""
     return await _note(names.CLOSE_APPROVAL, request, messages.ClosedApproval)

@@ -66,15 +66,22 @@ class MitigationWorkflow:
             result = self._ended(AttemptEnd.IN_DOUBT, sentence(error))
         except tuple(FAILURES) as error:
             result = self._ended(AttemptEnd.IN_DOUBT, f"internal error: {error!r}")
-        parent = workflow.get_external_workflow_handle(names.incident_workflow_id(order.incident))
+        ended = messages.MitigationEnded(result=result)
+        if order.undo is not None:
+            await calls.end_undo(ended)  # its incident may have ended long ago, and does not wait for it
+        else:
+            await self._tell(ended)
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        return result
+
+    async def _tell(self, ended: messages.MitigationEnded) -> None:
+        parent = workflow.get_external_workflow_handle(names.incident_workflow_id(self._order.incident))
         try:
-            await parent.signal(names.SIGNAL_MITIGATION_ENDED, messages.MitigationEnded(result=result))
+            await parent.signal(names.SIGNAL_MITIGATION_ENDED, ended)
         except FailureError as error:
             if is_cancelled_exception(error):
                 raise
-            workflow.logger.warning("%s: its incident is no longer running", result.mitigation)
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        return result
+            workflow.logger.warning("%s: its incident is no longer running", ended.result.mitigation)
 
     @workflow.update(name=names.UPDATE_DECIDE)
     def decide(self, signed: SignedDecision) -> str:

@@ -1,0 +1,278 @@
+"""The way back from a mitigation in force: last step first, seen anew, and asked about like any plan."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from temporalio.testing import ActivityEnvironment
+
+import worker
+from activities.launchdarkly import SetFlag
+from activities.launchdarkly.fake import FakeLaunchDarkly, Fault
+from activities.planning import Planning, answer_of
+from activities.prometheus.fake import FakePrometheus
+from activities.steps import Steps
+from activities.undoing import Undoing
+from authority.decisions import Signer, Verifier
+from authority.policy import Policy
+from contracts.approvals import Verdict
+from contracts.catalogue import (
+    Catalogue,
+    Flag,
+    LaunchDarklyProject,
+    Prometheus,
+    Service,
+    ServiceEnvironment,
+    Signal,
+)
+from contracts.errors import ProviderUnavailableError
+from contracts.in_force import ForceState, InForce
+from contracts.incidents import AttemptEnd, Incident, Role, Severity
+from contracts.messages import MitigationEnded, PlanAnswer, StepOrder, UndoRequest
+from contracts.outcomes import Direction, MitigationResult, Outcome, StepResult
+from contracts.plans import Plan, Proposal, ProposedStep, Risk
+from contracts.playbooks import Playbook, PlaybookParams, ServiceLook
+from ledger import Ledger
+from runtime.clock import utc_now
+
+KEY = Ed25519PrivateKey.generate()
+# A failover of two steps: the standby takes the load before it gets the traffic.
+STEPS = {"standby": True, "primary": False}
+
+
+async def fail_over(_: Incident, __: PlaybookParams, look: ServiceLook) -> Proposal:
+    """Move the traffic to the standby."""
+    verification = look.service.signals["error_rate"].verification("error_rate")
+    return Proposal(
+        title="Fail over",
+        rationale="The primary is away.",
+        steps=tuple(
+            ProposedStep(
+                title=f"Switch {key}",
+                action=SetFlag(project="web", environment="production", key=key, on=on).call(),
+                verification=verification,
+            )
+            for key, on in STEPS.items()
+        ),
+        in_force_for=timedelta(hours=2),
+    )
+
+
+class Scene:
+    """A service that has failed over, and whatever happens to it then."""
+
+    def __init__(self, stack: ExitStack, home: Path) -> None:
+        self.flags = stack.enter_context(FakeLaunchDarkly(utc_now))
+        self.metrics = stack.enter_context(FakePrometheus(utc_now))
+        self.metrics.set("q", ({}, "0.01"))
+        for key, on in STEPS.items():
+            self.flags.add_flag("web", "production", key, on=not on)
+        self.ledger = Ledger.open(f"sqlite:///{home / 'ledger.db'}", clock=utc_now)
+        self.ledger.migrate()
+        stack.callback(self.ledger.close)
+        self.catalogue = Catalogue(
+            launchdarkly=(LaunchDarklyProject(project="web", api=self.flags.url),),
+            prometheus=(Prometheus(name="main", url=self.metrics.url),),
+            services=(
+                Service(
+                    name="shop",
+                    environments={
+                        "production": ServiceEnvironment(
+                            flags=tuple(
+                                Flag(project="web", environment="production", key=key) for key in STEPS
+                            ),
+                            signals={"error_rate": Signal(prometheus="main", query="q", healthy_below=0.05)},
+                        )
+                    },
+                ),
+            ),
+        )
+        self.registry = worker.registry(self.catalogue, secret=lambda _: "api-token")
+        self.planning = Planning(
+            ledger=self.ledger,
+            catalogue=self.catalogue,
+            playbooks=(),
+            registry=self.registry,
+            policy=Policy(),
+            clock=utc_now,
+        )
+        self.undoing = Undoing(ledger=self.ledger, planning=self.planning, registry=self.registry)
+        declared = self.ledger.incidents.declare(
+            title="down",
+            service="shop",
+            environment="production",
+            severity=Severity.SEV2,
+            person="grace",
+            trace={},
+        )
+        role = Role.INCIDENT_COMMANDER
+        self.incident = self.ledger.incidents.assign(declared.id, role, "ada", by="ada")
+        playbook = Playbook(
+            name="fail-over",
+            summary="",
+            description="",
+            digest="0" * 64,
+            matches=(),
+            risk=Risk.LOW,
+            order=1,
+            params=PlaybookParams,
+            plan=fail_over,
+        )
+        self.plan = self.planning.propose(playbook, self.incident, "INC-1/1")
+        approval = self.ledger.approvals.ask(self.plan, severity=Severity.SEV2)
+        self.run(answer_of(self.plan, approval.id))
+
+    def run(self, answer: PlanAnswer, direction: Direction = Direction.APPLY) -> list[StepResult]:
+        """Approve a plan and carry it out."""
+        plan = self.ledger.approvals.plan(answer.plan_digest)
+        signed = self.ledger.approvals.decide(
+            answer.approval,
+            verdict=Verdict.APPROVE,
+            plan_digest=answer.plan_digest,
+            person="ada",
+            authenticated_by="local",
+            reason="",
+            policy=Policy(),
+            signer=Signer(KEY),
+            trace={},
+        )
+        steps = Steps(
+            ledger=self.ledger,
+            catalogue=self.catalogue,
+            registry=self.registry,
+            verifier=Verifier([KEY.public_key()]),
+            clock=utc_now,
+        )
+        return [
+            ActivityEnvironment().run(
+                steps.run_step,
+                StepOrder(
+                    incident=plan.incident,
+                    mitigation=plan.mitigation,
+                    step=step.number,
+                    direction=direction,
+                    plan_digest=answer.plan_digest,
+                    signed=signed,
+                ),
+            )
+            for step in plan.steps
+        ]
+
+    def ask(self, *steps: int) -> PlanAnswer:
+        """Ask for the undo, and have it planned."""
+        order = self.ledger.in_force.order_undo("INC-1/1", steps=steps, person="ada", reason="it is fixed")
+        return self.plan_undo(order)
+
+    def plan_undo(self, order: UndoRequest) -> PlanAnswer:
+        """Have an undo planned."""
+        answer: PlanAnswer = ActivityEnvironment().run(self.undoing.plan_undo, order)
+        return answer
+
+    def sealed(self, answer: PlanAnswer) -> Plan:
+        """Give the sealed plan of an answer."""
+        return self.ledger.approvals.plan(answer.plan_digest)
+
+    def states(self) -> dict[str, bool]:
+        """Say which flags are on, as the provider has it."""
+        return {key: bool(self.flags.config("web", "production", key)["on"]) for key in STEPS}
+
+    def in_force(self) -> InForce:
+        """Give how the failover stands."""
+        return self.ledger.in_force.get("INC-1/1")
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    """Give a service that has failed over."""
+    with ExitStack() as stack:
+        yield Scene(stack, tmp_path)
+
+
+def test_the_failback_of_a_failover(scene: Scene) -> None:
+    """The way back is a sealed plan of its own: last step first, with verification and an undo of its own."""
+    assert scene.states() == STEPS
+    assert [step.step for step in scene.in_force().left] == [1, 2]
+    answer = scene.ask()
+    plan = scene.sealed(answer)
+    assert (plan.mitigation, plan.undoes, plan.title) == ("INC-1/1-undo", "INC-1/1", "Undo Fail over")
+    assert [step.title for step in plan.steps] == ["Undo: Switch primary", "Undo: Switch standby"]
+    assert [step.undo for step in plan.steps] == [step.action for step in reversed(scene.plan.steps)]
+    assert all(step.verification and step.verification.baseline for step in plan.steps)
+    assert "ada asks to undo it: it is fixed." in plan.rationale
+    assert [result.outcome for result in scene.run(answer)] == [Outcome.DONE] * 2
+
+    assert scene.states() == {key: not on for key, on in STEPS.items()}
+    assert scene.in_force().state is ForceState.UNDONE
+
+
+def test_planning_it_again_gives_what_was_asked(scene: Scene) -> None:
+    """A repeated planning, as after a killed worker, asks no second question."""
+    first = scene.ask()
+
+    assert scene.ask() == first
+    assert len(scene.ledger.approvals.list()) == 2
+
+
+def test_some_of_its_steps(scene: Scene) -> None:
+    """One step may go back alone; the others stay in force."""
+    scene.run(scene.ask(2))
+
+    assert scene.states() == {"standby": True, "primary": True}
+    assert [step.step for step in scene.in_force().left] == [1]
+
+
+def test_what_is_gone_already(scene: Scene) -> None:
+    """What somebody has switched back by hand is taken down as undone, and there is nothing to ask."""
+    scene.flags.turn("web", "production", "primary", on=True)
+    answer = scene.ask()
+    assert [step.title for step in answer.steps] == ["Undo: Switch standby"]
+    assert [step.step for step in scene.in_force().left] == [1]
+    scene.flags.turn("web", "production", "standby", on=False)
+    scene.ledger.in_force.has_ended(answer.ended(AttemptEnd.EXPIRED, ""))
+    answer = scene.ask()
+
+    assert answer.approval == ""
+    assert answer.notes == ("INC-1/1: nothing of it is in force any more",)
+    assert scene.in_force().state is ForceState.UNDONE
+
+
+def test_what_is_no_longer_ours(scene: Scene) -> None:
+    """What the catalogue gives to somebody else meanwhile is not touched, and the answer says why."""
+    service = scene.catalogue.services[0]
+    empty = service.model_copy(update={"environments": {"production": ServiceEnvironment()}})
+    planning = Planning(
+        ledger=scene.ledger,
+        catalogue=scene.catalogue.model_copy(update={"services": (empty,)}),
+        playbooks=(),
+        registry=scene.registry,
+        policy=Policy(),
+        clock=utc_now,
+    )
+    scene.undoing = Undoing(ledger=scene.ledger, planning=planning, registry=scene.registry)
+    answer = scene.ask()
+
+    assert answer.approval == ""
+    assert "the catalogue does not give it to shop" in answer.notes[0]
+
+
+def test_a_provider_that_is_away(scene: Scene) -> None:
+    """While nobody can look, nothing is proposed: the activity is tried again."""
+    scene.flags.fail(Fault.CUT_BEFORE, method="GET", times=50)
+
+    with pytest.raises(ProviderUnavailableError):
+        scene.ask()
+
+
+def test_the_end_of_an_undo(scene: Scene) -> None:
+    """The end is taken down once, and leaves room for the next."""
+    answer = scene.ask()
+    ended = MitigationEnded(result=answer.ended(AttemptEnd.REJECTED, "not now"))
+    for _ in range(2):
+        ActivityEnvironment().run(scene.undoing.end_undo, ended)
+
+    assert isinstance(ended.result, MitigationResult)
+    assert scene.in_force().undo is None
+    assert scene.ask().mitigation == "INC-1/1-undo-2"
