@@ -83,10 +83,12 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
     Class attributes:
         state_type: What ``observe`` reads.
         verbs: What IAM has to allow for the changes.
+        guarded: The fields of the state that void an approval when they change.
     """
 
     state_type: type[StateT]
     verbs: ClassVar[tuple[str, ...]]
+    guarded: ClassVar[tuple[str, ...]] = ()
     # Reads and one change with the client's timeouts, and some seconds to spare.
     in_flight: ClassVar[timedelta] = timedelta(seconds=40)
 
@@ -122,21 +124,18 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
     ) -> tuple[ReadinessCheck, ...]:
         """Check whether it would run now, and how that is what it leans on."""
         state, target = self.state(observed), str(request.target)
-        said = [*self._of_itself(request, state), *self._checks(request, state, longest_lag)]
+        denied, refusals = self._denied(request, state), self._refusals(request, state)
+        may = UNKNOWN if denied is None else NOT_READY if denied else OK
+        missing = ", ".join(denied or ()) or ("AWS does not tell" if denied is None else "nothing")
+        said = [
+            ("permissions", may, f"missing: {missing}"),
+            ("rules", NOT_READY if refusals else OK, "; ".join(refusals) or "nothing stands against it"),
+            *(("visible", UNKNOWN, note) for note in getattr(state, "notes", ())),
+            *self._checks(request, state, longest_lag),
+        ]
         return tuple(
             ReadinessCheck(name=name, target=target, state=so, detail=detail) for name, so, detail in said
         )
-
-    def _of_itself(self, request: RequestT, state: StateT) -> Said:
-        denied, refusals = self._denied(request, state), self._refusals(request, state)
-        if denied is None:
-            yield "permissions", UNKNOWN, "AWS does not tell what the credential may do"
-        else:
-            missing = f"the credential may not do {', '.join(denied)}" if denied else ""
-            yield "permissions", NOT_READY if denied else OK, missing or "the credential may do it"
-        yield "rules", NOT_READY if refusals else OK, "; ".join(refusals) or "nothing stands against it"
-        for note in getattr(state, "notes", ()):
-            yield "visible", UNKNOWN, note
 
     def _denied(self, request: RequestT, state: StateT) -> tuple[str, ...] | None:
         resource = self._resource(request, state)
@@ -164,7 +163,7 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
 
     def is_reached(self, request: RequestT, observed: Observation) -> Progress:
         """Compare the target with what is asked for, then look at what serves."""
-        reached, detail = self._progress(request, self.state(observed), observed.at)
+        reached, detail = self._progress(request, self.state(observed))
         return Progress(reached=reached, detail=f"{_where(request)}: {detail}")
 
     def undo(self, request: RequestT, observed: Observation) -> tuple[RequestT | None, str]:
@@ -228,15 +227,10 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
             metric = quota.get("UsageMetric") or {}
             if not metric.get("MetricName"):
                 return found
-            used = newest(
-                self._aws,
-                _at(request),
-                (metric["MetricNamespace"], metric["MetricName"], metric["MetricDimensions"]),
-                metric.get("MetricStatisticRecommendation") or "Maximum",
-                period=300,
-                within=3,
-            )
-            return found.model_copy(update={"used": used and used[1]})
+            about = (metric["MetricNamespace"], metric["MetricName"], metric["MetricDimensions"])
+            statistic = metric.get("MetricStatisticRecommendation") or "Maximum"
+            used = series(self._aws, _at(request), about, statistic, period=300)
+            return found.model_copy(update={"used": next(iter(used.values()), None)})
 
     def _around_service(
         self, request: RequestT, at: InService, state: ServiceState, *, grows: bool
@@ -284,13 +278,15 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
         del request
         return state
 
-    @abstractmethod
     def _guard(self, request: RequestT, state: StateT) -> JsonObject:
         """Give what voids an approval when it changes."""
+        del request
+        return {name: getattr(state, name) for name in self.guarded}
 
-    @abstractmethod
     def _resource(self, request: RequestT, state: StateT) -> str:
         """Give the ARN that a policy names."""
+        del request
+        return str(getattr(state, "arn", ""))
 
     def _verbs(self, request: RequestT, state: StateT) -> tuple[str, ...]:
         """Give those of the verbs that this request needs."""
@@ -316,7 +312,7 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
         """Send the change, once."""
 
     @abstractmethod
-    def _progress(self, request: RequestT, state: StateT, now: datetime) -> tuple[Reached, str]:
+    def _progress(self, request: RequestT, state: StateT) -> tuple[Reached, str]:
         """Compare what is and what is asked for."""
 
     @abstractmethod
@@ -342,6 +338,7 @@ class SetDesiredCapacityAction(_OnAws[SetDesiredCapacity, GroupState], Action[Se
     state_type = GroupState
     risk = Risk.MEDIUM
     idempotent = "A second call finds that number already asked for and changes nothing."
+    guarded = ("arn", "desired_capacity", "min_size", "max_size")
     verbs = ("autoscaling:SetDesiredCapacity", "autoscaling:UpdateAutoScalingGroup")
 
     def _look(self, request: SetDesiredCapacity) -> GroupState:
@@ -379,19 +376,6 @@ class SetDesiredCapacityAction(_OnAws[SetDesiredCapacity, GroupState], Action[Se
                 return ""
             said = last.get("StatusMessage") or last.get("Description") or last.get("Cause") or ""
             return f"{last['StatusCode']}: {said}"
-
-    def _guard(self, request: SetDesiredCapacity, state: GroupState) -> JsonObject:
-        del request
-        return {
-            "arn": state.arn,
-            "desired": state.desired_capacity,
-            "minimum": state.min_size,
-            "maximum": state.max_size,
-        }
-
-    def _resource(self, request: SetDesiredCapacity, state: GroupState) -> str:
-        del request
-        return state.arn
 
     def _verbs(self, request: SetDesiredCapacity, state: GroupState) -> tuple[str, ...]:
         del state
@@ -445,8 +429,7 @@ class SetDesiredCapacityAction(_OnAws[SetDesiredCapacity, GroupState], Action[Se
             request, "autoscaling", "update_auto_scaling_group", action_id, **name, MinSize=low, MaxSize=high
         )
 
-    def _progress(self, request: SetDesiredCapacity, state: GroupState, now: datetime) -> tuple[Reached, str]:
-        del now
+    def _progress(self, request: SetDesiredCapacity, state: GroupState) -> tuple[Reached, str]:
         if self._change(request, state):
             limits = f"within {state.min_size} to {state.max_size}"
             return Reached.NO, f"{state.desired_capacity} instances are wanted there, {limits}"
@@ -505,10 +488,6 @@ class _OnService(_OnAws[RequestT, ServiceState]):
         if isinstance(request, SetServiceCount) and request.count > state.desired_count:
             yield _headroom(state.quota)
 
-    def _resource(self, request: RequestT, state: ServiceState) -> str:
-        del request
-        return state.arn
-
     def _served(self, state: ServiceState, wanted: int) -> tuple[Reached, str]:
         """Say whether so many tasks run and are healthy."""
         running = f"{state.running_count} of {wanted} tasks run"
@@ -533,11 +512,8 @@ class SetServiceCountAction(_OnService[SetServiceCount], Action[SetServiceCount]
     request_type = SetServiceCount
     state_type = ServiceState
     risk = Risk.MEDIUM
+    guarded = ("arn", "desired_count")
     idempotent = "A second call finds that number already asked for and changes nothing."
-
-    def _guard(self, request: SetServiceCount, state: ServiceState) -> JsonObject:
-        del request
-        return {"arn": state.arn, "count": state.desired_count}
 
     def _wanted(self, request: SetServiceCount, state: ServiceState) -> Wanted:
         return {"desiredCount": (state.desired_count, request.count)}
@@ -556,8 +532,7 @@ class SetServiceCountAction(_OnService[SetServiceCount], Action[SetServiceCount]
         at = {"cluster": request.cluster, "service": request.service}
         self._tell(request, "ecs", "update_service", action_id, **at, desiredCount=request.count)
 
-    def _progress(self, request: SetServiceCount, state: ServiceState, now: datetime) -> tuple[Reached, str]:
-        del now
+    def _progress(self, request: SetServiceCount, state: ServiceState) -> tuple[Reached, str]:
         if state.desired_count != request.count:
             return Reached.NO, f"{state.desired_count} tasks are wanted there, not {request.count}"
         return self._served(state, request.count)
@@ -625,7 +600,7 @@ class RollBackServiceAction(_OnService[RollBackService], Action[RollBackService]
         at = {"cluster": request.cluster, "service": request.service}
         self._tell(request, "ecs", "update_service", action_id, **at, taskDefinition=request.task_definition)
 
-    def _progress(self, request: RollBackService, state: ServiceState, now: datetime) -> tuple[Reached, str]:
+    def _progress(self, request: RollBackService, state: ServiceState) -> tuple[Reached, str]:
         if state.task_definition != request.task_definition:
             failed = [
                 one.rollout_state_reason
@@ -634,10 +609,10 @@ class RollBackServiceAction(_OnService[RollBackService], Action[RollBackService]
             ]
             said = f"; a deployment of it failed ({failed[0]})" if failed else ""
             return Reached.NO, f"it runs {_revision(state.task_definition)}{said}"
-        reached, said = self._rolled_out(state, now)
+        reached, said = self._rolled_out(state)
         return reached, f"{_revision(request.task_definition)}: {said}"
 
-    def _rolled_out(self, state: ServiceState, now: datetime) -> tuple[Reached, str]:
+    def _rolled_out(self, state: ServiceState) -> tuple[Reached, str]:
         """Say whether the newest deployment is carried out and serves."""
         newest = state.primary
         if newest is None:
@@ -648,7 +623,7 @@ class RollBackServiceAction(_OnService[RollBackService], Action[RollBackService]
         if newest.rollout_state == "FAILED":
             return Reached.FAILED, f"its deployment failed ({newest.rollout_state_reason}); {running}"
         if newest.rollout_state == "IN_PROGRESS" or newest.running_count < newest.desired_count:
-            if now - newest.created_at > ROLLOUT_DEADLINE:
+            if self._aws.now() - newest.created_at > ROLLOUT_DEADLINE:
                 return Reached.FAILED, f"its deployment has not ended in {ROLLOUT_DEADLINE}; {running}"
             return Reached.SETTLING, running
         former = sum(one.running_count for one in state.deployments if one is not newest)
@@ -681,6 +656,7 @@ class SetScalableTargetAction(_OnAws[SetScalableTarget, ScalableState], Action[S
     state_type = ScalableState
     risk = Risk.MEDIUM
     idempotent = "A second call finds these limits and changes nothing."
+    guarded = ("min_capacity", "max_capacity")
     verbs = ("application-autoscaling:RegisterScalableTarget",)
 
     def _look(self, request: SetScalableTarget) -> ScalableState:
@@ -718,14 +694,6 @@ class SetScalableTargetAction(_OnAws[SetScalableTarget, ScalableState], Action[S
             if request.minimum > state.min_capacity:
                 yield _headroom(state.service.quota)
 
-    def _guard(self, request: SetScalableTarget, state: ScalableState) -> JsonObject:
-        del request
-        return {"minimum": state.min_capacity, "maximum": state.max_capacity}
-
-    def _resource(self, request: SetScalableTarget, state: ScalableState) -> str:
-        del request
-        return state.arn
-
     def _wanted(self, request: SetScalableTarget, state: ScalableState) -> Wanted:
         return {
             "minimum": (state.min_capacity, request.minimum),
@@ -746,10 +714,7 @@ class SetScalableTargetAction(_OnAws[SetScalableTarget, ScalableState], Action[S
             MaxCapacity=request.maximum,
         )
 
-    def _progress(
-        self, request: SetScalableTarget, state: ScalableState, now: datetime
-    ) -> tuple[Reached, str]:
-        del now
+    def _progress(self, request: SetScalableTarget, state: ScalableState) -> tuple[Reached, str]:
         if self._change(request, state):
             return Reached.NO, f"its limits are {state.min_capacity} to {state.max_capacity}"
         said = f"its limits are {request.minimum} to {request.maximum}"
@@ -924,8 +889,7 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
         if batch:
             self._batches[request.target.path] = batch
 
-    def _progress(self, request: SetRecordWeights, state: RecordsState, now: datetime) -> tuple[Reached, str]:
-        del now
+    def _progress(self, request: SetRecordWeights, state: RecordsState) -> tuple[Reached, str]:
         changes = self._change(request, state)
         if changes:
             return Reached.NO, f"not so yet: {', '.join(one.path for one in changes)}"
@@ -1052,10 +1016,7 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
         )
         self._note_change(request, changed)
 
-    def _progress(
-        self, request: SetRoutingControls, state: RoutingState, now: datetime
-    ) -> tuple[Reached, str]:
-        del now
+    def _progress(self, request: SetRoutingControls, state: RoutingState) -> tuple[Reached, str]:
         said = ", ".join(f"{name} {WORDS[on]}" for name, on in state.on.items())
         return (Reached.NO if self._change(request, state) else Reached.YES), said
 
@@ -1088,6 +1049,7 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
     state_type = SwitchState
     risk = Risk.HIGH
     idempotent = "A token made from the action's id makes a second call give the first one's execution."
+    guarded = ("version", "last")
     verbs = ("arc-region-switch:StartPlanExecution", "arc-region-switch:UpdatePlanExecution")
 
     def _look(self, request: ExecuteRegionSwitch) -> SwitchState:
@@ -1125,10 +1087,6 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
             newest = Execution.model_validate(answer)
             steps = tuple(ExecutionStep.model_validate(one) for one in answer.get("stepStates") or ())
             return state.model_copy(update={"executions": (newest, *state.executions[1:]), "progress": steps})
-
-    def _guard(self, request: ExecuteRegionSwitch, state: SwitchState) -> JsonObject:
-        del request
-        return {"version": state.version, "last execution": state.last}
 
     def _resource(self, request: ExecuteRegionSwitch, state: SwitchState) -> str:
         del state
@@ -1205,10 +1163,7 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
             clientToken=str(uuid.uuid5(uuid.NAMESPACE_URL, f"stanch:{action_id}")),
         )
 
-    def _progress(
-        self, request: ExecuteRegionSwitch, state: SwitchState, now: datetime
-    ) -> tuple[Reached, str]:
-        del now
+    def _progress(self, request: ExecuteRegionSwitch, state: SwitchState) -> tuple[Reached, str]:
         found = request.found(state)
         if found is None:
             newest = f", the newest is {state.executions[0]}" if state.executions else ""
@@ -1313,10 +1268,6 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
             "move": f"{state.move.status} to {state.move.to}" if state.move else None,
         }
 
-    def _resource(self, request: SwitchGlobalCluster, state: GlobalState) -> str:
-        del request
-        return state.arn
-
     def _verbs(self, request: SwitchGlobalCluster, state: GlobalState) -> tuple[str, ...]:
         del state
         return self.verbs[:1] if request.mode is Mode.GRACEFUL else self.verbs[1:]
@@ -1350,10 +1301,7 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
             # Without this it would be a switchover.
             self._tell(request, "rds", "failover_global_cluster", action_id, **names, AllowDataLoss=True)
 
-    def _progress(
-        self, request: SwitchGlobalCluster, state: GlobalState, now: datetime
-    ) -> tuple[Reached, str]:
-        del now
+    def _progress(self, request: SwitchGlobalCluster, state: GlobalState) -> tuple[Reached, str]:
         if state.move and state.move.to == request.writer:
             return Reached.SETTLING, f"{state.move.status}, {state.writer or 'nobody'} still writes"
         if state.move or not state.writer or state.writer.arn != request.writer:
@@ -1404,16 +1352,16 @@ def look_at_service(aws: AwsService, at: InService) -> ServiceState:
         return ServiceState.model_validate(found[0])
 
 
-def newest(
+def series(
     aws: AwsService,
     at: At,
     metric: tuple[str, str, Mapping[str, str]],
-    statistic: str,
+    statistic: str = "Maximum",
     *,
     period: int = 60,
     within: int = 5,
-) -> tuple[datetime, float] | None:
-    """Give the newest value of a CloudWatch metric and its time; ``None``: no data.
+) -> dict[datetime, float]:
+    """Give the finite values of a CloudWatch metric in the last periods by their times, newest first.
 
     Args:
         aws: Who is asked.
@@ -1423,21 +1371,6 @@ def newest(
         period: Seconds that one value stands for.
         within: How many periods back a value still counts.
     """
-    found = series(aws, at, metric, statistic, period=period, within=within)
-    at_last = max(found, default=None)
-    return None if at_last is None else (at_last, found[at_last])
-
-
-def series(
-    aws: AwsService,
-    at: At,
-    metric: tuple[str, str, Mapping[str, str]],
-    statistic: str,
-    *,
-    period: int,
-    within: int,
-) -> dict[datetime, float]:
-    """Give the finite values of a CloudWatch metric in the last periods by their times."""
     now = aws.now()
     namespace, name, dimensions = metric
     about = {
@@ -1458,15 +1391,15 @@ def series(
         result = answer["MetricDataResults"][0]
         if result.get("StatusCode") in {"Forbidden", "InternalError"}:
             raise ActionRefusedError(f"{at.where}: CloudWatch gives no {name}")
-        values = zip(result["Timestamps"], result["Values"], strict=True)
+        values = sorted(zip(result["Timestamps"], result["Values"], strict=True), reverse=True)
         return {when: value for when, value in values if math.isfinite(value)}
 
 
 def replica_lag(aws: AwsService, at: At, cluster: str) -> float | None:
     """Give by how many seconds a cluster of a global database lags behind; ``None``: no data."""
     dimensions = {"DBClusterIdentifier": cluster.rpartition(":")[2]}
-    found = newest(aws, at, ("AWS/RDS", "AuroraGlobalDBReplicationLag", dimensions), "Maximum")
-    return None if found is None else found[1] / MILLISECONDS
+    lags = series(aws, at, ("AWS/RDS", "AuroraGlobalDBReplicationLag", dimensions))
+    return next((lag / MILLISECONDS for lag in lags.values()), None)
 
 
 def _databases(steps: Sequence[Json]) -> Iterator[str]:

@@ -7,20 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from activities.aws.actions import (
-    ExecuteRegionSwitchAction,
-    RollBackServiceAction,
-    SetDesiredCapacityAction,
-    SetRecordWeightsAction,
-    SetRoutingControlsAction,
-    SetScalableTargetAction,
-    SetServiceCountAction,
-    SwitchGlobalClusterAction,
-    family,
-    look_at_service,
-    noting,
-    series,
-)
+from activities.aws import actions
+from activities.aws.actions import family, look_at_service, noting, series
 from activities.aws.models import (
     AwsService,
     CheckReadiness,
@@ -37,14 +25,14 @@ from contracts.plans import ActionCall, Reading
 from contracts.readiness import CheckState, Readiness, ReadinessCheck
 
 STEPS: tuple[Any, ...] = (
-    ExecuteRegionSwitchAction,
-    RollBackServiceAction,
-    SetDesiredCapacityAction,
-    SetRecordWeightsAction,
-    SetRoutingControlsAction,
-    SetScalableTargetAction,
-    SetServiceCountAction,
-    SwitchGlobalClusterAction,
+    actions.ExecuteRegionSwitchAction,
+    actions.RollBackServiceAction,
+    actions.SetDesiredCapacityAction,
+    actions.SetRecordWeightsAction,
+    actions.SetRoutingControlsAction,
+    actions.SetScalableTargetAction,
+    actions.SetServiceCountAction,
+    actions.SwitchGlobalClusterAction,
 )
 # So many deployments are looked back at: what one call describes.
 DEPLOYMENTS = 20
@@ -73,8 +61,8 @@ class MetricProbe(Probe[Metric, Reading]):
         now = self._service.now()
         if not values:
             return Reading(value=None, at=now, detail="no data")
-        newest = max(values)
-        return Reading(value=values[newest], at=now, detail=f"of {newest.isoformat()}")
+        at, value = next(iter(values.items()))
+        return Reading(value=value, at=now, detail=f"of {at.isoformat()}")
 
     def _series(self, request: Metric, name: str) -> dict[datetime, float]:
         about = (request.namespace, name, request.dimensions)

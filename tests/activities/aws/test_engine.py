@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,11 +49,10 @@ ENTRIES: dict[str, Callable[[tuple[str, ...]], dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    """A ledger for all of these tests; each has an incident of its own."""
-    path = tmp_path_factory.mktemp("ledger") / "ledger.db"
-    ledger = Ledger.open(f"sqlite:///{path}", clock=utc_now)
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger: in a shared one a mitigation that never ends would lock its target for the others."""
+    ledger = Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}", clock=utc_now)
     ledger.migrate()
     yield ledger
     ledger.close()
