@@ -30,8 +30,8 @@ from contracts.catalogue import (
 )
 from contracts.errors import ProviderUnavailableError
 from contracts.in_force import ForceState, InForce
-from contracts.incidents import AttemptEnd, Incident, Role, Severity
-from contracts.messages import MitigationEnded, PlanAnswer, StepOrder, UndoRequest
+from contracts.incidents import AttemptEnd, Incident, Phase, Role, Severity
+from contracts.messages import MitigationEnded, PlanAnswer, RecordRequest, StepOrder, UndoRequest
 from contracts.outcomes import Direction, MitigationResult, Outcome, StepResult
 from contracts.plans import Plan, Proposal, ProposedStep, Risk
 from contracts.playbooks import Playbook, PlaybookParams, ServiceLook
@@ -123,7 +123,11 @@ class Scene:
         )
         self.plan = self.planning.propose(playbook, self.incident, "INC-1/1")
         approval = self.ledger.approvals.ask(self.plan, severity=Severity.SEV2)
-        self.run(answer_of(self.plan, approval.id))
+        answer = answer_of(self.plan, approval.id)
+        self.run(answer)
+        ended = answer.ended(AttemptEnd.EFFECTIVE, "", applied=True).attempt(answer.actions)
+        record = RecordRequest(incident="INC-1", version=1, phase=Phase.MONITORING, attempts=(ended,))
+        self.ledger.incidents.record(record)
 
     def run(self, answer: PlanAnswer, direction: Direction = Direction.APPLY) -> list[StepResult]:
         """Approve a plan and carry it out."""
@@ -276,3 +280,14 @@ def test_the_end_of_an_undo(scene: Scene) -> None:
     assert isinstance(ended.result, MitigationResult)
     assert scene.in_force().undo is None
     assert scene.ask().mitigation == "INC-1/1-undo-2"
+
+
+def test_an_undo_that_makes_things_worse(scene: Scene) -> None:
+    """The undo of an undo is the mitigation again, and that is in force again."""
+    answer = scene.ask()
+    scene.run(answer)
+    results = scene.run(answer, Direction.UNDO)
+
+    assert [result.outcome for result in results] == [Outcome.DONE] * 2
+    assert scene.states() == STEPS
+    assert [step.step for step in scene.in_force().left] == [1, 2]
