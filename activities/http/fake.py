@@ -160,8 +160,10 @@ class FakeEndpoint:
         state: How things are.
         wanted: What it is working towards.
         problem: Why it does not get there.
+        raw_status: Answered instead of the status, when it is set.
         slow: It takes a request and works on it until ``finish``.
         once: It carries out each key once.
+        statuses: What a fault is answered with.
         requests: Everything that arrived, in order: the witness.
     """
 
@@ -170,8 +172,10 @@ class FakeEndpoint:
         self.former: dict[str, Any] = dict(self.state)
         self.wanted: dict[str, Any] = {}
         self.problem = ""
+        self.raw_status = b""
         self.slow = False
         self.once = False
+        self.statuses = dict(STATUS)
         self.requests: list[Asked] = []
         self.closing = threading.Event()
         self._keys: set[str] = set()
@@ -243,7 +247,8 @@ class _Handler(BaseHTTPRequestHandler):
         genuine = self._note(b"", changed=False)
         state = self.endpoint.former if fault is HookFault.STALE_READ else self.endpoint.state
         seen = {"state": state, "wanted": self.endpoint.wanted, "problem": self.endpoint.problem}
-        self._say(200 if genuine else 401, seen if genuine else {"detail": "not signed"})
+        said = self.endpoint.raw_status or json.dumps(seen).encode()
+        self._say(200 if genuine else 401, said if genuine else {"detail": "not signed"})
 
     def do_HEAD(self) -> None:
         self._note(b"", changed=False)
@@ -266,7 +271,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault is HookFault.NONSENSE:
             self._say(200, {"action_id": ["?"]})
         elif fault is not None:
-            self._say(STATUS[fault], {"detail": f"no: {fault.value}"})
+            self._say(self.endpoint.statuses[fault], {"detail": f"no: {fault.value}"})
         else:
             self._say(202 if self.endpoint.slow else 200, {"action_id": key})
 
@@ -286,8 +291,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.endpoint.requests.append(Asked(self.command, self.path, key, asked, genuine, changed))
         return genuine
 
-    def _say(self, status: int, answer: dict[str, Any]) -> None:
-        content = b"" if self.command == "HEAD" else json.dumps(answer).encode()
+    def _say(self, status: int, answer: dict[str, Any] | bytes) -> None:
+        content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        content = b"" if self.command == "HEAD" else content
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         if status == STATUS[HookFault.REDIRECT]:
