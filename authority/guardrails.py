@@ -23,9 +23,9 @@ from datetime import datetime, timedelta
 from pydantic import JsonValue
 
 from contracts.catalogue import GuardrailLimits, Limits
-from contracts.errors import GuardrailError, InputError
+from contracts.errors import ForbiddenError, GuardrailError, InputError
 from contracts.guardrails import Freeze, Guardrail, Violation
-from contracts.incidents import AttemptEnd
+from contracts.incidents import AttemptEnd, Incident, Role
 from contracts.outcomes import Direction
 from contracts.plans import Plan, Step
 
@@ -82,6 +82,24 @@ def check_names(overrides: Iterable[str]) -> None:
     for name in overrides:
         if name not in known:
             raise InputError(f"there is no guardrail {name[:64]!r}; there are {', '.join(Guardrail)}")
+
+
+def check_may_lift(freeze: Freeze, person: str, open_now: Iterable[Incident]) -> None:
+    """Check that this person may lift a freeze: who set it, or commands an open incident that it stops.
+
+    Raises:
+        ForbiddenError: It is somebody else's to lift.
+    """
+    commanders = [
+        incident.roles.get(Role.INCIDENT_COMMANDER)
+        for incident in open_now
+        if freeze.service in (None, incident.service)
+    ]
+    if person not in (freeze.person, *commanders):
+        where = f"an open incident of {freeze.service}" if freeze.service else "an open incident"
+        raise ForbiddenError(
+            f"{freeze.id} was set by {freeze.person}: {freeze.person} lifts it, or who commands {where}"
+        )
 
 
 class Guardrails:

@@ -19,6 +19,8 @@ VERBS = {
     "approval": ("cli.approval", "list and show what waits for a decision"),
     "approve": ("cli.approve", "show a sealed plan and let it run"),
     "reject": ("cli.reject", "show a sealed plan and turn it down"),
+    "freeze": ("cli.freeze", "stop all changes at once, and show what stops them"),
+    "unfreeze": ("cli.unfreeze", "let changes begin again"),
     "playbook": ("cli.playbook", "list the playbooks, and see what one would propose now"),
     "postmortem": ("cli.postmortem", "print the postmortem of an incident"),
     "audit": ("cli.audit", "verify the evidence log, its checkpoints and every decision"),

@@ -22,7 +22,7 @@ from contracts.errors import (
     StanchError,
 )
 from contracts.playbooks import Playbook
-from gateway import api, console, intake, metrics, signin, tokens
+from gateway import api, console, freezing, intake, metrics, signin, tokens
 from gateway.edge import Answer, Edge
 from gateway.engine import Engine
 from gateway.identity import OIDC, FreshSignInNeededError, Identity, SignInNeededError, UnauthenticatedError
@@ -99,7 +99,7 @@ def build(
     identity = Identity(settings, catalogue, ledger, clock=clock)
     measures = metrics.Metrics(ledger, clock=clock)
     live = Live(ledger.evidence)
-    pages = Pages(clock=clock)
+    pages = Pages(clock=clock, freezes=ledger.freezes.list)
     orders = Orders(
         ledger=ledger,
         catalogue=catalogue,
@@ -151,6 +151,8 @@ def build(
     rooms = console.Console(orders, identity, pages, clock=clock)
     app.include_router(console.router(rooms, identity, pages))
     app.include_router(signin.router(identity, pages, signin.provider(settings, catalogue, clock=clock)))
+    app.include_router(freezing.api(orders, identity))
+    app.include_router(freezing.pages(orders, identity))
     app.include_router(tokens.api(identity, ledger))
     app.include_router(tokens.pages(identity, ledger, pages))
     return app

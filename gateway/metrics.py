@@ -82,6 +82,12 @@ class _FromLedger(Collector):
         for severity in Severity:
             count = sum(incident.severity is severity for incident in listed)
             incidents.add_metric([severity.value], count)
+        frozen = GaugeMetricFamily(
+            "stanch_frozen", "1 while changes of a service are stopped; * is every one.", labels=["service"]
+        )
+        stopped = {freeze.service for freeze in self._ledger.freezes.list()}
+        for service in sorted({"*", *(name or "*" for name in stopped)}):
+            frozen.add_metric([service], float((None if service == "*" else service) in stopped))
         plain = [
             ("stanch_approvals_pending", "Plans that wait for a decision.", float(len(pending))),
             ("stanch_approval_oldest_seconds", "How long the oldest of them has waited.", max(waited, 0.0)),
@@ -93,4 +99,4 @@ class _FromLedger(Collector):
             ("stanch_evidence_entries", "Entries of the evidence log.", float(self._ledger.evidence.size())),
         ]
         gauges = [GaugeMetricFamily(name, text, value=value) for name, text, value in plain]
-        return [incidents, *gauges]
+        return [incidents, frozen, *gauges]

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse, Response
 
 from contracts.errors import NotFoundError
+from contracts.guardrails import Freeze
 from gateway import wording
 
 _FOLDER: Final = Path(__file__).parent / "console"
@@ -45,8 +46,11 @@ def _templates() -> Environment:
 class Pages:
     """Renders pages, and holds the few files that they need."""
 
-    def __init__(self, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, *, clock: Callable[[], datetime], freezes: Callable[[], Sequence[Freeze]] = tuple
+    ) -> None:
         self._clock = clock
+        self._freezes = freezes
         files = sorted((_FOLDER / "static").iterdir())
         self._static = {file.name: file.read_bytes() for file in files if file.suffix in _TYPES}
         version = hashlib.sha256(b"".join(self._static.values())).hexdigest()[:12]
@@ -54,7 +58,12 @@ class Pages:
 
     def page(self, template: str, *, status: int = 200, **content: object) -> HTMLResponse:
         """Render a page; of its content, ``session`` is who looks, or ``None``."""
-        text = _templates().get_template(template).render(now=self._clock(), assets=self._assets, **content)
+        shared = {
+            "now": self._clock(),
+            "assets": self._assets,
+            "freezes": self._freezes() if content["session"] else (),
+        }
+        text = _templates().get_template(template).render(shared | content)
         return HTMLResponse(text, status_code=status)
 
     def problem(self, path: str, status: int, sentence: str) -> HTMLResponse:

@@ -1,0 +1,68 @@
+"""``stanch freeze``: stop all changes at once, and see what stops them now."""
+
+import argparse
+
+from pydantic import TypeAdapter
+
+from cli import show
+from cli.client import Gateway, add_person, parse
+from contracts.errors import InputError
+from contracts.guardrails import Freeze, Lock
+from runtime.clock import utc_now
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what is frozen, and why."""
+    parser.add_argument("--reason", help="why; kept with the evidence")
+    parser.add_argument("--service", help="only changes of this service; without it those of every one")
+    parser.add_argument("--show", action="store_true", help="change nothing: list freezes and locked targets")
+    add_person(parser)
+    show.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Freeze, or show."""
+    gateway = Gateway.of(args)
+    if args.show:
+        return _show(gateway, as_json=args.json)
+    if not args.reason:
+        raise InputError("say why with --reason; `stanch freeze --show` only looks")
+    body = {"service": args.service, "reason": args.reason}
+    freeze = parse(Freeze, gateway.post("/v1/freezes", body))
+    if args.json:
+        print(show.as_json(freeze.model_dump(mode="json")))
+        return 0
+    print(f"{freeze.id}: {what(freeze)} stopped. No call to a provider begins until it is lifted.")
+    for action in freeze.running:
+        print(show.field("", f"{show.clean(action)} was on its way: its call ends, look at its outcome"))
+    print(f"Lift it with `stanch unfreeze {freeze.id} --reason ...`.")
+    return 0
+
+
+def what(freeze: Freeze) -> str:
+    """Say what a freeze stops."""
+    return f"changes of {show.clean(freeze.service)} are" if freeze.service else "all changes are"
+
+
+def standing(gateway: Gateway) -> list[Freeze]:
+    """Give the freezes that stand."""
+    return parse(list[Freeze], gateway.get("/v1/freezes"))
+
+
+def _show(gateway: Gateway, *, as_json: bool) -> int:
+    freezes = standing(gateway)
+    locks = parse(list[Lock], gateway.get("/v1/locks"))
+    if as_json:
+        listed = {"freezes": freezes, "locks": locks}
+        print(show.as_json(TypeAdapter(dict[str, list[Freeze | Lock]]).dump_python(listed, mode="json")))
+        return 0
+    now = utc_now()
+    if not freezes:
+        print("Nothing is frozen.")
+    for freeze in freezes:
+        said = f"{what(freeze)} stopped by {show.clean(freeze.person)}, {show.moment(freeze.at, now)}"
+        print(show.field(freeze.id, f"{said}: {show.clean(freeze.reason)}"))
+    if locks:
+        rows = [(lock.mitigation, show.short_moment(lock.since, now), lock.target) for lock in locks]
+        print("\n".join(["", *show.table(("HELD BY", "SINCE", "TARGET"), rows)]))
+    return 0

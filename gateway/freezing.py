@@ -1,0 +1,113 @@
+"""Freezing: anybody stops all changes at once; who set it, or is in command, lets them begin again."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import Field
+from starlette.responses import Response
+
+from authority.guardrails import check_may_lift
+from contracts.base import Strict
+from contracts.errors import InputError
+from contracts.guardrails import Freeze, Lock
+from gateway import forms
+from gateway.identity import Identity, Principal, Session
+from gateway.orders import LONGEST_REASON, Orders
+from gateway.sources.reading import storable
+
+
+class FreezeOrder(Strict):
+    """What is stopped, and why."""
+
+    service: str | None = Field(None, description="Only its changes; without it those of every service.")
+    reason: str = Field(max_length=LONGEST_REASON)
+
+
+class LiftOrder(Strict):
+    """Why changes may begin again."""
+
+    reason: str = Field(max_length=LONGEST_REASON)
+
+
+def set_freeze(orders: Orders, principal: Principal, *, service: str | None, reason: str) -> Freeze:
+    """Stop all changes, of one service or of every one; whoever is signed in may.
+
+    Raises:
+        InputError: There is no reason, or no such service.
+    """
+    if service is not None and orders.catalogue.service(service) is None:
+        raise InputError(
+            f"service {service[:64]!r} is not in the service catalogue; without one every service is frozen"
+        )
+    return orders.ledger.freezes.set(service=service, reason=_said(reason), person=principal.person)
+
+
+def lift_freeze(orders: Orders, principal: Principal, *, freeze: str, reason: str) -> Freeze:
+    """Let changes begin again.
+
+    Raises:
+        InputError: There is no reason.
+        NotFoundError: There is no such freeze.
+        ForbiddenError: It is somebody else's to lift.
+        ConflictError: Somebody else has lifted it.
+    """
+    said = _said(reason)
+    open_now = orders.ledger.incidents.list(open_only=True, limit=1_000)
+    check_may_lift(orders.ledger.freezes.get(freeze), principal.person, open_now)
+    return orders.ledger.freezes.lift(freeze, reason=said, person=principal.person)
+
+
+def _said(reason: str) -> str:
+    if not reason.strip():
+        raise InputError("give a reason: it is kept with the evidence")
+    return storable(reason.strip(), LONGEST_REASON)
+
+
+def api(orders: Orders, identity: Identity) -> APIRouter:
+    """Give the routes for programs and the terminal."""
+    routes = APIRouter(prefix="/v1", tags=["guardrails"])
+    reads = [Depends(identity.reader)]
+    by = Annotated[Principal, Depends(identity.principal)]
+
+    @routes.get("/freezes", dependencies=reads)
+    def list_freezes() -> list[Freeze]:
+        """List the freezes that stand."""
+        return orders.ledger.freezes.list()
+
+    @routes.post("/freezes", status_code=201)
+    def freeze_changes(order: FreezeOrder, principal: by) -> Freeze:
+        """Stop all changes; from the answer on no call to a provider begins. One on its way ends."""
+        return set_freeze(orders, principal, service=order.service, reason=order.reason)
+
+    @routes.post("/freezes/{freeze}/lift")
+    def unfreeze_changes(freeze: str, order: LiftOrder, principal: by) -> Freeze:
+        """Let changes begin again; what was refused meanwhile does not come back by itself."""
+        return lift_freeze(orders, principal, freeze=freeze, reason=order.reason)
+
+    @routes.get("/locks", dependencies=reads)
+    def list_locks() -> list[Lock]:
+        """List the targets that a mitigation has to itself, with that mitigation."""
+        return orders.ledger.guardrails.locks()
+
+    return routes
+
+
+def pages(orders: Orders, identity: Identity) -> APIRouter:
+    """Give what the console's forms send."""
+    routes = APIRouter(include_in_schema=False)
+    looks = Annotated[Session, Depends(identity.session)]
+    filled = Annotated[dict[str, str], Depends(forms.read)]
+
+    @routes.post("/freezes")
+    def freeze_by_form(request: Request, session: looks, form: filled) -> Response:
+        identity.check_form(request, session, form.get("token", ""))
+        set_freeze(orders, session.principal, service=None, reason=form.get("reason", ""))
+        return forms.see("/")
+
+    @routes.post("/freezes/{freeze}/lift")
+    def lift_by_form(freeze: str, request: Request, session: looks, form: filled) -> Response:
+        identity.check_form(request, session, form.get("token", ""))
+        lift_freeze(orders, session.principal, freeze=freeze, reason=form.get("reason", ""))
+        return forms.see("/")
+
+    return routes
