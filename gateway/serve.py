@@ -12,15 +12,18 @@ from temporalio.client import Client
 
 import gateway.server
 import playbooks.kit
-from authority.decisions import Signer
+from authority.decisions import Signer, Verifier
 from contracts.catalogue import Catalogue
 from contracts.errors import InputError, StanchError
 from gateway.app import build
+from gateway.authority import considering
 from gateway.dispatcher import Dispatcher
+from gateway.notices import notifier
 from gateway.temporal_engine import TemporalEngine
-from ledger import Ledger
+from ledger import Ledger, outbox
 from runtime import settings, telemetry, temporal
 from runtime.clock import utc_now
+from runtime.policy import load_policy
 from runtime.settings import Settings
 
 
@@ -43,9 +46,22 @@ def listen(config: Settings) -> socket.socket:
     return listening
 
 
-def dispatcher(*, ledger: Ledger, client: Client, catalogue: Catalogue, signer: Signer) -> Dispatcher:
-    """Put the dispatcher together, with the handler of every kind of message; the event loop runs already."""
-    return Dispatcher(ledger=ledger, client=client, catalogue=catalogue, signer=signer, clock=utc_now)
+def dispatcher(
+    config: Settings, *, ledger: Ledger, client: Client, catalogue: Catalogue, signer: Signer
+) -> Dispatcher:
+    """Put the dispatcher together, with the handler of every kind of message; the event loop runs already.
+
+    Raises:
+        InputError: The mail server's settings would send a password in the clear.
+    """
+    policy, verifier = load_policy(config), Verifier(settings.public_keys(config))
+    handlers = {
+        outbox.ASKED: considering(ledger, policy=policy, signer=signer, verifier=verifier),
+        **notifier(config, ledger, catalogue).handlers,
+    }
+    return Dispatcher(
+        ledger=ledger, client=client, catalogue=catalogue, signer=signer, clock=utc_now, handlers=handlers
+    )
 
 
 async def serve(config: Settings, listening: socket.socket) -> None:
@@ -55,7 +71,7 @@ async def serve(config: Settings, listening: socket.socket) -> None:
     ledger.migrate()
     signer = Signer(settings.signing_key(config))
     client = await temporal.connect(config, lazy=True)
-    dispatching = dispatcher(ledger=ledger, client=client, catalogue=catalogue, signer=signer)
+    dispatching = dispatcher(config, ledger=ledger, client=client, catalogue=catalogue, signer=signer)
     app = build(
         config,
         ledger,

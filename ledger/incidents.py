@@ -11,7 +11,7 @@ from contracts.errors import ConflictError, InputError, NotFoundError
 from contracts.evidence import Evidence, EvidenceKind
 from contracts.incidents import OPEN_PHASES, Incident, Phase, Role, Severity
 from contracts.messages import AlertBatch, Command, CommandKind, RecordRequest
-from ledger import evidence, guardrails, outbox
+from ledger import evidence, guardrails, ladders, outbox
 from ledger.database import Clock, Database
 from ledger.schema import alert as alerts
 from ledger.schema import incident as incidents
@@ -89,7 +89,9 @@ def open_new(
         "trace": dict(trace),
     }
     fresh = insert(incidents).values(values | facts).returning(incidents.c.number)
-    return int(connection.execute(fresh).scalar_one())
+    number = int(connection.execute(fresh).scalar_one())
+    ladders.begin(connection, clock, f"INC-{number}", f"INC-{number}")
+    return number
 
 
 def change_severity(
@@ -113,6 +115,50 @@ def change_severity(
             body={"before": row.severity, "after": severity.value, "reason": reason},
         ),
     )
+    ladders.look_again(connection, clock, incident=incident)
+
+
+def check_is_not_final(row: Row[Any]) -> None:
+    """Check that an incident may still change.
+
+    Raises:
+        ConflictError: It may not.
+    """
+    if row.phase in FINAL_PHASES:
+        raise ConflictError(f"INC-{row.number} is {row.phase}: nothing can be changed any more")
+
+
+def give_role(
+    connection: Connection, clock: Clock, row: Row[Any], role: Role, person: str, *, by: str
+) -> None:
+    """Give a role to a person, with evidence, within the caller's transaction; who holds it keeps it.
+
+    Whom it concerns and who did not do it hears of it: the new holder, and the one who had it before.
+    """
+    holder = row.roles.get(role)
+    if holder == person:
+        return
+    incident = f"INC-{row.number}"
+    key = f"{incident}/role/{row.revision + 1}"
+    changed = {"roles": row.roles | {role.value: person}, "revision": row.revision + 1}
+    connection.execute(update(incidents).where(incidents.c.number == row.number).values(changed))
+    said = one_line(_says(role, person, by) + (f"; until now {holder} had it" if holder else ""))
+    evidence.append(
+        connection,
+        Evidence(
+            key=key,
+            kind=EvidenceKind.ROLE_ASSIGNED,
+            incident=incident,
+            actor=by,
+            at=clock(),
+            summary=said,
+            body={"role": role.value, "person": person, "by": by, "before": holder},
+        ),
+    )
+    whom = [f"person:{one}" for one in (holder, person) if one not in (None, by)]
+    if whom:
+        ladders.tell(connection, clock, incident, whom, said, key=key)
+    ladders.look_again(connection, clock, incident=incident)
 
 
 class Incidents:
@@ -206,26 +252,12 @@ class Incidents:
         """
         with self._database.write() as connection:
             row = find(connection, incident)
-            _check_is_not_final(row)
+            check_is_not_final(row)
             holder = row.roles.get(role)
             if seen is not None and holder != person and row.roles != seen.model_dump(mode="json")["roles"]:
                 held = f"{holder} holds it" if holder else "the roles have changed"
                 raise ConflictError(f"{incident}: {held} since just now: look again")
-            if holder != person:
-                changed = {"roles": row.roles | {role.value: person}, "revision": row.revision + 1}
-                connection.execute(update(incidents).where(incidents.c.number == row.number).values(changed))
-                evidence.append(
-                    connection,
-                    Evidence(
-                        key=f"{incident}/role/{row.revision + 1}",
-                        kind=EvidenceKind.ROLE_ASSIGNED,
-                        incident=incident,
-                        actor=by,
-                        at=self._database.now(),
-                        summary=one_line(_says(role, person, by)),
-                        body={"role": role.value, "person": person, "by": by, "before": holder},
-                    ),
-                )
+            give_role(connection, self._database.now, row, role, person, by=by)
             return load(connection, [find(connection, incident)])[0]
 
     def command(self, incident: str, command: Command, *, trace: Mapping[str, str]) -> None:
@@ -249,7 +281,7 @@ class Incidents:
             row = find(connection, incident)
             if evidence.has(connection, entry.key):
                 return
-            _check_is_not_final(row)
+            check_is_not_final(row)
             evidence.append(connection, entry)
             if command.kind is CommandKind.SEVERITY:
                 if command.severity is None:
@@ -305,11 +337,6 @@ class Incidents:
         """
         with self._database.read() as connection:
             return dict(find(connection, incident).trace)
-
-
-def _check_is_not_final(row: Row[Any]) -> None:
-    if row.phase in FINAL_PHASES:
-        raise ConflictError(f"INC-{row.number} is {row.phase}: nothing can be changed any more")
 
 
 def _says(role: Role, person: str, by: str) -> str:

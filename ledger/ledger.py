@@ -7,6 +7,7 @@ from ledger.evidence import EvidenceLog
 from ledger.freezes import Freezes
 from ledger.grants import Grants
 from ledger.guardrails import GuardrailRecords
+from ledger.handoffs import Handoffs
 from ledger.identities import Sessions, Tokens
 from ledger.in_force import MitigationsInForce
 from ledger.inbox import Inbox
@@ -30,6 +31,7 @@ class Ledger:
         self.inbox = Inbox(database)
         self.outbox = Outbox(database)
         self.notices = Notices(database)
+        self.handoffs = Handoffs(database)
         self.incidents = Incidents(database)
         self.approvals = Approvals(database)
         self.grants = Grants(database)

@@ -55,6 +55,13 @@ class Settings(Strict):
         token: API token that the terminal speaks with; local mode's own one when empty.
         alert_token: Bearer token that alert sources must send, besides API tokens of the scope ``alerts``; local
             mode asks for none when this is empty.
+        smtp_host: The mail server for the channel ``email``; no mail is sent when empty.
+        smtp_port: Its port.
+        smtp_tls: ``starttls`` or ``implicit``, both check its certificate; ``none`` for one on this machine.
+        smtp_user: Who signs in there; nobody when empty.
+        smtp_password: With what.
+        smtp_from: The sender of our mails.
+        webhook_secret: Each POST of the channel ``webhook`` is signed by it; unsigned when empty.
         max_body: Largest accepted request body, in bytes.
         build_id: The worker's version; the product's own version when empty.
         worker_metrics_port: Serve the worker's ``/metrics`` on this loopback port; 0 serves none.
@@ -83,6 +90,13 @@ class Settings(Strict):
     fresh_minutes: int = Field(15, ge=1, le=480)
     token: str = Field("", repr=False)
     alert_token: str = Field("", repr=False)
+    smtp_host: str = ""
+    smtp_port: int = Field(587, ge=1, le=65535)
+    smtp_tls: Literal["starttls", "implicit", "none"] = "starttls"
+    smtp_user: str = ""
+    smtp_password: str = Field("", repr=False)
+    smtp_from: str = Field("stanch@localhost", pattern=r"^[^\s@]+@[^\s@]+$")
+    webhook_secret: str = Field("", repr=False)
     max_body: int = Field(1024 * 1024, ge=1024)
     build_id: str = ""
     worker_metrics_port: int = 0

@@ -284,7 +284,7 @@ async def site(
         stack.callback(ledger.close)
         verbs = worker.registry(book, secret=lambda _: TOKEN)
         await stack.enter_async_context(worker.build(config, client, ledger, book, verbs))
-        dispatcher = serve.dispatcher(ledger=ledger, client=client, catalogue=book, signer=signer)
+        dispatcher = serve.dispatcher(config, ledger=ledger, client=client, catalogue=book, signer=signer)
         delivering = asyncio.create_task(dispatcher.run())
 
         async def end() -> None:

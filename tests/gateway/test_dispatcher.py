@@ -16,7 +16,7 @@ from contracts.catalogue import Catalogue
 from contracts.incidents import Severity
 from contracts.messages import Command, CommandKind
 from gateway.dispatcher import Dispatcher
-from ledger import Ledger, OutboxMessage, outbox
+from ledger import Ledger, OutboxMessage, ladders, outbox
 from runtime.clock import utc_now
 
 
@@ -78,7 +78,7 @@ class Desk:
             catalogue=Catalogue(),
             signer=Signer(Ed25519PrivateKey.generate()),
             clock=utc_now,
-            handlers={"tick": self.tick},
+            handlers={"tick": self.tick, ladders.LADDER: self.nobody},
         )
         self.ticks: list[str] = []
 
@@ -108,6 +108,9 @@ class Desk:
         """Handle a timer three times."""
         self.ticks.append(message.key)
         return utc_now() + timedelta(milliseconds=50) if len(self.ticks) < 3 else None
+
+    async def nobody(self, message: OutboxMessage) -> None:
+        """Call nobody."""
 
     async def until(self, look: Callable[[], bool], *, within: float = 5.0) -> float:
         """Wait until something is so, and give how long that took."""

@@ -12,7 +12,7 @@ from contracts.catalogue import Catalogue
 from contracts.errors import ProviderUnavailableError
 from contracts.incidents import Alert
 from contracts.messages import PreviewRequest
-from gateway.dispatcher import Dispatcher
+from gateway import serve
 from gateway.temporal_engine import TemporalEngine
 from ledger import Ledger
 from runtime import engine, settings, temporal
@@ -27,7 +27,7 @@ async def test_dispatcher_waits_for_an_engine_that_was_never_there(tmp_path: Pat
     ledger.migrate()
     client = await temporal.connect(config, lazy=True)
     signer = Signer(settings.signing_key(config))
-    dispatcher = Dispatcher(ledger=ledger, client=client, catalogue=Catalogue(), signer=signer, clock=utc_now)
+    dispatcher = serve.dispatcher(config, ledger=ledger, client=client, catalogue=Catalogue(), signer=signer)
     alert = Alert(
         source="t", fingerprint="f", starts_at=datetime(2026, 1, 1, tzinfo=UTC), name="E", service="s"
     )

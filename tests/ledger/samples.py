@@ -7,7 +7,7 @@ from authority.policy import Policy
 from contracts.incidents import Alert, AlertStatus, Role, Severity
 from contracts.outcomes import Direction, Outcome, StepResult
 from contracts.plans import ActionCall, Difference, Observation, Plan, Risk, Step, Target
-from ledger import JournalEntry, Ledger
+from ledger import JournalEntry, Ledger, OutboxMessage, outbox
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 POLICY = Policy()
@@ -88,6 +88,12 @@ def open_incident(ledger: Ledger, *, service: str = "shop", commander: str | Non
     if commander is not None:
         ledger.incidents.assign(incident, Role.INCIDENT_COMMANDER, commander, by=commander)
     return incident
+
+
+def to_engine(ledger: Ledger) -> list[OutboxMessage]:
+    """Claim what waits, and give what of it goes to the engine: people are called besides."""
+    messages = ledger.outbox.claim(100, timedelta(seconds=30))
+    return [one for one in messages if one.kind in (outbox.ALERTS, outbox.COMMAND, outbox.DECISION)]
 
 
 def begin(

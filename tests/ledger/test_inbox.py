@@ -12,7 +12,7 @@ from contracts.incidents import Alert, AlertStatus, Phase, Severity
 from contracts.messages import AlertBatch, RecordRequest
 from ledger import Ledger, Receipt, inbox, schema
 from tests.ledger.crowd import at_once, in_processes
-from tests.ledger.samples import NOON, TRACE, Clock, alert
+from tests.ledger.samples import NOON, TRACE, Clock, alert, to_engine
 
 LEASE = timedelta(minutes=1)
 
@@ -36,7 +36,7 @@ def kinds(ledger: Ledger, incident: str | None = None) -> list[EvidenceKind]:
 def sent(ledger: Ledger) -> list[tuple[str, list[Alert]]]:
     """Deliver everything, and give each message's incident and alerts."""
     told = []
-    while messages := ledger.outbox.claim(100, LEASE):
+    while messages := to_engine(ledger):
         for message in messages:
             told.append((message.incident, list(AlertBatch.model_validate(message.payload).alerts)))
             ledger.outbox.done(message.id)

@@ -11,7 +11,7 @@ from contracts.incidents import Attempt, AttemptEnd, Incident, Phase, Role, Seve
 from contracts.messages import Command, CommandKind, RecordRequest
 from ledger import Ledger, outbox
 from tests.ledger.crowd import at_once
-from tests.ledger.samples import NOON, TRACE, Clock, open_incident
+from tests.ledger.samples import NOON, TRACE, Clock, open_incident, to_engine
 
 LEASE = timedelta(minutes=1)
 
@@ -48,7 +48,7 @@ def test_declare(ledger: Ledger) -> None:
         declared_by="ada",
     )
     assert ledger.incidents.trace("INC-1") == TRACE
-    (message,) = ledger.outbox.claim(10, LEASE)
+    (message,) = to_engine(ledger)
     assert (message.kind, message.incident, message.payload) == (outbox.ALERTS, "INC-1", {"alerts": []})
     (entry,) = ledger.evidence.entries()
     assert (entry.kind, entry.actor, entry.incident) == (EvidenceKind.INCIDENT_DECLARED, "ada", "INC-1")
@@ -148,16 +148,16 @@ def test_command(ledger: Ledger) -> None:
     declare(ledger)
     order = Command(id="c1", kind=CommandKind.RESOLVE, person="ada", reason="fixed by hand")
     at_once([lambda: ledger.incidents.command("INC-1", order, trace=TRACE)] * 8)
-    (start,) = ledger.outbox.claim(10, LEASE)
+    (start,) = to_engine(ledger)
     ledger.outbox.done(start.id)
 
-    (message,) = ledger.outbox.claim(10, LEASE)
+    (message,) = to_engine(ledger)
     assert (message.kind, message.key, message.trace) == (outbox.COMMAND, "c1", TRACE)
     assert Command.model_validate(message.payload) == order
     assert kinds(ledger) == [EvidenceKind.INCIDENT_DECLARED, EvidenceKind.COMMAND]
     assert ledger.evidence.entries()[-1].summary == "ada orders resolve: fixed by hand"
     ledger.outbox.done(message.id)
-    assert ledger.outbox.backlog() == 0
+    assert to_engine(ledger) == []
 
 
 def test_command_repeated_after_the_end(ledger: Ledger) -> None:

@@ -1,0 +1,156 @@
+"""Telling people: what the ledger has queued goes out by channels, and what came of it goes back."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends
+
+from contracts.catalogue import Catalogue
+from contracts.errors import ProviderUnavailableError, StanchError
+from contracts.notices import Notice
+from gateway.channels import Channel, Letter
+from gateway.channels.hook import Hook
+from gateway.channels.mail import Mail
+from gateway.dispatcher import Handler
+from gateway.identity import Identity, Principal
+from gateway.orders import Orders
+from ledger import Ledger, OutboxMessage, ladders
+from runtime.clock import utc_now
+from runtime.settings import Settings
+
+_AT_ONCE: Final = 8  # threads of their own: a channel that hangs takes none from the ledger
+_PATIENCE: Final = 8.0  # seconds; less than the lease, so that no second gateway sends meanwhile
+
+
+class Notifier:
+    """Handles the messages of the outbox that are for people."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        catalogue: Catalogue,
+        channels: Mapping[str, Channel],
+        *,
+        base: str,
+    ) -> None:
+        """Put it together.
+
+        Args:
+            ledger: Where the notices are.
+            catalogue: Who is on call, and where people are reached.
+            channels: Kind to channel; a kind that is not there fails, and the person's next one is taken.
+            base: URL of the console, for links.
+        """
+        self._ledger = ledger
+        self._catalogue = catalogue
+        self._channels = channels
+        self._base = base
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="notice")
+
+    @property
+    def handlers(self) -> dict[str, Handler]:
+        """Give what the dispatcher calls."""
+        return {
+            ladders.LADDER: self._climb,
+            ladders.SEND: self._send,
+            ladders.TELL: self._tell,
+            ladders.HANDOFF: self._lapse,
+        }
+
+    async def _climb(self, message: OutboxMessage) -> datetime | None:
+        return await asyncio.to_thread(
+            self._ledger.notices.climb, **_arguments(message), catalogue=self._catalogue
+        )
+
+    async def _tell(self, message: OutboxMessage) -> None:
+        await asyncio.to_thread(
+            self._ledger.notices.tell,
+            message.key,
+            message.incident,
+            **_arguments(message),
+            catalogue=self._catalogue,
+        )
+
+    async def _lapse(self, message: OutboxMessage) -> None:
+        await asyncio.to_thread(self._ledger.handoffs.lapse, message.key)
+
+    async def _send(self, message: OutboxMessage) -> datetime | None:
+        notices = self._ledger.notices
+        notice = await asyncio.to_thread(notices.outgoing, **_arguments(message))
+        if notice is None:
+            return None
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(self._threads, self._post, notice)
+        except TimeoutError:
+            return await self._failed(notice, f"no answer within {_PATIENCE:.0f} s", final=False)
+        except StanchError as error:
+            is_final = not isinstance(error, ProviderUnavailableError)
+            return await self._failed(notice, str(error), final=is_final)
+        await asyncio.to_thread(notices.sent, notice)
+        return None
+
+    async def _failed(self, notice: Notice, error: str, *, final: bool) -> datetime | None:
+        return await asyncio.to_thread(
+            self._ledger.notices.failed, notice, error, self._catalogue, final=final
+        )
+
+    def _post(self, notice: Notice) -> None:
+        channel = self._channels.get(notice.channel)
+        if channel is None:
+            raise StanchError(f"the channel {notice.channel} is not set up: see docs/how-to/escalation.md")
+        person = next((known for known in self._catalogue.people if known.id == notice.person), None)
+        address = person.address(notice.channel) if person else None
+        if address is None:
+            raise StanchError(f"{notice.person} has no {notice.channel} in the catalogue any more")
+        channel.send(Letter(notice, address, f"{self._base}{notice.path}"))
+
+
+def notifier(
+    config: Settings, ledger: Ledger, catalogue: Catalogue, *, clock: Callable[[], datetime] = utc_now
+) -> Notifier:
+    """Give one with the channels that the settings allow.
+
+    Raises:
+        InputError: The mail server's settings would send a password in the clear.
+    """
+    channels: dict[str, Channel] = {"webhook": Hook(config.webhook_secret, clock=clock)}
+    if config.smtp_host:
+        channels["email"] = Mail(config)
+    return Notifier(ledger, catalogue, channels, base=config.public_url or config.url)
+
+
+def router(orders: Orders, identity: Identity) -> APIRouter:
+    """Give the routes about who was told."""
+    routes = APIRouter(prefix="/v1", tags=["notices"])
+    ledger = orders.ledger
+    reads = [Depends(identity.reader)]
+    by = Annotated[Principal, Depends(identity.principal)]
+
+    @routes.get("/approvals/{approval}/notices", dependencies=reads)
+    def list_approval_notices(approval: str) -> list[Notice]:
+        """List who was told of a request, by which channel, and whether it arrived and was seen."""
+        ledger.approvals.get(approval)
+        return ledger.notices.list(subject=approval)
+
+    @routes.post("/approvals/{approval}/seen", status_code=204)
+    def acknowledge_approval(approval: str, principal: by) -> None:
+        """Say that the asking person looks at it: the ladder is held for ten minutes."""
+        ledger.notices.seen(ledger.approvals.get(approval).request.id, principal.person)
+        orders.wake()
+
+    @routes.get("/incidents/{incident}/notices", dependencies=reads)
+    def list_incident_notices(incident: str) -> list[Notice]:
+        """List who was told of anything in an incident."""
+        return ledger.notices.list(incident=ledger.incidents.get(incident).id)
+
+    return routes
+
+
+def _arguments(message: OutboxMessage) -> dict[str, Any]:
+    """Give what the ledger's method of this kind takes: the payload that the ledger itself wrote."""
+    return dict(message.payload)
