@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -20,6 +21,7 @@ from contracts.actions import ActionRequest, ProbeRequest, ResultT
 from contracts.base import JsonObject
 from contracts.catalogue import Catalogue, ServiceEnvironment
 from contracts.errors import ActionRefusedError, NothingToProposeError, ProviderUnavailableError
+from contracts.in_force import InForce
 from contracts.incidents import Attempt, AttemptEnd, Incident
 from contracts.messages import PlanAnswer, PlanRequest, PreviewAnswer, PreviewRequest, StepBrief
 from contracts.plans import (
@@ -47,8 +49,15 @@ ALERTS = 100
 class RegistryLook:
     """A playbook's read-only view of the world: probes and observations, each in a thread."""
 
-    def __init__(self, registry: Registry, service: ServiceEnvironment, now: datetime) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        service: ServiceEnvironment,
+        now: datetime,
+        in_force: Callable[[], Sequence[InForce]],
+    ) -> None:
         self._registry = registry
+        self._in_force = in_force
         self.service = service
         self.now = now
 
@@ -65,6 +74,10 @@ class RegistryLook:
     def request(self, action: str, arguments: JsonObject) -> ActionRequest:
         """Make an action's request of what the catalogue has written."""
         return self._registry.request(action, arguments)
+
+    async def in_force(self) -> Sequence[InForce]:
+        """Give what the service's mitigations have left behind, newest first, also what is over."""
+        return await asyncio.to_thread(self._in_force)
 
     async def readiness(self, calls: Sequence[ActionCall], probes: Sequence[ProbeCall] = ()) -> Readiness:
         """Say whether these calls would work now, and what these probes say of it."""
@@ -193,7 +206,8 @@ class Planning:
             where = f"{incident.service} in {incident.environment}"
             raise NothingToProposeError(f"the catalogue has no service {where}: add it")
         now = self._clock()
-        look = RegistryLook(self._registry, service, now)
+        in_force = partial(self._ledger.in_force.latest, incident.service, incident.environment)
+        look = RegistryLook(self._registry, service, now, in_force)
 
         async def ask() -> Proposal:
             return await playbook.plan(incident, playbook.params.model_validate(params or {}), look)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from contracts.actions import ActionRequest, Look
 from contracts.base import JsonObject, Strict
 from contracts.catalogue import ServiceEnvironment
+from contracts.in_force import InForce
 from contracts.incidents import Alert, AlertStatus, Incident, Severity
 from contracts.plans import ActionCall, ProbeCall, Proposal, Risk
 from contracts.readiness import Readiness
@@ -34,6 +35,10 @@ class ServiceLook(Look, Protocol):
         Raises:
             ActionRefusedError: There is no such action, or its arguments are wrong.
         """
+        ...
+
+    async def in_force(self) -> Sequence[InForce]:
+        """Give what the service's mitigations have left behind, newest first, also what is over."""
         ...
 
     async def readiness(self, calls: Sequence[ActionCall], probes: Sequence[ProbeCall] = ()) -> Readiness:

@@ -95,6 +95,13 @@ class MitigationsInForce:
         with self._database.read() as connection:
             return [_in_force(row) for row in connection.execute(query)]
 
+    def latest(self, service: str, environment: str, *, limit: int = 50) -> builtins.list[InForce]:
+        """Give what a service's mitigations have left behind, newest first, also what is over."""
+        query = select(in_force).order_by(in_force.c.since.desc(), in_force.c.mitigation).limit(limit)
+        query = query.where(in_force.c.service == service, in_force.c.environment == environment)
+        with self._database.read() as connection:
+            return [_in_force(row) for row in connection.execute(query)]
+
     def order_undo(
         self, mitigation: str, *, steps: Collection[int] = (), person: str, reason: str
     ) -> UndoRequest:

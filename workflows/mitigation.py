@@ -12,6 +12,7 @@ from contracts import messages, names
 from contracts.approvals import ApprovalState, SignedDecision, Verdict
 from contracts.incidents import AttemptEnd, Effect
 from contracts.outcomes import Direction, EffectResult, MitigationResult, Outcome, Reached, StepResult
+from contracts.plans import undo_order
 from workflows import calls
 
 # Programming errors fail this workflow and so reach a person; NondeterminismError must not be among them.
@@ -225,11 +226,11 @@ class MitigationWorkflow:
     async def _undo(
         self, done: list[messages.StepBrief], effect: Effect, signed: SignedDecision
     ) -> tuple[bool, str]:
-        """Run the declared undo of every step that ran, last first, where the approved plan says so."""
+        """Run the declared undo of every step that ran, in its order, where the approved plan says so."""
         if effect not in self._answer.undo_when:
             return False, ""
         undone, notes = False, []
-        for step in reversed(done):
+        for step in undo_order(done):
             if not step.undoable:
                 notes.append(f"step {step.number} has no undo")
                 continue

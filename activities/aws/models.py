@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel, to_pascal
@@ -17,7 +17,7 @@ from contracts.actions import ActionRequest, ProbeRequest
 from contracts.base import Frozen, JsonObject
 from contracts.catalogue import RoutingPanel, Slug
 from contracts.errors import ProviderUnavailableError
-from contracts.plans import ActionCall, Reading, Target
+from contracts.plans import ActionCall, Observation, Reading, Target
 from contracts.readiness import Readiness
 
 # A region becomes part of a host name, so nothing else may pass.
@@ -590,6 +590,10 @@ class ExecuteRegionSwitch(InRegion, ActionRequest):
     def where(self) -> str:
         """The same for people."""
         return f"Region switch plan {self.plan.rpartition('/')[2]}, account {self.account}"
+
+    def as_of(self, observed: Observation) -> Self:
+        """Give the same, to be started after the newest execution that was there."""
+        return self.model_copy(update={"after": SwitchState.model_validate(observed.state).last})
 
     def found(self, state: SwitchState) -> Execution | None:
         """Give the plan's newest execution if it is what is asked for."""
