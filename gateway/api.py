@@ -51,11 +51,20 @@ class SeverityOrder(Reason):
 
 
 class DecisionOrder(Strict):
-    """A person's answer to an approval request; ``plan_digest`` says which plan the person has seen."""
+    """A person's answer to an approval request; ``plan_digest`` says which plan the person has seen.
+
+    Attributes:
+        steps: Approve only these; empty means all.
+        break_glass: Approve outside the rules of who may; everybody is told, and two others review it.
+        overrides: Guardrails that are set aside, by name.
+    """
 
     verdict: Verdict
     plan_digest: str
     reason: str = Field("", max_length=LONGEST_REASON)
+    steps: tuple[int, ...] = Field((), max_length=100)
+    break_glass: bool = False
+    overrides: tuple[str, ...] = Field((), max_length=20)
 
 
 LONGEST_NAME = 200
@@ -212,6 +221,9 @@ def approvals_router(orders: Orders, identity: Identity) -> APIRouter:
             plan_digest=order.plan_digest,
             reason=order.reason,
             principal=principal,
+            steps=order.steps,
+            break_glass=order.break_glass,
+            overrides=order.overrides,
         )
 
     return routes

@@ -22,7 +22,7 @@ from contracts.errors import (
     StanchError,
 )
 from contracts.playbooks import Playbook
-from gateway import api, console, freezing, intake, metrics, signin, tokens
+from gateway import api, authority, console, freezing, intake, metrics, signin, tokens
 from gateway.edge import Answer, Edge
 from gateway.engine import Engine
 from gateway.identity import OIDC, FreshSignInNeededError, Identity, SignInNeededError, UnauthenticatedError
@@ -147,6 +147,7 @@ def build(
     )
     app.include_router(api.incidents_router(orders, identity, live))
     app.include_router(api.approvals_router(orders, identity))
+    app.include_router(authority.router(authority.Authority(orders), identity))
     app.include_router(api.playbooks_router(orders, identity, engine, playbooks, clock=clock))
     rooms = console.Console(orders, identity, pages, clock=clock)
     app.include_router(console.router(rooms, identity, pages))

@@ -223,9 +223,7 @@ class Dispatcher:
         decision = signed.decision
         handle = self._client.get_workflow_handle(names.mitigation_workflow_id(decision.mitigation))
         try:
-            await handle.execute_update(
-                names.UPDATE_DECIDE, signed, id=decision.request, rpc_timeout=RPC_TIMEOUT
-            )
+            await handle.execute_update(names.UPDATE_DECIDE, signed, id=message.key, rpc_timeout=RPC_TIMEOUT)
         except WorkflowUpdateFailedError as error:
             LOG.warning("%s: the decision changes nothing any more: %s", decision.request, error.cause)
         except RPCError as error:

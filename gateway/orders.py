@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from authority.decisions import Signer
+from authority.directory import groups_of, on_call
 from authority.policy import Policy
 from contracts.approvals import SignedDecision, Verdict
 from contracts.catalogue import Catalogue
@@ -48,7 +49,7 @@ class Orders:
             raise InputError(f"service {service} has no environment {environment[:64]!r}; it has {names}")
         with span("incident declared", {}, service=service) as trace:
             incident = self.ledger.incidents.declare(
-                title=_said(title, "a title", LONGEST_TITLE),
+                title=spoken(title, "a title", LONGEST_TITLE),
                 service=service,
                 environment=environment,
                 severity=severity,
@@ -83,11 +84,19 @@ class Orders:
         Raises:
             ForbiddenError: The service has people on call, and the person is not one of them.
         """
-        service = self.catalogue.service(incident.service)
-        if service and service.on_call and person not in service.on_call:
+        self.check_on_call(incident.service, person)
+
+    def check_on_call(self, service: str, person: str) -> None:
+        """Check that this person is on call for a service.
+
+        Raises:
+            ForbiddenError: The service has people on call now, and the person is not one of them.
+        """
+        people = on_call(self.catalogue, service, self.ledger.database.now())
+        if people and person not in people:
             raise ForbiddenError(
-                f"{person} is not on call for {service.name}: its Incident Commander is one of "
-                + ", ".join(service.on_call)
+                f"{person} is not on call for {service}: its Incident Commander is one of "
+                + ", ".join(people)
             )
 
     def assign(self, incident: str, role: Role, person: str, principal: Principal) -> Incident:
@@ -130,13 +139,13 @@ class Orders:
             ForbiddenError: The person does not command the incident.
             ConflictError: The incident is closed.
         """
-        said = _said(reason, "a reason", LONGEST_REASON)
+        why = spoken(reason, "a reason", LONGEST_REASON)
         _check_commands(self._open(incident), principal.person)
         order = Command(
             id=f"{incident}/{kind}/{principal.person}/{key or secrets.token_hex(8)}",
             kind=kind,
             person=principal.person,
-            reason=said,
+            reason=why,
             severity=severity,
         )
         with span(f"incident {kind}", self.ledger.incidents.trace(incident), incident=incident) as trace:
@@ -145,18 +154,39 @@ class Orders:
         return self.ledger.incidents.get(incident)
 
     def decide(
-        self, approval: str, *, verdict: Verdict, plan_digest: str, reason: str, principal: Principal
+        self,
+        approval: str,
+        *,
+        verdict: Verdict,
+        plan_digest: str,
+        reason: str,
+        principal: Principal,
+        steps: tuple[int, ...] = (),
+        break_glass: bool = False,
+        overrides: tuple[str, ...] = (),
     ) -> SignedDecision:
         """Answer an approval request; the ledger checks who, when and about which plan.
 
+        Args:
+            approval: The request's id.
+            verdict: Yes or no.
+            plan_digest: Of the plan that the person has seen.
+            reason: Why; a rejection, a broken glass and an override need one.
+            principal: Who.
+            steps: Only these are approved; empty means all.
+            break_glass: Approve outside the rules of who may.
+            overrides: Guardrails that are set aside, by name.
+
         Raises:
-            InputError: A rejection has no reason.
+            InputError: There is no reason, or no such step or guardrail.
             ForbiddenError: The person may not decide; the attempt is evidence.
             ConflictError: It is decided or expired, or the plan is another one.
         """
-        said = ""
-        if reason.strip() or verdict is Verdict.REJECT:
-            said = _said(reason, "a reason to reject: the next plan is made with it", LONGEST_REASON)
+        why = ""
+        if verdict is Verdict.REJECT:
+            why = spoken(reason, "a reason to reject: the next plan is made with it", LONGEST_REASON)
+        elif reason.strip() or break_glass or overrides:
+            why = spoken(reason, "a reason to leave the rules: others read it afterwards", LONGEST_REASON)
         request = self.ledger.approvals.get(approval).request
         if verdict is Verdict.APPROVE:
             self.identity.check_may_approve(principal, request)
@@ -171,10 +201,14 @@ class Orders:
                 plan_digest=plan_digest,
                 person=principal.person,
                 authenticated_by=principal.authenticated_by,
-                reason=said,
+                reason=why,
                 policy=self.policy,
                 signer=self.signer,
                 trace=trace,
+                groups=groups_of(self.catalogue, principal.person, principal.groups),
+                steps=steps,
+                break_glass=break_glass,
+                overrides=overrides,
             )
         self.wake()
         return signed
@@ -198,10 +232,15 @@ def _check_commands(incident: Incident, person: str) -> None:
         )
 
 
-def _said(text: str, what: str, limit: int) -> str:
-    said = text.strip()
-    if not said:
+def spoken(text: str, what: str, limit: int) -> str:
+    """Give what a person has written, or ask for it.
+
+    Raises:
+        InputError: It is empty or too long.
+    """
+    words = text.strip()
+    if not words:
         raise InputError(f"give {what}")
-    if len(said) > limit:
-        raise InputError(f"give {what} in at most {limit} characters; this has {len(said)}")
-    return storable(said, limit)
+    if len(words) > limit:
+        raise InputError(f"give {what} in at most {limit} characters; this has {len(words)}")
+    return storable(words, limit)
