@@ -54,7 +54,7 @@ class RegistryLook:
         registry: Registry,
         service: ServiceEnvironment,
         now: datetime,
-        in_force: Callable[[], Sequence[InForce]],
+        in_force: Callable[[], Sequence[InForce]] = tuple,
     ) -> None:
         self._registry = registry
         self._in_force = in_force
