@@ -219,22 +219,36 @@ class _OneOfEachKey(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def read_yaml(path: Path, what: str, *, told_by: str = "") -> Any:
+    """Read a YAML file that a person wrote.
+
+    Args:
+        path: Where it is.
+        what: What it is called in the messages.
+        told_by: The variable that says where it is.
+
+    Raises:
+        InputError: There is no file, or it is not YAML; the message names the first wrong place.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_OneOfEachKey)  # noqa: S506  (a safe loader)
+    except OSError as error:
+        raise InputError(f"{what} {path}: {error.strerror}{told_by and f'; set {told_by}'}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{what} {path}: not UTF-8 at byte {error.start}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{what} {path}: not YAML: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"{what} {path}: nested too deeply to be a {what}") from error
+
+
 def load_catalogue(path: Path) -> Catalogue:
     """Read the service catalogue.
 
     Raises:
         InputError: There is no file, or it is not a catalogue; the message names the first wrong place.
     """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_OneOfEachKey)  # noqa: S506  (a safe loader)
-    except OSError as error:
-        raise InputError(f"service catalogue {path}: {error.strerror}; set STANCH_CATALOGUE") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"service catalogue {path}: not UTF-8 at byte {error.start}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"service catalogue {path}: not YAML: {error}") from error
-    except RecursionError as error:
-        raise InputError(f"service catalogue {path}: nested too deeply to be a catalogue") from error
+    content = read_yaml(path, "service catalogue", told_by="STANCH_CATALOGUE")
     try:
         return Catalogue.model_validate(content or {})
     except ValidationError as error:

@@ -1,0 +1,361 @@
+"""``stanch policy``: whom a step asks and why, and whether that is what you expect. Needs no gateway."""
+
+import argparse
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AwareDatetime, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+
+from authority.directory import groups_of
+from authority.policy import SCHEMA, Policy, Verb
+from cli import show
+from cli.client import Gateway, parse, segment
+from contracts.approvals import Approval
+from contracts.base import Frozen, Strict
+from contracts.errors import ForbiddenError, InputError, NotFoundError
+from contracts.incidents import Incident, Role, Severity
+from contracts.plans import Needs, Risk
+from contracts.policy import Asked, Question
+from runtime import settings as configuration
+from runtime.clock import utc_now
+from runtime.policy import load_policy
+from runtime.settings import Settings
+
+ModelT = TypeVar("ModelT")
+
+_WORDS = {Needs.NOBODY: "nobody", Needs.ONE: "one person", Needs.TWO: "two people", Needs.DENIED: "denied"}
+_SOMEBODY = "somebody-else"
+_ROLES = (Role.INCIDENT_COMMANDER, Role.TECHNICAL_LEAD, None)
+
+
+def _many(value: object) -> object:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+OneOrMany = Annotated[tuple[ModelT, ...], BeforeValidator(_many), Field(min_length=1)]
+
+
+class Who(Strict):
+    """Somebody, by what the policy may know of them.
+
+    Attributes:
+        requester: They declared the incident.
+        author: They wrote the playbook.
+        second: The Incident Commander, somebody else, has approved already.
+    """
+
+    roles: tuple[Role, ...] = ()
+    groups: tuple[str, ...] = ()
+    requester: bool = False
+    author: bool = False
+    second: bool = False
+
+
+class Expectation(Strict):
+    """One line of a table of expectations; it holds for every combination of what it lists.
+
+    Attributes:
+        needs: Whom the policy has to ask.
+        by: A rule that has to be among those that say so.
+        who: Somebody who answers.
+        may: What they have to be able, or unable, to do.
+    """
+
+    severity: OneOrMany[Severity] = tuple(Severity)
+    environment: OneOrMany[str] = ("production",)
+    action: OneOrMany[str] = ("any.action",)
+    risk: OneOrMany[Risk] = tuple(Risk)
+    service: str = "any-service"
+    target: str = "any:target/of/any"
+    playbook: str = "any-playbook"
+    fresh: bool = False
+    undoes: bool = False
+    at: AwareDatetime | None = None
+    needs: Needs | None = None
+    by: str | None = None
+    who: Who = Who()
+    may: dict[Verb, bool] = {}
+
+    @model_validator(mode="after")
+    def _expects(self) -> "Expectation":
+        if self.needs is None and self.by is None and not self.may:
+            raise ValueError("it expects nothing: say needs, by or may")
+        return self
+
+    def questions(self) -> Iterator[Question]:
+        """Give every situation that it speaks of."""
+        same = self.model_dump(include={"service", "target", "playbook", "fresh", "undoes"})
+        at = self.at or utc_now()
+        for severity, environment, action, risk in itertools.product(
+            self.severity, self.environment, self.action, self.risk
+        ):
+            yield Question(
+                severity=severity, environment=environment, action=action, risk=risk, at=at, **same
+            )
+
+
+_TABLE = TypeAdapter(Annotated[tuple[Expectation, ...], Field(min_length=1)])
+
+
+class Asking(Frozen):
+    """Whom one step asks, and by which rules."""
+
+    step: str
+    risk: Risk
+    needs: Needs
+    rules: tuple[str, ...]
+
+
+class May(Frozen):
+    """Whether a person may do something in some role; why not, where they may not."""
+
+    role: Role | None
+    verb: Verb
+    needs: Needs | None = None
+    may: bool
+    why: str = ""
+
+
+class Difference(Frozen):
+    """Where the policy does something else than was expected."""
+
+    expectation: int
+    situation: str
+    expected: str
+    got: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``explain``, ``test`` and ``show``."""
+    verbs = parser.add_subparsers(metavar="WHAT", required=True)
+    explain = verbs.add_parser("explain", help="say whom a step would ask, and by which rules")
+    explain.add_argument("approval", metavar="ID", nargs="?", help="a request, for example APR-7")
+    explain.add_argument("--action", help="for example k8s.roll_back_deployment")
+    explain.add_argument("--severity", choices=list(Severity), default=Severity.SEV2)
+    explain.add_argument("--environment", default="production")
+    explain.add_argument("--service", default="")
+    explain.add_argument("--target", default="", help="for example k8s:deployment/main/shop/web")
+    explain.add_argument("--playbook", default="")
+    explain.add_argument("--risk", choices=list(Risk), help="every one when it is not given")
+    explain.add_argument("--fresh", action="store_true", help="the playbook has not helped anybody yet")
+    explain.add_argument("--undoes", action="store_true", help="it takes back what a mitigation did")
+    explain.add_argument("--at", help="for example 2026-11-21T03:00Z; now when it is not given")
+    explain.add_argument("--person", help="say what this person might do, by role")
+    explain.add_argument("--requester", default="", help="who declared the incident")
+    explain.add_argument("--author", default="", help="who wrote the playbook")
+    explain.set_defaults(call=_explain)
+
+    test = verbs.add_parser("test", help="compare the policy with a table of expectations")
+    test.add_argument("file", metavar="FILE", type=Path, help="YAML; see docs/how-to/write-a-policy.md")
+    test.set_defaults(call=_test)
+
+    text = verbs.add_parser("show", help="print the rules")
+    text.add_argument("--schema", action="store_true", help="print what rules may speak of instead")
+    text.set_defaults(call=_show)
+    for one in (explain, test, text):
+        one.add_argument("--policy", type=Path, metavar="FILE", help="these rules, not those in force")
+        show.add_json(one)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the chosen one."""
+    code: int = args.call(args)
+    return code
+
+
+def _load(args: argparse.Namespace) -> tuple[Settings, Policy]:
+    settings = configuration.load()
+    if args.policy:
+        settings = settings.model_copy(update={"policy": args.policy})
+    return settings, load_policy(settings)
+
+
+def _show(args: argparse.Namespace) -> int:
+    settings, policy = _load(args)
+    if args.json:
+        whole = {"digest": policy.digest, "solo": policy.solo, "rules": dict(policy.because)}
+        print(
+            show.as_json(whole | {"text": policy.text, "schema": SCHEMA, "file": str(settings.policy_path)})
+        )
+    else:
+        print(show.clean_block(SCHEMA if args.schema else policy.text).rstrip())
+    return 0
+
+
+def _explain(args: argparse.Namespace) -> int:
+    settings, policy = _load(args)
+    if args.approval:
+        approval = parse(Approval, Gateway.of(args).get(f"/v1/approvals/{segment(args.approval)}"))
+        plan = approval.plan
+        asking = [
+            Asking(step=str(one.action), risk=one.risk, needs=one.needs, rules=one.rules)
+            for one in plan.steps
+        ]
+        about = _question(
+            Risk(plan.risk),
+            severity=approval.request.severity,
+            environment=plan.environment,
+            service=plan.service,
+            action="",
+            target="",
+            playbook=plan.playbook,
+            fresh=plan.fresh,
+            undoes=plan.undoes is not None,
+            at=plan.sealed_at,
+        )
+    elif args.action:
+        names = ("severity", "environment", "service", "action", "target", "playbook", "fresh", "undoes")
+        given = {name: getattr(args, name) for name in names} | {"at": args.at or utc_now()}
+        questions = [_question(risk, **given) for risk in ([Risk(args.risk)] if args.risk else Risk)]
+        asking = [_asking(policy, question) for question in questions]
+        about = questions[-1]
+    else:
+        raise InputError("name the step with --action, or a request, for example APR-7")
+    person = args.person or ""
+    may = list(_may(settings, policy, args, about, {one.needs for one in asking})) if person else []
+    if args.json:
+        print(show.as_json({"asks": _plain(asking), "person": person, "may": _plain(may)}))
+        return 0
+    rows = [(one.risk, _WORDS[one.needs], _by(one.rules), one.step) for one in asking]
+    print("\n".join(show.table(("RISK", "ASKS", "BY THE RULE", "STEP"), rows)))
+    for rule in dict.fromkeys(name for one in asking for name in one.rules):
+        if policy.because.get(rule):
+            print(show.field(rule, show.clean(policy.because[rule])))
+    if may:
+        said = [(one.role or "no role", _want(one), _yes(one)) for one in may]
+        print("\n" + "\n".join(show.table((f"{person.upper()} AS", "MAY", ""), said)))
+    return 0
+
+
+def _question(risk: Risk, **given: Any) -> Question:
+    try:
+        return Question(risk=risk, **given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"--{first['loc'][0]}: {first['msg']}") from error
+
+
+def _asking(policy: Policy, question: Question) -> Asking:
+    ruling = policy.rule(question)
+    step = f"{question.action} {question.target}".strip()
+    return Asking(step=step, risk=question.risk, needs=ruling.needs, rules=ruling.rules)
+
+
+def _may(
+    settings: Settings, policy: Policy, args: argparse.Namespace, about: Question, needs: set[Needs]
+) -> Iterator[May]:
+    """Say what the person may do in each role, for each of these demands."""
+    groups: tuple[str, ...] = ()
+    if settings.catalogue_path.exists():
+        catalogue = configuration.load_catalogue(settings.catalogue_path)
+        if args.person not in {person.id for person in catalogue.people}:
+            raise NotFoundError(f"{args.person}: not among the people of {settings.catalogue_path}")
+        groups = groups_of(catalogue, args.person)
+    asked = [one for one in Needs if one in needs and one is not Needs.NOBODY]
+    wants = [*((Verb.APPROVE, one) for one in asked), (Verb.GRANT, None), (Verb.BREAK_GLASS, None)]
+    for role, (verb, demand) in itertools.product(_ROLES, wants):
+        who = Who(
+            roles=(role,) if role else (),
+            groups=groups,
+            requester=args.requester == args.person,
+            author=args.author == args.person,
+            second=demand is Needs.TWO and role is not Role.INCIDENT_COMMANDER,
+        )
+        why = _refusal(policy, about, verb, demand or Needs.ONE, who, person=args.person)
+        yield May(role=role, verb=verb, needs=demand, may=not why, why=why)
+
+
+def _refusal(
+    policy: Policy, question: Question, verb: Verb, needs: Needs, who: Who, *, person: str = "the-person"
+) -> str:
+    """Say why the policy does not let somebody, or nothing where it does."""
+    roles = {Role.INCIDENT_COMMANDER: _SOMEBODY} | dict.fromkeys(who.roles, person)
+    incident = Incident(
+        id="the incident",
+        title="",
+        service=question.service,
+        environment=question.environment,
+        severity=question.severity,
+        opened_at=question.at,
+        roles=roles,
+        declared_by=person if who.requester else None,
+    )
+    asked = Asked(
+        needs=needs,
+        risk=question.risk,
+        playbook=question.playbook,
+        author=person if who.author else "",
+        fresh=question.fresh,
+        undoes=question.undoes,
+    )
+    given = (_SOMEBODY,) if who.second else ()
+    try:
+        policy.check(verb, incident, person, asked, groups=who.groups, given=given)
+    except ForbiddenError as error:
+        return str(error)
+    return ""
+
+
+def _test(args: argparse.Namespace) -> int:
+    _, policy = _load(args)
+    content = configuration.read_yaml(args.file, "expectations")
+    try:
+        expectations = _TABLE.validate_python(content or ())
+    except ValidationError as error:
+        first = error.errors()[0]
+        number, *place = first["loc"] or ("",)
+        where = [f"expectation {int(number) + 1}"] if number != "" else []
+        where += [".".join(map(str, place))] if place else []
+        said = first["msg"].removeprefix("Value error, ")
+        raise InputError(": ".join([f"expectations {args.file}", *where, said])) from error
+    situations = [
+        (number, one, question)
+        for number, one in enumerate(expectations, start=1)
+        for question in one.questions()
+    ]
+    differences = [found for situation in situations for found in _compare(policy, *situation)]
+    if args.json:
+        print(show.as_json({"situations": len(situations), "differences": _plain(differences)}))
+        return 1 if differences else 0
+    rows = [(one.expectation, one.situation, one.expected, one.got) for one in differences]
+    if rows:
+        print("\n".join([*show.table(("NO.", "WHERE", "EXPECTED", "GOT"), rows), ""]))
+    print(f"{len(expectations)} expectations, {len(situations)} situations, {len(rows)} differences.")
+    return 1 if differences else 0
+
+
+def _compare(policy: Policy, number: int, one: Expectation, question: Question) -> Iterator[Difference]:
+    ruling = policy.rule(question)
+    where = f"{question.severity} {question.environment} {question.action} {question.risk}"
+    got = f"{ruling.needs} by {_by(ruling.rules)}"
+    if one.needs not in (None, ruling.needs):
+        yield Difference(expectation=number, situation=where, expected=str(one.needs), got=got)
+    if one.by is not None and one.by not in ruling.rules:
+        yield Difference(expectation=number, situation=where, expected=f"by {one.by}", got=got)
+    for verb, expected in one.may.items():
+        why = _refusal(policy, question, verb, ruling.needs, one.who)
+        if bool(why) is expected:
+            yield Difference(
+                expectation=number,
+                situation=where,
+                expected=f"{verb}: {'yes' if expected else 'no'}",
+                got=why or "yes",
+            )
+
+
+def _plain(models: Iterable[Frozen]) -> list[Any]:
+    return [model.model_dump(mode="json") for model in models]
+
+
+def _by(rules: tuple[str, ...]) -> str:
+    return ", ".join(rules) or "no rule permits it"
+
+
+def _want(one: May) -> str:
+    return one.verb.replace("_", " ") + (f" what asks {_WORDS[one.needs]}" if one.needs else "")
+
+
+def _yes(one: May) -> str:
+    return "yes" if one.may else f"no: {one.why}"
