@@ -1,0 +1,350 @@
+"""Two approvals, narrow ones, grants, forced steps, broken glass: what the ledger signs and refuses."""
+
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from authority.decisions import Signer, Verifier, approved
+from authority.policy import Policy
+from authority.seals import digest
+from contracts.approvals import ApprovalState, Envelope, SignedDecision, StandingGrant, Verdict
+from contracts.errors import ConflictError, ForbiddenError, InputError, StanchError
+from contracts.evidence import ENGINE, EvidenceKind
+from contracts.incidents import Role, Severity
+from contracts.outcomes import Direction
+from contracts.plans import Needs, Plan
+from ledger import Ledger, outbox, schema
+from tests.ledger.crowd import at_once
+from tests.ledger.samples import NOON, POLICY, TRACE, Clock, open_incident, plan, to_engine
+
+TARGET = "k8s:deployment/demo/shop/web"
+
+
+def plan_of(*needs: Needs, **facts: Any) -> Plan:
+    """Give a plan with a step for each of these demands; every step can be forced."""
+    step = plan().steps[0]
+    steps = tuple(
+        step.model_copy(update={"number": number, "needs": one, "forced": step.action})
+        for number, one in enumerate(needs, start=1)
+    )
+    return plan().model_copy(update={"steps": steps} | facts)
+
+
+def ask(ledger: Ledger, *needs: Needs, **facts: Any) -> Plan:
+    """Open an incident that ada commands and grace leads technically, and ask about a plan."""
+    incident = open_incident(ledger, commander="ada")
+    ledger.incidents.assign(incident, Role.TECHNICAL_LEAD, "grace", by="ada")
+    sealed = plan_of(*needs, **facts)
+    ledger.approvals.ask(sealed, severity=Severity.SEV2)
+    return sealed
+
+
+def decide(
+    ledger: Ledger, signer: Signer, sealed: Plan, person: str, *, policy: Policy = POLICY, **said: Any
+) -> SignedDecision:
+    """Say yes."""
+    answer = {"verdict": Verdict.APPROVE, "authenticated_by": "local", "reason": "it is worth it"}
+    return ledger.approvals.decide(
+        "APR-1",
+        plan_digest=digest(sealed),
+        person=person,
+        policy=policy,
+        signer=signer,
+        trace=TRACE,
+        **(answer | said),
+    )
+
+
+def state(ledger: Ledger) -> ApprovalState:
+    """Say where the request is."""
+    return ledger.approvals.get("APR-1").request.state
+
+
+def kinds(ledger: Ledger) -> list[EvidenceKind]:
+    """Give the log's kinds since the question was asked."""
+    found = [entry.kind for entry in ledger.evidence.entries(incident="INC-1")]
+    return found[found.index(EvidenceKind.APPROVAL_ASKED) + 1 :]
+
+
+def delivered(ledger: Ledger) -> list[SignedDecision]:
+    """Give the decisions that go to the engine."""
+    return [
+        SignedDecision.model_validate(one.payload) for one in to_engine(ledger) if one.kind == outbox.DECISION
+    ]
+
+
+def give(ledger: Ledger, signer: Signer, **facts: Any) -> StandingGrant:
+    """Let ada give a grant on scaling web."""
+    values: dict[str, Any] = {
+        "service": "shop",
+        "environment": "production",
+        "incident": None,
+        "person": "ada",
+        "authenticated_by": "local",
+        "reason": "scaling is safe",
+        "expires_at": NOON + timedelta(hours=1),
+        "uses": None,
+        "after": timedelta(),
+        "signer": signer,
+    }
+    return ledger.grants.give(Envelope(actions=("k8s.scale",), targets=(TARGET,)), **(values | facts))
+
+
+def test_two_people(ledger: Ledger, signer: Signer, verifier: Verifier) -> None:
+    """The first approval is kept and delivers nothing; the second carries it, and together they allow."""
+    sealed = ask(ledger, Needs.TWO)
+    first = decide(ledger, signer, sealed, "ada")
+
+    assert (state(ledger), ledger.approvals.get("APR-1").request.given) == (ApprovalState.PENDING, (first,))
+    assert delivered(ledger) == []
+    with pytest.raises(ForbiddenError, match="two people"):
+        verifier.check_approves(first, sealed, now=NOON)
+    second = decide(ledger, signer, sealed, "grace")
+
+    assert (second.others, state(ledger)) == ((first,), ApprovalState.APPROVED)
+    verifier.check_approves(second, sealed, now=NOON)
+    assert kinds(ledger) == [EvidenceKind.APPROVAL_GIVEN, EvidenceKind.DECISION]
+    assert delivered(ledger) == [second]
+
+
+def test_the_first_of_two_again(ledger: Ledger, signer: Signer) -> None:
+    """The first person's second click gives what is recorded, and never stands for the second person."""
+    sealed = ask(ledger, Needs.TWO)
+    first = decide(ledger, signer, sealed, "ada")
+
+    assert decide(ledger, signer, sealed, "ada") == first
+    assert state(ledger) is ApprovalState.PENDING
+
+
+def test_a_crowd_of_two(ledger: Ledger, signer: Signer) -> None:
+    """Of many who approve at once two count, each once."""
+    sealed = ask(ledger, Needs.TWO)
+    people = ["ada", "grace"] * 4
+    answers = at_once([partial(decide, ledger, signer, sealed, person) for person in people])
+    decide(ledger, signer, sealed, "grace")  # who came before the commander was sent away
+    last = ledger.approvals.get("APR-1").request.signed
+
+    assert {type(one) for one in answers} <= {SignedDecision, ForbiddenError}
+    assert last is not None
+    assert sorted(one.decision.person for one in (last, *last.others)) == ["ada", "grace"]
+    assert len(delivered(ledger)) == 1
+
+
+def test_one_of_two_rejects(ledger: Ledger, signer: Signer) -> None:
+    """One no is enough, whoever said yes before."""
+    sealed = ask(ledger, Needs.TWO)
+    decide(ledger, signer, sealed, "ada")
+    decide(ledger, signer, sealed, "ada", verdict=Verdict.REJECT)
+
+    assert state(ledger) is ApprovalState.REJECTED
+
+
+def test_authority_follows_the_role(ledger: Ledger, signer: Signer) -> None:
+    """When the role has moved, the former commander's first approval and grace's make no commander's yes."""
+    sealed = ask(ledger, Needs.TWO)
+    decide(ledger, signer, sealed, "ada")
+    ledger.incidents.assign("INC-1", Role.INCIDENT_COMMANDER, "bob", by="ada")
+
+    with pytest.raises(ForbiddenError):
+        decide(ledger, signer, sealed, "grace")
+    assert state(ledger) is ApprovalState.PENDING
+    decide(ledger, signer, sealed, "bob")
+    assert state(ledger) is ApprovalState.APPROVED
+
+
+def test_narrow_yes(ledger: Ledger, signer: Signer, verifier: Verifier) -> None:
+    """Approving some steps leaves the others out, also the one that would ask two people or is denied."""
+    sealed = ask(ledger, Needs.ONE, Needs.TWO, Needs.DENIED)
+    with pytest.raises(ForbiddenError, match="denies step 3"):
+        decide(ledger, signer, sealed, "ada")
+    with pytest.raises(InputError, match="no step 4"):
+        decide(ledger, signer, sealed, "ada", steps=(1, 4))
+    signed = decide(ledger, signer, sealed, "ada", steps=(1,))
+
+    assert (state(ledger), approved(signed, sealed)) == (ApprovalState.APPROVED, (1,))
+    with pytest.raises(ForbiddenError, match="step 2 is not among"):
+        verifier.check_approves(signed, sealed, now=NOON, step=2)
+
+
+def test_a_denied_plan_can_be_rejected(ledger: Ledger, signer: Signer) -> None:
+    """What nobody may approve is still somebody's to reject."""
+    sealed = ask(ledger, Needs.DENIED)
+    decide(ledger, signer, sealed, "ada", verdict=Verdict.REJECT)
+
+    assert state(ledger) is ApprovalState.REJECTED
+
+
+def test_two_who_approve_different_steps(ledger: Ledger, signer: Signer) -> None:
+    """What both have approved counts; when that is nothing, the second is told what the first approved."""
+    sealed = ask(ledger, Needs.TWO, Needs.TWO)
+    decide(ledger, signer, sealed, "ada", steps=(1,))
+
+    with pytest.raises(ConflictError, match="approved by ada for other steps"):
+        decide(ledger, signer, sealed, "grace", steps=(2,))
+    assert approved(decide(ledger, signer, sealed, "grace"), sealed) == (1,)
+
+
+def test_unknown_guardrail(ledger: Ledger, signer: Signer) -> None:
+    """An override names a guardrail that there is."""
+    sealed = ask(ledger, Needs.ONE)
+    with pytest.raises(InputError, match="no guardrail 'everything'"):
+        decide(ledger, signer, sealed, "ada", overrides=("everything",))
+    signed = decide(ledger, signer, sealed, "ada", overrides=("cooldown",))
+
+    assert signed.decision.overrides == ("cooldown",)
+
+
+def test_nobody_has_to_be_asked(ledger: Ledger, signer: Signer, verifier: Verifier) -> None:
+    """What the policy asks nobody for is answered by the policy, once, and the log says so."""
+    sealed = ask(ledger, Needs.NOBODY)
+    for _ in range(2):
+        assert ledger.approvals.consider("APR-1", policy=POLICY, signer=signer, verifier=verifier) is None
+    (signed,) = delivered(ledger)
+
+    assert (signed.decision.person, signed.decision.authenticated_by) == (ENGINE, "policy")
+    verifier.check_approves(signed, sealed, now=NOON)
+    assert kinds(ledger) == [EvidenceKind.DECISION]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"policy_digest": "0" * 64}, {"steps": "refused"}],
+    ids=["sealed under other rules", "would be refused"],
+)
+def test_a_person_looks_at_what_is_odd(
+    ledger: Ledger, signer: Signer, verifier: Verifier, facts: dict[str, Any]
+) -> None:
+    """Nothing answers by itself what was sealed under other rules or would be refused."""
+    if "steps" in facts:
+        step = plan_of(Needs.NOBODY).steps[0].model_copy(update={"refusals": ("no right",)})
+        facts = {"steps": (step,)}
+    ask(ledger, Needs.NOBODY, **facts)
+    give(ledger, signer)
+
+    assert ledger.approvals.consider("APR-1", policy=POLICY, signer=signer, verifier=verifier) is None
+    assert state(ledger) is ApprovalState.PENDING
+
+
+def test_grant_answers_and_is_used_up(ledger: Ledger, signer: Signer, verifier: Verifier) -> None:
+    """A grant answers what is inside it, as often as it says, and the decision carries it whole."""
+    grant = give(ledger, signer, uses=1).grant
+    sealed = ask(ledger, Needs.ONE)
+    ledger.approvals.ask(plan(number=2), severity=Severity.SEV2)
+    for approval in ("APR-1", "APR-2"):
+        ledger.approvals.consider(approval, policy=POLICY, signer=signer, verifier=verifier)
+    (signed,) = delivered(ledger)
+
+    assert (signed.decision.grant, signed.decision.person) == (grant, "ada")
+    assert signed.decision.authenticated_by == "grant"
+    verifier.check_approves(signed, sealed, now=NOON)
+    assert ledger.approvals.get("APR-2").request.state is ApprovalState.PENDING
+    assert ledger.grants.get(grant.id).used == 1
+    assert ledger.grants.list(usable_only=True) == []
+
+
+def test_a_grant_for_silence_waits_and_takes_the_safer_steps(
+    ledger: Ledger, signer: Signer, verifier: Verifier, clock: Clock
+) -> None:
+    """It answers when everybody has been silent for its time, and then only what is inside it."""
+    give(ledger, signer, after=timedelta(minutes=5))
+    sealed = ask(ledger, Needs.ONE, Needs.TWO)
+    consider = partial(ledger.approvals.consider, "APR-1", policy=POLICY, signer=signer, verifier=verifier)
+
+    assert consider() == NOON + timedelta(minutes=5)
+    assert state(ledger) is ApprovalState.PENDING
+    clock.forward(timedelta(minutes=5))
+    assert consider() is None
+    (signed,) = delivered(ledger)
+    assert approved(signed, sealed) == (1,)
+    verifier.check_approves(signed, sealed, now=clock(), step=1)
+
+
+@pytest.mark.parametrize("spoilt", ["revoked", "expired", "edited", "another incident", "two people"])
+def test_grant_that_does_not_answer(
+    ledger: Ledger, signer: Signer, verifier: Verifier, clock: Clock, spoilt: str
+) -> None:
+    """A grant that was revoked, is over, was edited in the database or is for something else stays silent."""
+    grant = give(ledger, signer, incident="INC-7" if spoilt == "another incident" else None).grant
+    ask(ledger, Needs.TWO if spoilt == "two people" else Needs.ONE, expires_at=NOON + timedelta(days=1))
+    if spoilt == "revoked":
+        ledger.grants.revoke(grant.id, person="bob", reason="enough")
+    if spoilt == "expired":
+        clock.forward(timedelta(hours=1))
+    if spoilt == "edited":
+        content = grant.model_dump(mode="json") | {"expires_at": "2099-01-01T00:00:00Z"}
+        with ledger.database.write() as connection:
+            connection.execute(update(schema.standing_grant).values(content=content))
+
+    assert ledger.approvals.consider("APR-1", policy=POLICY, signer=signer, verifier=verifier) is None
+    assert state(ledger) is ApprovalState.PENDING
+
+
+def test_grant_has_an_end(ledger: Ledger, signer: Signer) -> None:
+    """A grant ends, within 90 days, and not in the past."""
+    for days in (0, -1, 91):
+        with pytest.raises(InputError, match="90 days"):
+            give(ledger, signer, expires_at=NOON + timedelta(days=days))
+
+
+def test_broken_glass_is_reviewed_by_two_others(ledger: Ledger, signer: Signer, verifier: Verifier) -> None:
+    """One person runs what asks two; it is in the log, and open until two others have spoken."""
+    sealed = ask(ledger, Needs.TWO)
+    signed = decide(ledger, signer, sealed, "ada", break_glass=True)
+    verifier.check_approves(signed, sealed, now=NOON)
+
+    assert kinds(ledger) == [EvidenceKind.DECISION, EvidenceKind.BREAK_GLASS]
+    with pytest.raises(ForbiddenError, match="two others review it"):
+        ledger.reviews.add("APR-1", person="ada", was_right=True, remark="of course")
+    ledger.reviews.add("APR-1", person="bob", was_right=True, remark="nobody answered")
+    with pytest.raises(ConflictError, match="reviewed by bob before"):
+        ledger.reviews.add("APR-1", person="bob", was_right=False, remark="after all")
+    assert [one.request.id for one in ledger.reviews.list(open_only=True)] == ["APR-1"]
+    ledger.reviews.add("APR-1", person="grace", was_right=False, remark="I was there")
+
+    assert ledger.reviews.list(open_only=True) == []
+    assert [one.was_right for one in ledger.reviews.list()[0].reviews] == [True, False]
+
+
+def test_no_glass_no_review(ledger: Ledger, signer: Signer) -> None:
+    """An ordinary approval has no review."""
+    decide(ledger, signer, ask(ledger, Needs.ONE), "ada")
+
+    for approval in ("APR-1", "APR-9"):
+        with pytest.raises(ConflictError, match="no glass"):
+            ledger.reviews.add(approval, person="bob", was_right=True, remark="fine")
+
+
+def test_force(ledger: Ledger, signer: Signer, verifier: Verifier) -> None:
+    """The commander forces an approved step: a decision of its own, delivered once."""
+    sealed = ask(ledger, Needs.TWO)
+    decide(ledger, signer, sealed, "ada")
+    decide(ledger, signer, sealed, "grace")
+    order = partial(
+        ledger.approvals.force,
+        "APR-1",
+        authenticated_by="local",
+        reason="it hangs",
+        policy=POLICY,
+        signer=signer,
+        trace=TRACE,
+    )
+    forced = [order(1, person="ada") for _ in range(2)]
+
+    assert forced[0].decision.forced == (1,)
+    verifier.check_approves(forced[0], sealed, now=NOON, step=1, direction=Direction.FORCE)
+    assert kinds(ledger).count(EvidenceKind.FORCED) == 1
+    with pytest.raises(InputError, match="step 2 was not approved"):
+        order(2, person="ada")
+    with pytest.raises(ForbiddenError):
+        order(1, person="bob")
+
+
+def test_force_needs_an_approval(ledger: Ledger, signer: Signer) -> None:
+    """A plan that nobody has approved cannot be forced."""
+    ask(ledger, Needs.ONE)
+    said = {"authenticated_by": "local", "reason": "now", "policy": POLICY, "signer": signer}
+    with pytest.raises(StanchError, match="only an approved plan"):
+        ledger.approvals.force("APR-1", 1, person="ada", trace=TRACE, **said)  # type: ignore[arg-type]
