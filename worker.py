@@ -66,6 +66,8 @@ def registry(catalogue: Catalogue, *, secret: Callable[[str], str] = settings.se
             k8s.RestartDeploymentAction(clusters, utc_now),
             k8s.RollBackDeploymentAction(clusters, utc_now),
             k8s.ScaleDeploymentAction(clusters, utc_now),
+            k8s.SetAutoscalerLimitsAction(clusters, utc_now),
+            k8s.SetSyncAction(clusters, utc_now),
             launchdarkly.SetFlagAction(flags),
         ],
         probes=[
@@ -73,7 +75,8 @@ def registry(catalogue: Catalogue, *, secret: Callable[[str], str] = settings.se
             aws.ReadinessProbe(accounts),
             aws.ServiceHistoryProbe(accounts),
             k8s.RolloutHistoryProbe(clusters),
-            k8s.RolloutStatusProbe(clusters),
+            k8s.RolloutStatusProbe(clusters, utc_now),
+            k8s.WarningEventsProbe(clusters, utc_now),
             launchdarkly.FlagStateProbe(flags),
             launchdarkly.RecentFlagChangesProbe(flags),
             prometheus.PrometheusQueryProbe(PrometheusClient(catalogue.prometheus), utc_now),

@@ -1,33 +1,62 @@
-"""Kubernetes: read Deployments; restart them, roll them back, scale them.
+"""Kubernetes: read deployments; restart them, roll them back, scale them, and pause what would put that back.
 
 Only ``client`` knows the SDK; everybody else imports the requests and what is seen from here.
 """
 
-from activities.k8s.actions import RestartDeploymentAction, RollBackDeploymentAction, ScaleDeploymentAction
+from activities.k8s.actions import (
+    RestartDeploymentAction,
+    RollBackDeploymentAction,
+    ScaleDeploymentAction,
+    SetAutoscalerLimitsAction,
+    SetSyncAction,
+)
 from activities.k8s.models import (
+    Autoscaler,
     DeploymentState,
     History,
+    Owner,
     RestartDeployment,
     Revision,
     RollBackDeployment,
+    Rollout,
     RolloutHistory,
     RolloutStatus,
     ScaleDeployment,
+    ScaleState,
+    SetAutoscalerLimits,
+    SetSync,
+    SyncState,
+    WarningEvents,
+    Warnings,
+    pauses,
 )
-from activities.k8s.probes import RolloutHistoryProbe, RolloutStatusProbe
+from activities.k8s.probes import RolloutHistoryProbe, RolloutStatusProbe, WarningEventsProbe
 
 __all__ = [
+    "Autoscaler",
     "DeploymentState",
     "History",
+    "Owner",
     "RestartDeployment",
     "RestartDeploymentAction",
     "Revision",
     "RollBackDeployment",
     "RollBackDeploymentAction",
+    "Rollout",
     "RolloutHistory",
     "RolloutHistoryProbe",
     "RolloutStatus",
     "RolloutStatusProbe",
     "ScaleDeployment",
     "ScaleDeploymentAction",
+    "ScaleState",
+    "SetAutoscalerLimits",
+    "SetAutoscalerLimitsAction",
+    "SetSync",
+    "SetSyncAction",
+    "SyncState",
+    "WarningEvents",
+    "WarningEventsProbe",
+    "Warnings",
+    "pauses",
 ]

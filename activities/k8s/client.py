@@ -15,11 +15,10 @@ from kubernetes import client, config
 from urllib3 import Retry, exceptions
 
 from activities.k8s.actions import Patch
-from activities.k8s.models import InDeployment, KubernetesObject
+from activities.k8s.models import MANAGER, RESOURCES, InCluster, KubernetesObject
 from contracts.catalogue import Cluster
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
 
-MANAGER = "stanch"
 JSON, JSON_PATCH = "application/json", "application/json-patch+json"
 LARGEST_ANSWER = 32 * 1024 * 1024
 LONGEST_MESSAGE = 600
@@ -64,41 +63,33 @@ class KubernetesClusters:
                 api.close()
             self._connected.clear()
 
-    def deployment(self, at: InDeployment) -> KubernetesObject:
-        """Read the Deployment."""
-        return self._send(at, "GET", _deployment(at))
+    def read(self, at: InCluster, subresource: str = "") -> KubernetesObject:
+        """Read one object, or a subresource of it."""
+        return self._send(at, "GET", _path(at, subresource))
 
-    def replica_sets(self, at: InDeployment, deployment: KubernetesObject) -> list[KubernetesObject]:
-        """Read the ReplicaSets that the Deployment owns."""
-        try:
-            uid = deployment["metadata"]["uid"]
-            selector = _label_selector(deployment["spec"]["selector"])
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ProviderUnavailableError(
-                f"{at.where}: the answer does not look like a Deployment"
-            ) from error
-        path = f"/apis/apps/v1/namespaces/{at.namespace}/replicasets"
-        found = self._items(at, path, [("labelSelector", selector)])
-        # A selector may match what others own.
-        return [
-            one
-            for one in found
-            if any(owner.get("uid") == uid for owner in one["metadata"].get("ownerReferences") or ())
-        ]
+    def items(
+        self, at: InCluster, what: str, *, selected_by: KubernetesObject | None = None, fields: str = ""
+    ) -> list[KubernetesObject]:
+        """Read the objects of a kind in the same namespace."""
+        resource, query = RESOURCES[what], [("fieldSelector", fields)] if fields else []
+        if selected_by is not None:
+            try:
+                query.append(("labelSelector", _label_selector(selected_by["spec"]["selector"])))
+            except (AttributeError, KeyError, TypeError) as error:
+                said = f"the answer does not look like a {at.resource.kind}"
+                raise ProviderUnavailableError(f"{at.where}: {said}") from error
+        path = f"/{resource.api}/namespaces/{at.namespace}/{resource.name}"
+        answer = self._send(at, "GET", path, query=query)
+        items = answer.get("items") or []
+        if not all(isinstance(one, dict) and isinstance(one.get("metadata"), dict) for one in items):
+            raise ProviderUnavailableError(f"{at.where}: the answer does not look like a list of objects")
+        return list(items)
 
-    def scale(self, at: InDeployment) -> KubernetesObject:
-        """Read the scale subresource."""
-        return self._send(at, "GET", f"{_deployment(at)}/scale")
-
-    def autoscalers(self, at: InDeployment) -> list[KubernetesObject]:
-        """Read the HorizontalPodAutoscalers of the namespace; v1 is what every cluster has."""
-        return self._items(at, f"/apis/autoscaling/v1/namespaces/{at.namespace}/horizontalpodautoscalers")
-
-    def may_patch(self, at: InDeployment, subresource: str = "") -> bool:
-        """Ask whether our credential may patch the Deployment, or a subresource of it."""
+    def may_patch(self, at: InCluster, subresource: str = "") -> bool:
+        """Ask whether our credential may patch the object, or a subresource of it."""
         attributes = {
-            "group": "apps",
-            "resource": "deployments",
+            "group": at.resource.group,
+            "resource": at.resource.name,
             "subresource": subresource,
             "verb": "patch",
             "namespace": at.namespace,
@@ -114,28 +105,20 @@ class KubernetesClusters:
         return bool((answer.get("status") or {}).get("allowed"))
 
     def patch(
-        self, at: InDeployment, patch: Patch, *, subresource: str = "", action_id: str, dry_run: bool = False
+        self, at: InCluster, patch: Patch, *, subresource: str = "", action_id: str, dry_run: bool = False
     ) -> None:
         """Send one JSON patch, once; a failed test in it is a ``PreconditionFailedError``.
 
         The action's id is in the user agent too, so that the cluster's audit log has it.
         """
         query = [("fieldManager", MANAGER), *([("dryRun", "All")] if dry_run else [])]
-        path = f"{_deployment(at)}/{subresource}" if subresource else _deployment(at)
-        self._send(at, "PATCH", path, query=query, body=patch, agent=f"{MANAGER} ({action_id})")
-
-    def _items(
-        self, at: InDeployment, path: str, query: Iterable[tuple[str, str]] = ()
-    ) -> list[KubernetesObject]:
-        answer = self._send(at, "GET", path, query=query)
-        items = answer.get("items") or []
-        if not all(isinstance(one, dict) and isinstance(one.get("metadata"), dict) for one in items):
-            raise ProviderUnavailableError(f"{at.where}: the answer does not look like a list of objects")
-        return list(items)
+        self._send(
+            at, "PATCH", _path(at, subresource), query=query, body=patch, agent=f"{MANAGER} ({action_id})"
+        )
 
     def _send(
         self,
-        at: InDeployment,
+        at: InCluster,
         method: str,
         path: str,
         *,
@@ -191,7 +174,7 @@ class KubernetesClusters:
                 raise exceptions.ProtocolError("the answer is too long, or takes too long")
         return bytes(text)
 
-    def _api(self, at: InDeployment) -> Any:
+    def _api(self, at: InCluster) -> Any:
         with self._lock:
             api = self._connected.get(at.cluster)
         if api is not None:
@@ -201,7 +184,7 @@ class KubernetesClusters:
         with self._lock:
             return self._connected.setdefault(at.cluster, api)
 
-    def _connect(self, at: InDeployment) -> Any:
+    def _connect(self, at: InCluster) -> Any:
         cluster = self._clusters.get(at.cluster)
         if cluster is None:
             known = ", ".join(sorted(self._clusters)) or "none"
@@ -236,9 +219,10 @@ class KubernetesClusters:
             api.close()
 
 
-def _deployment(at: InDeployment) -> str:
+def _path(at: InCluster, subresource: str) -> str:
     # The models let only DNS names pass, so nothing has to be escaped.
-    return f"/apis/apps/v1/namespaces/{at.namespace}/deployments/{at.name}"
+    path = f"/{at.resource.api}/namespaces/{at.namespace}/{at.resource.name}/{at.name}"
+    return f"{path}/{subresource}" if subresource else path
 
 
 def _label_selector(selector: dict[str, Any]) -> str:
@@ -256,7 +240,7 @@ def _label_selector(selector: dict[str, Any]) -> str:
     return ",".join(terms)
 
 
-def _unanswered(at: InDeployment, error: Exception, *, lost: bool) -> Exception:
+def _unanswered(at: InCluster, error: Exception, *, lost: bool) -> Exception:
     """Say what an exception of the wire means."""
     cause = error.reason if isinstance(error, exceptions.MaxRetryError) and error.reason else error
     said = f"cluster {at.cluster}: {_one_line(cause)}"
@@ -266,7 +250,7 @@ def _unanswered(at: InDeployment, error: Exception, *, lost: bool) -> Exception:
     return ProviderUnavailableError(said, may_have_applied=lost and sent)
 
 
-def _refusal(at: InDeployment, answer: Any, said: dict[str, Any], *, lost: bool) -> Exception:
+def _refusal(at: InCluster, answer: Any, said: dict[str, Any], *, lost: bool) -> Exception:
     """Say what an answer other than OK means."""
     status, details = answer.status, said.get("details")
     details = details if isinstance(details, dict) else {}
@@ -284,8 +268,8 @@ def _refusal(at: InDeployment, answer: Any, said: dict[str, Any], *, lost: bool)
         )
     if status == HTTPStatus.UNAUTHORIZED:
         return ActionRefusedError(f"cluster {at.cluster}: the credential was refused ({message})")
-    if status == HTTPStatus.NOT_FOUND and details.get("kind") == "deployments":
-        return ActionRefusedError(f"{at.where}: no such deployment")
+    if status == HTTPStatus.NOT_FOUND and details.get("kind") == at.resource.name:
+        return ActionRefusedError(f"{at.where}: no such {at.kind.replace('_', ' ')}")
     return ActionRefusedError(f"{at.where}: {message}")
 
 

@@ -34,12 +34,23 @@ Object = dict[str, Any]
 
 GROUPS = {
     "deployments": ("apis/apps/v1", "Deployment"),
+    "statefulsets": ("apis/apps/v1", "StatefulSet"),
+    "daemonsets": ("apis/apps/v1", "DaemonSet"),
     "replicasets": ("apis/apps/v1", "ReplicaSet"),
+    "controllerrevisions": ("apis/apps/v1", "ControllerRevision"),
     "pods": ("api/v1", "Pod"),
     "events": ("api/v1", "Event"),
     "namespaces": ("api/v1", "Namespace"),
+    "resourcequotas": ("api/v1", "ResourceQuota"),
     "horizontalpodautoscalers": ("apis/autoscaling/v1", "HorizontalPodAutoscaler"),
+    "applications": ("apis/argoproj.io/v1alpha1", "Application"),
+    "kustomizations": ("apis/kustomize.toolkit.fluxcd.io/v1", "Kustomization"),
+    "helmreleases": ("apis/helm.toolkit.fluxcd.io/v2", "HelmRelease"),
 }
+WORKLOADS = ("deployments", "statefulsets", "daemonsets")
+SCALABLE = {"Deployment": "deployments", "StatefulSet": "statefulsets"}
+SYNCED = ("applications", "kustomizations", "helmreleases")
+DAEMON_NODES = 3
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 OPEN_PATHS = {REVIEWS, "/version", "/livez", "/readyz"}  # for every token
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
@@ -55,6 +66,8 @@ NOT_COPIED = {
     MOST,
 }
 HASH = "pod-template-hash"
+REVISION_HASH = "controller-revision-hash"
+LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # of generated names: they make no words
 LARGEST_BODY = 3 * 1024 * 1024
 EVENTS_KEPT = 200
 ANNOTATIONS_LARGEST = 256 * 1024
@@ -132,8 +145,9 @@ class Access:
 
 EVERYTHING = (Rule(("*",), ("*",)),)
 LEAST = (  # what the actions and probes of this package need, and no more
-    Rule(("get", "patch"), ("deployments", "deployments/scale")),
-    Rule(("list",), ("replicasets", "horizontalpodautoscalers")),
+    Rule(("get", "patch"), (*WORKLOADS, "deployments/scale", "statefulsets/scale", *SYNCED)),
+    Rule(("get", "patch", "list"), ("horizontalpodautoscalers",)),
+    Rule(("list",), ("replicasets", "controllerrevisions", "pods", "events", "resourcequotas")),
 )
 TOKENS = {
     "admin-token": Access("admin", EVERYTHING),
@@ -159,14 +173,23 @@ class Refusal(Exception):  # noqa: N818  (it is an answer, not an error of ours)
         }
 
 
-def manifest(name: str, image: str, *, namespace: str = "shop", replicas: int = 3, **spec: Any) -> Object:
+def manifest(
+    name: str,
+    image: str,
+    *,
+    namespace: str = "shop",
+    replicas: int = 3,
+    kind: str = "Deployment",
+    **spec: Any,
+) -> Object:
     """Give a small Deployment; ``spec`` adds to its spec, for example ``progressDeadlineSeconds=6``."""
     return {
         "apiVersion": "apps/v1",
-        "kind": "Deployment",
+        "kind": kind,
         "metadata": {"name": name, "namespace": namespace},
         "spec": {
-            "replicas": replicas,
+            **({} if kind == "DaemonSet" else {"replicas": replicas}),
+            **({"serviceName": name} if kind == "StatefulSet" else {}),
             "selector": {"matchLabels": {"app": name}},
             "template": {
                 "metadata": {"labels": {"app": name}},
@@ -210,7 +233,7 @@ class World:
             self.now = max(self.now, self.timers.pop(timer))
             what, _, key = timer.partition(" ")
             if key in self.objects:
-                {"sync": self._sync, "ready": self._ready, "deadline": self._deadline}[what](key)
+                {"sync": self._look_at, "ready": self._ready, "deadline": self._deadline}[what](key)
         self.now = max(self.now, now)
 
     def time(self) -> str:
@@ -232,13 +255,18 @@ class World:
         )
 
     def store(self, resource: str, one: Object) -> Object:
-        """Store an object under a new resource version; a Deployment's controller will look at it."""
+        """Store an object under a new resource version; its controller will look at it."""
         self.version += 1
         one["metadata"]["resourceVersion"] = str(self.version)
         key = key_of(resource, one)
         self.objects[key] = one
-        if resource == "deployments":
+        if resource in WORKLOADS or resource == "horizontalpodautoscalers":
             self.timers.setdefault(f"sync {key}", self.now + self.lag)
+        if resource in SCALABLE.values():
+            above = f"horizontalpodautoscalers/{one['metadata']['namespace']}/"
+            for other in self.objects:
+                if other.startswith(above):
+                    self.timers.setdefault(f"sync {other}", self.now + self.lag)
         return one
 
     def remove(self, key: str) -> None:
@@ -249,6 +277,8 @@ class World:
         for other, one in list(self.objects.items()):
             if gone["metadata"]["uid"] in {own["uid"] for own in one["metadata"].get("ownerReferences", ())}:
                 self.remove(other)
+            elif one["metadata"]["uid"] in owners and other.startswith(("statefulsets/", "daemonsets/")):
+                self.timers.setdefault(f"sync {other}", self.now + self.lag)
             elif one["metadata"]["uid"] in owners and other.startswith("replicasets/"):
                 for above in one["metadata"].get("ownerReferences", ()):
                     deployment = f"deployments/{one['metadata']['namespace']}/{above['name']}"
@@ -263,6 +293,107 @@ class World:
             if key.startswith(prefix)
             and any(ref["uid"] == uid for ref in one["metadata"].get("ownerReferences", ()))
         ]
+
+    def _look_at(self, key: str) -> None:
+        """Do what the controller of an object does when it looks at it."""
+        resource = key.partition("/")[0]
+        if resource == "deployments":
+            self._sync(key)
+        elif resource == "horizontalpodautoscalers":
+            self._autoscale(key)
+        else:
+            self._sync_set(key, self.objects[key])
+
+    def _autoscale(self, key: str) -> None:
+        """Keep a count between the limits, as an autoscaler without metrics does; zero switches it off."""
+        spec, namespace = self.objects[key]["spec"], key.split("/")[1]
+        target = f"{SCALABLE[spec['scaleTargetRef']['kind']]}/{namespace}/{spec['scaleTargetRef']['name']}"
+        before = self.objects.get(target)
+        count = before["spec"]["replicas"] if before else 0
+        wanted = max(spec["minReplicas"], min(spec["maxReplicas"], count))
+        if before and count and wanted != count:
+            after = deepcopy(before)
+            after["spec"]["replicas"] = wanted
+            after["metadata"]["generation"] += 1
+            sign(before, after, "kube-controller-manager", self.time(), "scale")
+            self.store(target.partition("/")[0], after)
+
+    def _sync_set(self, key: str, above: Object) -> None:
+        """Do what the controllers of StatefulSets and DaemonSets do with one of them."""
+        spec, metadata, ordered = above["spec"], above["metadata"], key.startswith("statefulsets/")
+        new = self._controller_revision(above)
+        count = spec["replicas"] if ordered else DAEMON_NODES
+        slots = [f"{metadata['name']}-{n}" if ordered else f"node-{n}" for n in range(count)]
+
+        for slot, pod in self._slots(above).items():
+            if slot not in slots:
+                self.remove(key_of("pods", pod))
+        for slot in slots:
+            there = self._slots(above)
+            if ordered and not all(map(_is_ready, there.values())):
+                break  # one after the other
+            if slot not in there:
+                self._start_pod(above, spec["template"], slot, new["metadata"]["name"])
+        if len(self._slots(above)) == count and spec["updateStrategy"]["type"] == "RollingUpdate":
+            self._replace(above, slots, new["metadata"]["name"])
+        there = self._slots(above)
+        ready = sum(map(_is_ready, there.values()))
+        updated = sum(_of_revision(pod, new["metadata"]["name"]) for pod in there.values())
+        status: Object = {"observedGeneration": metadata["generation"]}
+        if ordered:
+            status |= {"replicas": len(there), "readyReplicas": ready, "availableReplicas": ready}
+            status |= {"updatedReplicas": updated, "updateRevision": new["metadata"]["name"]}
+        else:
+            status |= {"desiredNumberScheduled": count, "currentNumberScheduled": len(there)}
+            status |= {"numberReady": ready, "numberAvailable": ready, "updatedNumberScheduled": updated}
+        if status != above.get("status"):
+            above["status"] = status
+            self._bump(above)
+
+    def _slots(self, above: Object) -> dict[str, Object]:
+        """Give the pods of a StatefulSet by name, of a DaemonSet by node."""
+        by_name = above["kind"] == "StatefulSet"
+        return {
+            pod["metadata"]["name"] if by_name else pod["spec"]["nodeName"]: pod
+            for pod in self.owned("pods", above)
+        }
+
+    def _replace(self, above: Object, slots: list[str], revision: str) -> None:
+        """Take away one former pod when all serve; those of a DaemonSet that do not serve go at once."""
+        there = self._slots(above)
+        held = slots[: above["spec"]["updateStrategy"].get("rollingUpdate", {}).get("partition", 0)]
+        old = [
+            pod for slot, pod in sorted(there.items()) if slot not in held and not _of_revision(pod, revision)
+        ]
+        broken = [pod for pod in old if not _is_ready(pod) and above["kind"] == "DaemonSet"]
+        if not broken and all(map(_is_ready, there.values())):
+            broken = old[-1:]
+        for pod in broken:
+            self.remove(key_of("pods", pod))
+
+    def _controller_revision(self, above: Object) -> Object:
+        """Make or take again the ControllerRevision of the present template, under the highest number."""
+        metadata, template = above["metadata"], above["spec"]["template"]
+        data = {"spec": {"template": {**deepcopy(template), "$patch": "replace"}}}
+        there = self.owned("controllerrevisions", above)
+        number = max((one["revision"] for one in there), default=0)
+        new = next((one for one in there if one["data"] == data), None)
+        if new is not None and new["revision"] < number:
+            new["revision"] = number + 1
+            self.store("controllerrevisions", new)
+        if new is None:
+            name = f"{metadata['name']}-{_digest(template)}"
+            labels = {**template["metadata"].get("labels", {}), REVISION_HASH: name}
+            about = {"name": name, "namespace": metadata["namespace"], "labels": labels}
+            about |= {
+                "annotations": dict(metadata.get("annotations", {})),
+                "ownerReferences": [_owner(above)],
+            }
+            new = self.add("controllerrevisions", {"metadata": about, "data": data, "revision": number + 1})
+            for old in sorted(there, key=lambda one: int(one["revision"])):
+                if len(self.owned("controllerrevisions", above)) > above["spec"]["revisionHistoryLimit"] + 1:
+                    self.remove(key_of("controllerrevisions", old))
+        return new
 
     def _sync(self, key: str) -> None:
         """Do what the Deployment controller and the ReplicaSet controller do with one Deployment."""
@@ -293,7 +424,7 @@ class World:
         spec, metadata = deployment["spec"], deployment["metadata"]
         number = max((_revision(one) for one in old), default=0) + 1
         if new is None:
-            digest = hashlib.sha256(json.dumps(spec["template"], sort_keys=True).encode()).hexdigest()[:10]
+            digest = _digest(spec["template"])
             template = deepcopy(spec["template"])
             template["metadata"].setdefault("labels", {})[HASH] = digest
             selector = deepcopy(spec["selector"])
@@ -351,7 +482,7 @@ class World:
         for pod in pods[: max(0, len(pods) - count)]:
             self.remove(key_of("pods", pod))
         for _ in range(count - len(pods)):
-            self._start_pod(replica_set)
+            self._start_pod(replica_set, replica_set["spec"]["template"])
         if before != count:
             said = f"Scaled {'up' if count > before else 'down'} replica set {metadata['name']}"
             self._event(replica_set, "ScalingReplicaSet", f"{said} from {before} to {count}")
@@ -362,8 +493,10 @@ class World:
             replica_set["status"] = status
             self.store("replicasets", replica_set)
 
-    def _start_pod(self, replica_set: Object) -> None:
-        template, above = deepcopy(replica_set["spec"]["template"]), replica_set["metadata"]
+    def _start_pod(self, owner: Object, template: Object, slot: str = "", revision: str = "") -> None:
+        template, above = deepcopy(template), owner["metadata"]
+        name = slot if owner["kind"] == "StatefulSet" else f"{above['name']}-{_word(self.serial + 1)}"
+        labels = {**template["metadata"].get("labels", {}), **({REVISION_HASH: revision} if revision else {})}
         bad = any("bad" in container["image"] for container in template["spec"]["containers"])
         waiting = "ImagePullBackOff" if bad else "ContainerCreating"
         pod = self.add(
@@ -371,11 +504,12 @@ class World:
             {
                 "metadata": {
                     **template["metadata"],
-                    "name": f"{above['name']}-{self.serial + 1:05x}",
+                    "labels": labels,
+                    "name": name,
                     "namespace": above["namespace"],
-                    "ownerReferences": [_owner(replica_set)],
+                    "ownerReferences": [_owner(owner)],
                 },
-                "spec": {**template["spec"], "nodeName": "fake"},
+                "spec": {**template["spec"], "nodeName": slot or "fake"},
                 "status": {
                     "phase": "Pending",
                     "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": self.time()}],
@@ -394,7 +528,9 @@ class World:
                 },
             },
         )
-        if not bad:
+        if bad:
+            self._event(pod, "Failed", "Failed to pull image: not found", kind="Warning")
+        else:
             self.timers[f"ready {key_of('pods', pod)}"] = self.now + self.ready_after
 
     def _ready(self, key: str) -> None:
@@ -406,8 +542,12 @@ class World:
         for container in pod["status"]["containerStatuses"]:
             container |= {"ready": True, "state": {"running": {"startedAt": self.time()}}}
         self.store("pods", pod)
-        namespace = pod["metadata"]["namespace"]
-        replica_set = self.objects[f"replicasets/{namespace}/{pod['metadata']['ownerReferences'][0]['name']}"]
+        namespace, owner = pod["metadata"]["namespace"], pod["metadata"]["ownerReferences"][0]
+        if owner["kind"] != "ReplicaSet":
+            key = f"{owner['kind'].lower()}s/{namespace}/{owner['name']}"
+            self._sync_set(key, self.objects[key])
+            return
+        replica_set = self.objects[f"replicasets/{namespace}/{owner['name']}"]
         above = replica_set["metadata"]["ownerReferences"][0]["name"]
         self._sync(f"deployments/{namespace}/{above}")
 
@@ -465,7 +605,7 @@ class World:
     def _serving(self, replica_set: Object) -> int:
         return sum(_is_ready(pod) for pod in self.owned("pods", replica_set))
 
-    def _event(self, about: Object, reason: str, message: str) -> None:
+    def _event(self, about: Object, reason: str, message: str, *, kind: str = "Normal") -> None:
         metadata = about["metadata"]
         self.add(
             "events",
@@ -475,7 +615,7 @@ class World:
                     "namespace": metadata["namespace"],
                 },
                 "involvedObject": {"kind": about["kind"], "name": metadata["name"], "uid": metadata["uid"]},
-                "type": "Normal",
+                "type": kind,
                 "reason": reason,
                 "message": message,
                 "lastTimestamp": self.time(),
@@ -510,6 +650,21 @@ def _is_ready(pod: Object) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"]["conditions"])
 
 
+def _word(number: int, length: int = 5) -> str:
+    """Give a number in the letters of generated names."""
+    size = len(LETTERS)
+    return "".join(LETTERS[number // size**place % size] for place in reversed(range(length)))
+
+
+def _digest(template: Object) -> str:
+    text = json.dumps(template, sort_keys=True).encode()
+    return _word(int.from_bytes(hashlib.sha256(text).digest()), 10)
+
+
+def _of_revision(pod: Object, revision: str) -> bool:
+    return bool(pod["metadata"]["labels"][REVISION_HASH] == revision)
+
+
 def _serial(one: Object) -> int:
     return int(one["metadata"]["uid"][:8], 16)
 
@@ -542,14 +697,26 @@ def _fill(one: Object, defaults: Mapping[str, Any]) -> None:
             one[key] = deepcopy(value)
 
 
-def _fill_deployment(deployment: Object) -> None:
-    """Fill in what a Deployment leaves out."""
+def _fill_workload(resource: str, deployment: Object) -> None:
+    """Fill in what a Deployment, StatefulSet or DaemonSet leaves out."""
     spec = deployment["spec"]
-    _fill(spec, {"replicas": 1, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600, "strategy": {}})
-    _fill(spec["strategy"], {"type": "RollingUpdate"})
-    if spec["strategy"]["type"] == "RollingUpdate":
-        _fill(spec["strategy"], {"rollingUpdate": {}})
-        _fill(spec["strategy"]["rollingUpdate"], {"maxSurge": "25%", "maxUnavailable": "25%"})
+    how = "strategy" if resource == "deployments" else "updateStrategy"
+    defaults: Mapping[str, Object] = {
+        "deployments": {"maxSurge": "25%", "maxUnavailable": "25%"},
+        "statefulsets": {"partition": 0},
+        "daemonsets": {"maxSurge": 0, "maxUnavailable": 1},
+    }
+    _fill(spec, {"revisionHistoryLimit": 10, how: {}})
+    if resource != "daemonsets":
+        _fill(spec, {"replicas": 1})
+    if resource == "deployments":
+        _fill(spec, {"progressDeadlineSeconds": 600})
+    if resource == "statefulsets":
+        _fill(spec, {"podManagementPolicy": "OrderedReady"})
+    _fill(spec[how], {"type": "RollingUpdate"})
+    if spec[how]["type"] == "RollingUpdate":
+        _fill(spec[how], {"rollingUpdate": {}})
+        _fill(spec[how]["rollingUpdate"], defaults[resource])
     template = spec["template"]
     _fill(template, {"metadata": {}})
     template["metadata"].pop("creationTimestamp", None)
@@ -626,9 +793,7 @@ def _check(resource: str, one: Object) -> None:
     if not isinstance(metadata, dict) or not NAME.fullmatch(str(metadata.get("name", ""))):
         raise Refusal(422, "Invalid", "metadata.name: Required value", causes=[{"field": "metadata.name"}])
     found = (
-        list(_check_deployment(one))
-        if resource == "deployments"
-        else list(_check_marks("metadata", metadata))
+        list(_check_deployment(one)) if resource in WORKLOADS else list(_check_marks("metadata", metadata))
     )
     if found:
         kind, name = GROUPS[resource][1], metadata["name"]
@@ -980,14 +1145,16 @@ class FakeKubernetes:
         return {**call.body, "status": {"allowed": allowed}}
 
     def _list(self, call: Call) -> Object:
-        if call.query.get("fieldSelector") or call.query.get("watch") in {"true", "1"}:
-            raise Refusal(400, "BadRequest", "field selectors and watches are not known here")
+        if call.query.get("watch") in {"true", "1"}:
+            raise Refusal(400, "BadRequest", "watches are not known here")
         prefix = f"{call.resource}/{call.namespace}/" if call.namespace else f"{call.resource}/"
         selector = call.query.get("labelSelector", "")
         items = [
             one
             for key, one in self.world.objects.items()
-            if key.startswith(prefix) and _selects(selector, one["metadata"].get("labels") or {})
+            if key.startswith(prefix)
+            and _selects(selector, one["metadata"].get("labels") or {})
+            and _has_fields(call.query.get("fieldSelector", ""), one)
         ]
         group, kind = GROUPS[call.resource]
         metadata = {"resourceVersion": str(self.world.version)}
@@ -1008,14 +1175,19 @@ class FakeKubernetes:
         if key_of(call.resource, one) in self.world.objects:
             name = one["metadata"]["name"]
             raise Refusal(409, "AlreadyExists", f'{call.resource} "{name}" already exists', name=name)
-        if call.resource == "deployments":
-            _fill_deployment(one)
+        if call.resource in WORKLOADS:
+            _fill_workload(call.resource, one)
             one["status"] = {}
-        self._sign(call, one)
+        if call.resource == "horizontalpodautoscalers":
+            _fill(one["spec"], {"minReplicas": 1})
+        if call.resource == "resourcequotas":
+            pods = sum(key.startswith(f"pods/{call.namespace}/") for key in self.world.objects)
+            one["status"] = {"hard": one["spec"]["hard"], "used": {"pods": str(pods)}}
+        self._sign(call, {}, one)
         return self.world.add(call.resource, one)
 
     def _scale(self, call: Call, deployment: Object) -> Object:
-        if call.subresource != "scale" or call.resource != "deployments":
+        if call.subresource != "scale" or call.resource not in SCALABLE.values():
             raise Refusal(404, "NotFound", "the server could not find the requested resource")
         before = _scale_of(deployment)
         if call.method == "GET":
@@ -1037,27 +1209,24 @@ class FakeKubernetes:
         for field in ("uid", "name", "namespace", "creationTimestamp", "generation", "managedFields"):
             if field in old:
                 new[field] = deepcopy(old[field])
-        after["status"] = deepcopy(before.get("status", {}))
+        if call.resource != "applications":  # the one without a status subresource
+            after["status"] = deepcopy(before.get("status", {}))
         _check(call.resource, after)
-        if call.resource == "deployments":
-            _fill_deployment(after)
+        if call.resource in WORKLOADS:
+            _fill_workload(call.resource, after)
             _keep_selector(before, after)
-            new["generation"] += _grown(before) != _grown(after)
+        if call.resource in {*WORKLOADS, *SYNCED}:
+            new["generation"] += _grown(call.resource, before) != _grown(call.resource, after)
         new["resourceVersion"] = old["resourceVersion"]
         if after == before:
             return before
-        self._sign(call, after)
+        self._sign(call, before, after)
         return self.world.store(call.resource, after)
 
-    def _sign(self, call: Call, one: Object) -> None:
-        """Note the field manager, so that it is seen who changes what."""
+    def _sign(self, call: Call, before: Object, after: Object) -> None:
         agent = call.headers.get("user-agent", "unknown").split("/")[0]
         manager = call.query.get("fieldManager") or agent
-        same = {"manager": manager, "operation": "Update", "fieldsType": "FieldsV1"}
-        same |= {"subresource": call.subresource} if call.subresource else {}
-        fields = one["metadata"].setdefault("managedFields", [])
-        fields[:] = [entry for entry in fields if {key: entry.get(key) for key in same} != same]
-        fields.append({**same, "time": self.world.time(), "fieldsV1": {}})
+        sign(before, after, manager, self.world.time(), call.subresource)
 
     def _keep(self) -> None:
         """Write everything to the state file, whole or not at all."""
@@ -1132,9 +1301,76 @@ def _keep_selector(before: Object, after: Object) -> None:
         raise Refusal(422, "Invalid", "spec.selector: field is immutable", causes=causes)
 
 
-def _grown(deployment: Object) -> tuple[Any, Any]:
-    """Give what a Deployment's generation counts: its spec, and its annotations too."""
-    return deployment["spec"], deployment["metadata"].get("annotations") or {}
+def _grown(resource: str, one: Object) -> tuple[Any, ...]:
+    """Give what a generation counts: the spec, of a Deployment its annotations too, of an Application all."""
+    more = one["metadata"].get("annotations") or {} if resource == "deployments" else {}
+    return one.get("spec"), more, one.get("status") if resource == "applications" else None
+
+
+def sign(before: Object, after: Object, manager: str, now: str, subresource: str = "") -> None:
+    """Note who changes which fields: they are no longer the others'."""
+    same = {"manager": manager, "operation": "Update", "fieldsType": "FieldsV1", "apiVersion": "v1"}
+    same |= {"subresource": subresource} if subresource else {}
+    parts = ("spec", "status", "labels", "annotations")
+
+    def marked(one: Object) -> Object:
+        found = {part: one.get(part) for part in parts[:2] if part in one}
+        metadata = {part: value for part in parts[2:] if (value := one.get("metadata", {}).get(part))}
+        return found | ({"metadata": metadata} if metadata else {})
+
+    changed = _fields(marked(before), marked(after))
+    own: Object = {}
+    entries = []
+    for entry in after["metadata"].get("managedFields", []):
+        if {key: entry.get(key) for key in same} == same and entry.get("subresource", "") == subresource:
+            own = entry["fieldsV1"]
+        elif left := _less(entry["fieldsV1"], changed):
+            entries.append({**entry, "fieldsV1": left})
+    entries.append({**same, "time": now, "fieldsV1": merge_patch(own, changed)})
+    after["metadata"]["managedFields"] = entries
+
+
+def _fields(before: Any, after: Any) -> Object:
+    """Give the fields, in the form of ``fieldsV1``, in which the second differs from the first."""
+    if isinstance(after, list) and all(isinstance(one, dict) and "name" in one for one in after):
+        names = ("before", before), ("after", after)
+        pair = {
+            which: {f'k:{{"name":"{one["name"]}"}}': one for one in items if isinstance(one, dict)}
+            if isinstance(items, list)
+            else {}
+            for which, items in names
+        }
+        return {
+            key: _fields(pair["before"].get(key), one)
+            for key, one in pair["after"].items()
+            if one != pair["before"].get(key)
+        }
+    if not isinstance(after, dict):
+        return {}
+    was = before if isinstance(before, dict) else {}
+    return {f"f:{key}": _fields(was.get(key), one) for key, one in after.items() if one != was.get(key)}
+
+
+def _less(fields: Object, taken: Object) -> Object:
+    """Give fields without those that another has taken."""
+    kept = {}
+    for key, inner in fields.items():
+        left = _less(inner, taken[key]) if key in taken else inner
+        if key not in taken or left:
+            kept[key] = left
+    return kept
+
+
+def _has_fields(selector: str, one: Object) -> bool:
+    """Say whether a field selector selects an object."""
+    for term in filter(None, selector.split(",")):
+        path, _, wanted = term.partition("=")
+        found: Any = one
+        for name in path.split("."):
+            found = found.get(name, {}) if isinstance(found, dict) else {}
+        if found != wanted:
+            return False
+    return True
 
 
 def _scale_of(deployment: Object) -> Object:

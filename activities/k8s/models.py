@@ -2,26 +2,36 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, ClassVar
+from decimal import Decimal, InvalidOperation
+from math import inf
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import AwareDatetime, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from contracts.actions import ActionRequest, ProbeRequest
 from contracts.base import Frozen, JsonObject
-from contracts.catalogue import Slug
-from contracts.errors import ProviderUnavailableError
+from contracts.catalogue import KubernetesName, Slug, Sync
+from contracts.errors import NothingToProposeError, ProviderUnavailableError
 from contracts.outcomes import Progress, Reached
-from contracts.plans import Difference, Target
+from contracts.plans import Difference, Reading, Target
 
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 REVISION = "deployment.kubernetes.io/revision"
 OURS = "stanch.dev/"
 ACTION = f"{OURS}action"
+# In a pod template: the version of the stored data that a release works with, and the oldest one whose
+# releases still work with the data as this release leaves it. Both are whole numbers.
+SCHEMA = f"{OURS}schema"
+SCHEMA_BACK_TO = f"{OURS}schema-back-to"
+MANAGER = "stanch"
 TEMPLATE_HASH_LABEL = "pod-template-hash"
+# What a kubelet says of an image that it has given up to pull for now.
+UNPULLABLE = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 
 # These belong to the Deployment and not to one of its revisions: kubectl leaves them in a rollback, we too.
 BOOKKEEPING = frozenset(
@@ -38,28 +48,77 @@ BOOKKEEPING = frozenset(
 
 # Names become segments of a URL, so nothing else may pass.
 Namespace = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 # As the API gives them, every field kept, known to us or not.
 KubernetesObject = dict[str, Any]
 Template = dict[str, Any]
 
 
-class InDeployment(Frozen):
-    """Where a Deployment is."""
+@dataclass(frozen=True)
+class Resource:
+    """Where the API has the objects of one kind.
+
+    Attributes:
+        api: Group and version as in the path, ``apis/apps/v1``.
+        name: The plural in the path.
+        kind: As the objects call themselves.
+    """
+
+    api: str
+    name: str
+    kind: str
+
+    @property
+    def group(self) -> str:
+        """The API group; empty for the oldest one."""
+        return "".join(self.api.split("/")[1:-1])
+
+
+RESOURCES = {
+    "deployment": Resource("apis/apps/v1", "deployments", "Deployment"),
+    "stateful_set": Resource("apis/apps/v1", "statefulsets", "StatefulSet"),
+    "daemon_set": Resource("apis/apps/v1", "daemonsets", "DaemonSet"),
+    "replica_set": Resource("apis/apps/v1", "replicasets", "ReplicaSet"),
+    "controller_revision": Resource("apis/apps/v1", "controllerrevisions", "ControllerRevision"),
+    "autoscaler": Resource(
+        "apis/autoscaling/v1", "horizontalpodautoscalers", "HorizontalPodAutoscaler"
+    ),  # every cluster has v1
+    "pod": Resource("api/v1", "pods", "Pod"),
+    "event": Resource("api/v1", "events", "Event"),
+    "quota": Resource("api/v1", "resourcequotas", "ResourceQuota"),
+    "application": Resource("apis/argoproj.io/v1alpha1", "applications", "Application"),
+    "kustomization": Resource("apis/kustomize.toolkit.fluxcd.io/v1", "kustomizations", "Kustomization"),
+    "helm_release": Resource("apis/helm.toolkit.fluxcd.io/v2", "helmreleases", "HelmRelease"),
+}
+
+
+class InCluster(Frozen):
+    """Where an object is; ``kind`` is one of ``RESOURCES``."""
 
     cluster: Slug
     namespace: Namespace
-    name: Name
+    name: KubernetesName
+    kind: str
 
     @property
     def target(self) -> Target:
-        """The Deployment, as the catalogue names it."""
-        return Target(provider="k8s", kind="deployment", path=(self.cluster, self.namespace, self.name))
+        """The object, as the catalogue names it."""
+        return Target(provider="k8s", kind=self.kind, path=(self.cluster, self.namespace, self.name))
+
+    @property
+    def resource(self) -> Resource:
+        """What the API calls such objects."""
+        return RESOURCES[self.kind]
 
     @property
     def where(self) -> str:
         """The same for people: ``shop/web in cluster demo``."""
         return f"{self.namespace}/{self.name} in cluster {self.cluster}"
+
+
+class InDeployment(InCluster):
+    """Where a deployment is: a Deployment, or a StatefulSet or DaemonSet."""
+
+    kind: Literal["deployment", "stateful_set", "daemon_set"] = "deployment"
 
 
 class RestartDeployment(InDeployment, ActionRequest):
@@ -108,11 +167,75 @@ class RollBackDeployment(InDeployment, ActionRequest):
 
 
 class ScaleDeployment(InDeployment, ActionRequest):
-    """Have this many pods."""
+    """Have this many pods. A DaemonSet has one on each node, so it cannot be asked for."""
 
     action: ClassVar[str] = "k8s.scale_deployment"
 
+    kind: Literal["deployment", "stateful_set"] = "deployment"
     replicas: int = Field(ge=0, le=10_000)
+
+
+class SetAutoscalerLimits(InDeployment, ActionRequest):
+    """Have the autoscaler of a deployment keep its count between these two.
+
+    Attributes:
+        name: The deployment's, which is the target.
+        autoscaler: Name of its HorizontalPodAutoscaler.
+    """
+
+    action: ClassVar[str] = "k8s.set_autoscaler_limits"
+
+    kind: Literal["deployment", "stateful_set"] = "deployment"
+    autoscaler: KubernetesName
+    minimum: int = Field(ge=1, le=10_000)
+    maximum: int = Field(ge=1, le=10_000)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "SetAutoscalerLimits":
+        if self.minimum > self.maximum:
+            raise ValueError(f"minimum {self.minimum} is more than maximum {self.maximum}")
+        return self
+
+    @property
+    def limits(self) -> InCluster:
+        """Where the autoscaler is."""
+        return InCluster(
+            cluster=self.cluster, namespace=self.namespace, name=self.autoscaler, kind="autoscaler"
+        )
+
+
+class SetSync(InCluster, ActionRequest):
+    """Have Argo CD or Flux keep what it applies as Git has it, or leave it alone for now.
+
+    Attributes:
+        suspended: True while it leaves everything alone.
+        restore: With ``suspended`` false what the field had before, literally: Argo CD's
+            ``spec.syncPolicy.automated``, Flux's ``spec.suspend`` (``None``: the field was absent).
+    """
+
+    action: ClassVar[str] = "k8s.set_sync"
+
+    kind: Literal["application", "kustomization", "helm_release"]
+    suspended: bool
+    restore: JsonObject | bool | None = None
+
+    @model_validator(mode="after")
+    def _is_absolute(self) -> "SetSync":
+        argo = self.kind == "application"
+        if self.suspended and self.restore is not None:
+            raise ValueError("restore belongs to suspended: false")
+        if not self.suspended and argo and not isinstance(self.restore, dict):
+            raise ValueError("restore is needed: the former value of spec.syncPolicy.automated")
+        if not self.suspended and not argo and self.restore not in (None, False):
+            raise ValueError("restore is the former value of spec.suspend: false, or nothing")
+        return self
+
+    @property
+    def value(self) -> JsonValue:
+        """What the field has then; ``None`` is absent."""
+        if self.suspended:
+            return None if self.kind == "application" else True
+        return self.restore
 
 
 class Revision(Frozen):
@@ -120,58 +243,88 @@ class Revision(Frozen):
 
     Attributes:
         number: As ``kubectl rollout history`` shows it; it moves up when the revision is restored.
+        kept_in: Name of the ReplicaSet or ControllerRevision.
         release: The same for revisions that differ by nothing but a restart, so that nobody rolls back from a
             restart to what was restarted.
         created_at: When it was released first; restoring it does not change that.
         current: True when its template is the one that the Deployment has now.
         annotations: What it takes with it when it is restored; also where somebody may have marked it.
         pods: How many pods of it there are now.
+        serving: How many of these are known to serve.
     """
 
     number: int
-    replica_set: str
+    kept_in: str
     template_hash: str
     release: str
     images: tuple[str, ...]
     created_at: datetime
     current: bool
     pods: int
+    serving: int = 0
     template: Template
     annotations: dict[str, str]
 
 
+class Owner(Frozen):
+    """A tool that keeps an object as something else says, so that a change by hand does not last.
+
+    Attributes:
+        kind: What of it does so: ``application``, ``kustomization``, ``helm_release``; for Helm ``release``.
+        namespace: Empty where the object's marks do not tell; ``name`` too.
+    """
+
+    tool: Literal["Argo CD", "Flux", "Helm"]
+    kind: str
+    namespace: str = ""
+    name: str = ""
+
+    def __str__(self) -> str:
+        name = "/".join(part for part in (self.namespace, self.name) if part)
+        return f"{self.tool} ({self.kind.replace('_', ' ')} {name})" if name else self.tool
+
+    @property
+    def note(self) -> str:
+        """What it will do to a change, one sentence."""
+        if self.tool == "Helm":
+            return f"{self} overwrites this at its next upgrade."
+        return f"{self} may put back what this changes."
+
+
 class History(InDeployment):
-    """The revisions that can be restored, newest first."""
+    """The revisions that can be restored, newest first, and who keeps the deployment as it is."""
 
     revisions: tuple[Revision, ...]
+    owners: tuple[Owner, ...] = ()
 
     @classmethod
-    def read(
-        cls, at: InDeployment, state: "DeploymentState", replica_sets: list[KubernetesObject]
-    ) -> "History":
-        """Read what the API said.
+    def read(cls, at: InDeployment, state: "DeploymentState", found: list[KubernetesObject]) -> "History":
+        """Read what the API said: ReplicaSets or ControllerRevisions, those of others left out.
 
         Raises:
-            ProviderUnavailableError: These are not what ReplicaSets look like.
+            ProviderUnavailableError: They do not look like that.
         """
-        found = []
+        revisions = []
         try:
-            for one in replica_sets:
+            for one in found:
                 metadata, annotations = one["metadata"], one["metadata"].get("annotations") or {}
-                number = annotations.get(REVISION, "")
-                if not number.isdecimal():
+                mine = any(owner.get("uid") == state.uid for owner in metadata.get("ownerReferences") or ())
+                number = str(one.get("revision", "") or annotations.get(REVISION, ""))
+                if not mine or not number.isdecimal():
                     continue
-                template = bare_template(one["spec"]["template"])
-                found.append(
+                status = one.get("status") or {}
+                template = bare_template((one.get("data") or one)["spec"]["template"])
+                revisions.append(
                     Revision(
                         number=int(number),
-                        replica_set=metadata["name"],
+                        kept_in=metadata["name"],
                         template_hash=template_hash(template),
                         release=template_hash(_before_restart(template)),
                         images=images(template),
                         created_at=metadata["creationTimestamp"],
                         current=same_template(template, state.template),
-                        pods=(one.get("status") or {}).get("replicas", 0),
+                        pods=status.get("replicas", 0),
+                        serving=status.get("readyReplicas", 0),
                         template=template,
                         annotations={
                             key: value for key, value in annotations.items() if key not in BOOKKEEPING
@@ -180,21 +333,45 @@ class History(InDeployment):
                 )
         except (AttributeError, KeyError, TypeError, ValidationError) as error:
             raise ProviderUnavailableError(
-                f"{at.where}: the answer does not look like ReplicaSets"
+                f"{at.where}: the answer does not look like its revisions"
             ) from error
-        found.sort(key=lambda revision: -revision.number)
-        return cls(cluster=at.cluster, namespace=at.namespace, name=at.name, revisions=tuple(found))
+        revisions.sort(key=lambda revision: -revision.number)
+        where = {"cluster": at.cluster, "namespace": at.namespace, "name": at.name, "kind": at.kind}
+        return cls(**where, revisions=tuple(revisions), owners=state.owners)
 
     def roll_back_to(self, revision: Revision) -> RollBackDeployment:
-        """Give the request that restores one of them."""
+        """Give the request that restores one of them; annotations come back where kubectl does that too."""
         return RollBackDeployment(
             cluster=self.cluster,
             namespace=self.namespace,
             name=self.name,
+            kind=self.kind,
             revision=revision.number,
             template_hash=revision.template_hash,
             template=revision.template,
-            annotations=revision.annotations,
+            annotations=revision.annotations if self.kind == "deployment" else None,
+        )
+
+    def incompatible(self, template: Mapping[str, Any]) -> str:
+        """Say why a release cannot work with the data that a later one has left; empty when none says so."""
+        kept = [one.number for one in self.revisions if same_template(one.template, template)]
+        later = [one for one in self.revisions if not kept or one.number > max(kept)]
+        declared = [(_declared(one.template, SCHEMA_BACK_TO), one) for one in later]
+        least, revision = max(
+            ((number, one) for number, one in declared if number is not None),
+            key=lambda pair: pair[0],
+            default=(None, None),
+        )
+        has = _declared(template, SCHEMA)
+        if least is None or revision is None or (has is not None and inf > has >= least):
+            return ""
+        needs = revision.template["metadata"]["annotations"][SCHEMA_BACK_TO]
+        said = (
+            f"revision {revision.number} ({', '.join(revision.images)}) has changed the stored data: with it"
+        )
+        mine = "declares none" if has is None else f"has {template['metadata']['annotations'][SCHEMA]}"
+        return (
+            f"{said} work releases of schema {needs} or later ({SCHEMA_BACK_TO}); this one {mine} ({SCHEMA})"
         )
 
 
@@ -204,24 +381,99 @@ class RolloutHistory(InDeployment, ProbeRequest[History]):
     probe: ClassVar[str] = "k8s.rollout_history"
 
 
-class RolloutStatus(InDeployment, ProbeRequest[Progress]):
+class Rollout(Reading):
+    """How far a rollout is: the value is the share of the wanted pods that are new and serve, 0 to 1."""
+
+    reached: Reached
+
+
+class RolloutStatus(InDeployment, ProbeRequest[Rollout]):
     """Is the last rollout done?"""
 
     probe: ClassVar[str] = "k8s.rollout_status"
 
 
+class WarningEvent(Frozen):
+    """One warning; ``about`` is kind and name, ``count`` how often it was said."""
+
+    at: datetime
+    about: str
+    reason: str
+    message: str
+    count: int
+
+
+class Warnings(Reading):
+    """The warnings about a deployment, newest first; the value is how many there are."""
+
+    events: tuple[WarningEvent, ...]
+
+    @classmethod
+    def read(cls, request: "WarningEvents", found: list[KubernetesObject], *, now: datetime) -> "Warnings":
+        """Read what the API said: those of the deployment, its ReplicaSets and its pods.
+
+        Raises:
+            ProviderUnavailableError: These are not what events look like.
+        """
+        ours = re.compile(_OWN[request.kind].replace("NAME", re.escape(request.name)))
+        events = []
+        try:
+            for one in found:
+                about = f"{one['involvedObject'].get('kind')} {one['involvedObject'].get('name')}"
+                at = one.get("lastTimestamp") or one.get("eventTime") or one["metadata"]["creationTimestamp"]
+                event = WarningEvent(
+                    at=at,
+                    about=about,
+                    reason=one.get("reason") or "",
+                    message=one.get("message") or "",
+                    count=one.get("count") or 1,
+                )
+                if ours.fullmatch(about) and event.at >= request.since and one.get("type") == "Warning":
+                    events.append(event)
+        except (AttributeError, KeyError, TypeError, ValidationError) as error:
+            raise ProviderUnavailableError(
+                f"{request.where}: the answer does not look like events"
+            ) from error
+        events.sort(key=lambda event: event.at, reverse=True)
+        last = f": {events[0].about}: {events[0].reason}: {events[0].message}" if events else ""
+        return cls(value=len(events), at=now, detail=f"{len(events)} warnings{last}", events=tuple(events))
+
+
+class WarningEvents(InDeployment, ProbeRequest[Warnings]):
+    """What warnings are there about a deployment since a time?"""
+
+    probe: ClassVar[str] = "k8s.events"
+
+    since: AwareDatetime
+
+
+# Names that controllers give have letters and digits that make no words, so `web` is not taken for `web-api`.
+_MADE = "[bcdfghjklmnpqrstvwxz2456789]"
+_OWN = {
+    "deployment": f"(Deployment NAME|ReplicaSet NAME-{_MADE}+|Pod NAME-{_MADE}+-{_MADE}{{5}})",
+    "stateful_set": "(StatefulSet NAME|Pod NAME-[0-9]+)",
+    "daemon_set": f"(DaemonSet NAME|Pod NAME-{_MADE}{{5}})",
+}
+
+
 class DeploymentState(Frozen):
-    """A Deployment as it was read: the ``state`` of an observation.
+    """A Deployment, StatefulSet or DaemonSet as it was read: the ``state`` of an observation.
 
     Attributes:
         replicas: How many pods are wanted.
         pods: How many there are, of all revisions.
         updated: How many of these have the present template.
         available: How many of these, of any revision, serve.
+        held: How many keep a former template on purpose: the partition of a StatefulSet.
+        on_delete: True when its pods get another template only after somebody deletes them.
+        in_order: True when a StatefulSet waits for each pod before it goes on to the next.
         progressing: Reason of the condition ``Progressing``.
-        annotations: The Deployment's own, without what ``kubectl apply`` keeps there for itself.
+        waiting: Why a pod of the present template does not start, as its kubelet says it.
+        revision: The number of the present template; 0 while it is unknown.
+        annotations: Its own, without what ``kubectl apply`` keeps there for itself.
         annotated: True when it has annotations at all (a JSON patch has to know).
-        reverted_by: Controllers that are known to put back what others change.
+        owners: Who is known to put back or to overwrite what others change.
+        changed_by: Field manager that set what is not as an action wants it; ``None`` when it is.
     """
 
     uid: str
@@ -232,54 +484,38 @@ class DeploymentState(Frozen):
     pods: int = 0
     updated: int = 0
     available: int = 0
+    held: int = 0
+    on_delete: bool = False
+    in_order: bool = False
     progressing: str = ""
+    waiting: str = ""
     strategy: str
+    revision: int = 0
     images: tuple[str, ...]
     template_hash: str
     template: Template
     annotations: dict[str, str]
     annotated: bool
-    reverted_by: tuple[str, ...] = ()
-
-    @property
-    def revision(self) -> int:
-        """The number that its controller gave it last; 0 before it did."""
-        number = self.annotations.get(REVISION, "")
-        return int(number) if number.isdecimal() else 0
+    owners: tuple[Owner, ...] = ()
+    changed_by: str | None = None
 
     @classmethod
-    def read(cls, where: str, deployment: KubernetesObject) -> "DeploymentState":
+    def read(cls, at: InDeployment, deployment: KubernetesObject) -> "DeploymentState":
         """Read what the API said.
 
         Raises:
-            ProviderUnavailableError: It is not what a Deployment looks like.
+            ProviderUnavailableError: It is not what such an object looks like.
         """
         try:
-            metadata, spec, status = (
-                deployment["metadata"],
-                deployment["spec"],
-                deployment.get("status") or {},
-            )
+            metadata, spec = deployment["metadata"], deployment["spec"]
             annotations = metadata.get("annotations")
             template = bare_template(spec["template"])
+            number = (annotations or {}).get(REVISION, "")
             return cls(
                 uid=metadata["uid"],
                 generation=metadata["generation"],
-                observed_generation=status.get("observedGeneration", 0),
                 paused=spec.get("paused", False),
-                replicas=spec.get("replicas", 1),
-                pods=status.get("replicas", 0),
-                updated=status.get("updatedReplicas", 0),
-                available=status.get("availableReplicas", 0),
-                progressing=next(
-                    (
-                        condition.get("reason", "")
-                        for condition in status.get("conditions") or ()
-                        if condition["type"] == "Progressing"
-                    ),
-                    "",
-                ),
-                strategy=_strategy(spec.get("strategy") or {}),
+                revision=int(number) if number.isdecimal() else 0,
                 images=images(template),
                 template_hash=template_hash(template),
                 template=template,
@@ -289,43 +525,54 @@ class DeploymentState(Frozen):
                     if key != "kubectl.kubernetes.io/last-applied-configuration"
                 },
                 annotated=annotations is not None,
-                reverted_by=_reverted_by(metadata),
+                owners=owners(at.resource, metadata),
+                **_counts(at.kind, spec, deployment.get("status") or {}),
             )
         except (AttributeError, KeyError, TypeError, ValidationError) as error:
-            raise ProviderUnavailableError(f"{where}: the answer does not look like a Deployment") from error
+            raise ProviderUnavailableError(
+                f"{at.where}: the answer does not look like a {at.resource.kind}"
+            ) from error
 
     def progress(self, where: str) -> Progress:
         """Say whether its last change is carried out: the rule of ``kubectl rollout status``."""
         if self.observed_generation < self.generation:
             return _settling(where, "the change is stored, its controller has yet to see it")
-        if self.progressing == "ProgressDeadlineExceeded":
-            said = f"{self.updated} of {self.replicas} pods have the new template, {self.available} serve"
-            said = f"the rollout exceeded its progress deadline: {said}"
-            return Progress(reached=Reached.FAILED, detail=f"{where}: {said}")
-        if self.updated < self.replicas:
-            said = f"{self.updated} of {self.replicas} pods have the new template"
-            return _settling(where, f"{said}; it is paused" if self.paused else said)
-        if self.pods > self.updated:
-            return _settling(where, f"{self.pods - self.updated} former pods are still there")
-        if self.available < self.updated:
-            return _settling(where, f"{self.available} of {self.updated} new pods serve")
-        return Progress(reached=Reached.YES, detail=f"{where}: all {self.replicas} pods are new and serve")
+        wanted = self.replicas - self.held
+        said = f"{self.updated} of {wanted} pods have the new template"
+        failed = self._failed()
+        if failed:
+            detail = f"{where}: the rollout {failed}: {said}, {self.available} serve"
+            return Progress(reached=Reached.FAILED, detail=detail)
+        why = f"; {self.waiting}" if self.waiting else ""
+        if self.updated < wanted:
+            return _settling(where, f"{said}; it is paused" if self.paused else f"{said}{why}")
+        if self.pods > self.updated + self.held:
+            return _settling(where, f"{self.pods - self.updated - self.held} former pods are still there")
+        there = min(self.updated + self.held, self.replicas)
+        if self.available < there:
+            return _settling(where, f"{self.available} of {there} new pods serve{why}")
+        held = f"; its partition keeps {self.held} as they were" if self.held else ""
+        return Progress(reached=Reached.YES, detail=f"{where}: all {wanted} pods are new and serve{held}")
 
     def progress_of_scale(self, where: str) -> Progress:
         """Say whether as many pods serve as are wanted, whatever their template."""
         if self.observed_generation < self.generation:
             return _settling(where, "the change is stored, its controller has yet to see it")
         if self.available < self.replicas:
-            said = f"{self.available} of {self.replicas} pods serve"
-            if self.progressing == "ProgressDeadlineExceeded":
-                return Progress(
-                    reached=Reached.FAILED, detail=f"{where}: {said}, and it came to a stop there"
-                )
-            return _settling(where, said)
+            said, failed = f"{self.available} of {self.replicas} pods serve", self._failed()
+            if failed:
+                return Progress(reached=Reached.FAILED, detail=f"{where}: {said}, it {failed}")
+            return _settling(where, f"{said}; {self.waiting}" if self.waiting else said)
         # While a rollout is under way there are more pods than wanted, by its surge.
         if self.pods > self.replicas and self.updated == self.pods:
             return _settling(where, f"{self.pods - self.replicas} pods are still to go")
         return Progress(reached=Reached.YES, detail=f"{where}: {self.replicas} of {self.replicas} pods serve")
+
+    def _failed(self) -> str:
+        """Say why what is under way cannot be carried out, or nothing."""
+        if self.waiting.partition(":")[0] in UNPULLABLE:
+            return f"cannot pull its image ({self.waiting})"
+        return "exceeded its progress deadline" if self.progressing == "ProgressDeadlineExceeded" else ""
 
 
 class RollBackState(DeploymentState):
@@ -333,19 +580,309 @@ class RollBackState(DeploymentState):
 
     Attributes:
         kept_as: Number of the revision that has the wanted template; ``None`` when the history has lost it.
+        images_run: True when the wanted images are known to be there: pods that serve have them now.
+        incompatible: Why the wanted release does not work with the stored data, as a later one declares it.
     """
 
     kept_as: int | None = None
+    images_run: bool = False
+    incompatible: str = ""
+
+
+class Autoscaler(Frozen):
+    """A HorizontalPodAutoscaler, as a listing shows it."""
+
+    name: str
+    minimum: int
+    maximum: int
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.minimum} to {self.maximum})"
+
+    @classmethod
+    def of(cls, at: InCluster, found: Iterable[KubernetesObject]) -> tuple["Autoscaler", ...]:
+        """Give those of a listing, or the one that was read, that set the number of a deployment's pods.
+
+        Raises:
+            ProviderUnavailableError: They are not what autoscalers look like.
+        """
+        try:
+            return tuple(
+                cls(
+                    name=one["metadata"]["name"],
+                    minimum=one["spec"].get("minReplicas", 1),
+                    maximum=one["spec"]["maxReplicas"],
+                )
+                for one in found
+                if (one["spec"]["scaleTargetRef"]["kind"], one["spec"]["scaleTargetRef"]["name"])
+                == (at.resource.kind, at.name)
+            )
+        except (AttributeError, KeyError, TypeError, ValidationError) as error:
+            raise ProviderUnavailableError(
+                f"{at.where}: the answer does not look like autoscalers"
+            ) from error
+
+
+class Room(Frozen):
+    """How many more pods of one template a quota has room for, and which of its numbers says so."""
+
+    quota: str
+    resource: str
+    used: str
+    hard: str
+    pods: int
+
+    def __str__(self) -> str:
+        said = f"{self.resource}: {self.used} of {self.hard} used"
+        return f"quota {self.quota} has room for {self.pods} more pods ({said})"
 
 
 class ScaleState(DeploymentState):
-    """The same with what the scale subresource said.
+    """The same with what limits the number of pods.
 
     Attributes:
-        scale: The subresource's ``spec``, literally (at zero replicas the field is absent).
+        scale: The scale subresource's ``spec``, literally (at zero replicas the field is absent).
+        autoscalers: Those that set the number.
+        room: What the tightest quota of the namespace leaves; ``None`` when none counts these pods.
+        unknown: What could not be read of these, and why.
     """
 
-    scale: JsonObject
+    scale: JsonObject = {}
+    autoscalers: tuple[Autoscaler, ...] = ()
+    room: Room | None = None
+    unknown: tuple[str, ...] = ()
+
+
+class LimitsState(ScaleState):
+    """The same with the autoscaler, whose ``uid`` and ``owners`` are the ones meant.
+
+    Attributes:
+        minimum: The least number of pods that it sets.
+        maximum: The greatest.
+        mark: Our annotation on it, if there is one.
+        made_by: What made the autoscaler, if something did, and would set its limits again.
+    """
+
+    minimum: int
+    maximum: int
+    mark: str | None = None
+    made_by: str = ""
+
+
+class SyncState(Frozen):
+    """An Argo CD Application, or Flux's Kustomization or HelmRelease, as it was read.
+
+    Attributes:
+        suspended: True when it leaves alone by itself what it has applied.
+        value: The field that says so, literally: ``spec.syncPolicy.automated`` or ``spec.suspend``; ``None``
+            when it is absent.
+        around: Argo CD's whole ``spec.syncPolicy``, or ``None``.
+        busy: True while a sync that began before is still running.
+        sync: What Argo CD says of the difference to Git, for example ``OutOfSync``.
+        mark: Our annotation on it, if there is one.
+        made_by: What made it, if something did, and would set the field again.
+    """
+
+    uid: str
+    generation: int
+    suspended: bool
+    value: JsonValue = None
+    around: JsonObject | None = None
+    busy: bool = False
+    sync: str = ""
+    mark: str | None = None
+    annotated: bool = False
+    made_by: str = ""
+    owners: tuple[Owner, ...] = ()
+    changed_by: str | None = None
+
+    @classmethod
+    def read(cls, at: InCluster, found: KubernetesObject) -> "SyncState":
+        """Read what the API said.
+
+        Raises:
+            ProviderUnavailableError: It is not what such an object looks like.
+        """
+        try:
+            metadata, spec, status = found["metadata"], found["spec"], found.get("status") or {}
+            around = spec.get("syncPolicy") if at.kind == "application" else None
+            if at.kind == "application":
+                value = (around or {}).get("automated")
+                suspended = value is None or value.get("enabled") is False
+            else:
+                value = spec.get("suspend")
+                suspended = value is True
+            annotations = metadata.get("annotations")
+            return cls(
+                uid=metadata["uid"],
+                generation=metadata.get("generation", 0),
+                suspended=suspended,
+                value=value,
+                around=around,
+                busy=(status.get("operationState") or {}).get("phase") in {"Running", "Terminating"},
+                sync=(status.get("sync") or {}).get("status", "") if at.kind == "application" else "",
+                mark=(annotations or {}).get(ACTION),
+                annotated=annotations is not None,
+                made_by=made_by(metadata),
+                owners=owners(at.resource, metadata),
+            )
+        except (AttributeError, KeyError, TypeError, ValidationError) as error:
+            raise ProviderUnavailableError(
+                f"{at.where}: the answer does not look like a {at.resource.kind}"
+            ) from error
+
+
+def pauses(at: InDeployment, owned_by: Iterable[Owner], syncs: Iterable[Sync]) -> tuple[SetSync, ...]:
+    """Give what has to be paused before a deployment is changed by hand: whatever keeps it as it is.
+
+    Raises:
+        NothingToProposeError: The catalogue does not name what would have to be paused.
+    """
+    syncs, found = tuple(syncs), []
+    for owner in owned_by:
+        if owner.tool == "Helm":  # it comes back with the next upgrade only, and says so in the blast radius
+            continue
+        fitting = [
+            one
+            for one in syncs
+            if one.kind == owner.kind
+            and owner.name in ("", one.name)
+            and owner.namespace in ("", one.namespace)
+        ]
+        if len(fitting) != 1:
+            said = f"{at.where}: {owner} would put back what is changed by hand"
+            kind = owner.kind.replace("_", " ")
+            raise NothingToProposeError(
+                f"{said}. Name that {kind} in the catalogue under `syncs`, so that it can be paused first"
+            )
+        found.append(SetSync(**fitting[0].model_dump(), suspended=True))
+    return tuple(found)
+
+
+def owners(resource: Resource, metadata: Mapping[str, Any]) -> tuple[Owner, ...]:
+    """Find who keeps an object as something else says, by its marks and by who has written its fields."""
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    managers = {entry.get("manager") for entry in metadata.get("managedFields") or ()}
+    found = []
+    app, _, tracked = str(annotations.get("argocd.argoproj.io/tracking-id", "")).partition(":")
+    itself = f"{resource.group}/{resource.kind}:{metadata.get('namespace', '')}/{metadata.get('name', '')}"
+    if tracked == itself:  # the mark of another object was copied with the rest of it
+        namespace, _, name = app.rpartition("_")
+        found.append(Owner(tool="Argo CD", kind="application", namespace=namespace, name=name))
+    elif "argocd-controller" in managers or "argocd.argoproj.io/instance" in labels:
+        name = labels.get("argocd.argoproj.io/instance") or labels.get("app.kubernetes.io/instance", "")
+        found.append(Owner(tool="Argo CD", kind="application", name=name))
+    for kind, group, manager in (
+        ("kustomization", "kustomize.toolkit.fluxcd.io", "kustomize-controller"),
+        ("helm_release", "helm.toolkit.fluxcd.io", "helm-controller"),
+    ):
+        name, namespace = labels.get(f"{group}/name", ""), labels.get(f"{group}/namespace", "")
+        if (name or manager in managers) and annotations.get(f"{group}/reconcile") != "disabled":
+            found.append(Owner(tool="Flux", kind=kind, namespace=namespace, name=name))
+    release = annotations.get("meta.helm.sh/release-name", "")
+    by_helm = release or labels.get("app.kubernetes.io/managed-by") == "Helm" or "helm" in managers
+    if by_helm and not found:
+        found.append(Owner(tool="Helm", kind="release", name=release))
+    return tuple(found)
+
+
+def made_by(metadata: Mapping[str, Any]) -> str:
+    """Give kind and name of the object that controls this one, if one does."""
+    for owner in metadata.get("ownerReferences") or ():
+        if owner.get("controller"):
+            return f"{owner.get('kind')} {owner.get('name')}"
+    return ""
+
+
+def last_manager(metadata: Mapping[str, Any], *path: str) -> str | None:
+    """Give the field manager that last changed something at or below a path of fields; others before us.
+
+    Times in ``managedFields`` are whole seconds. What is not as we want it is not what we wrote, so of two in
+    the same second the other one was later.
+    """
+    found = []
+    for entry in metadata.get("managedFields") or ():
+        fields: Any = entry.get("fieldsV1")
+        for name in path:
+            fields = fields.get(f"f:{name}") if isinstance(fields, dict) else None
+        if fields is not None:
+            manager = str(entry.get("manager", ""))
+            found.append((str(entry.get("time", "")), manager != MANAGER, manager))
+    return max(found)[2] if found else None
+
+
+def waiting(template: Mapping[str, Any], pods: Iterable[KubernetesObject]) -> str:
+    """Give why a container of a template does not start; what cannot be pulled comes first."""
+    wanted, found = set(images(template)), []
+    for pod in pods:
+        status = pod.get("status") or {}
+        for one in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
+            why = (one.get("state") or {}).get("waiting") or {}
+            reason = why.get("reason", "")
+            if one.get("image") in wanted and reason not in {"", "ContainerCreating", "PodInitializing"}:
+                found.append((reason in UNPULLABLE, f"{reason}: {why.get('message') or one['image']}"))
+    return max(found)[1] if found else ""
+
+
+_SUFFIXES = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_BINARY = {f"{letter}i": 10 * power for power, letter in enumerate("KMGTPE", start=1)}
+
+
+def quantity(text: object) -> Decimal:
+    """Read a quantity of Kubernetes: ``500m``, ``1.5Gi``, ``2e3``.
+
+    Raises:
+        ValueError: It is none.
+    """
+    read = re.fullmatch(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]{1,3})?)([numkMGTPE]|[KMGTPE]i)?", str(text))
+    try:
+        number, suffix = Decimal(read[1] if read else ""), (read[2] if read else "") or ""
+    except InvalidOperation:
+        raise ValueError(f"{text} is no quantity") from None
+    return number * (2 ** _BINARY[suffix] if suffix in _BINARY else Decimal(10) ** _SUFFIXES[suffix])
+
+
+def room(at: InCluster, template: Mapping[str, Any], quotas: Iterable[KubernetesObject]) -> Room | None:
+    """Give what the tightest quota leaves for pods of a template; quotas for some pods only are left out.
+
+    Raises:
+        ProviderUnavailableError: These are not what quotas look like.
+    """
+    found = []
+    try:
+        for quota in quotas:
+            spec, status = quota.get("spec") or {}, quota.get("status") or {}
+            if spec.get("scopeSelector") or set(spec.get("scopes") or ()) - {"NotTerminating"}:
+                continue
+            for resource, hard in (status.get("hard") or {}).items():
+                each, used = _per_pod(template, resource), (status.get("used") or {}).get(resource, "0")
+                if each:
+                    left = max(Decimal(0), quantity(hard) - quantity(used)) // each
+                    name = quota["metadata"]["name"]
+                    said = {"quota": name, "resource": resource, "used": str(used), "hard": str(hard)}
+                    found.append(Room(**said, pods=int(left)))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ProviderUnavailableError(f"{at.where}: the answer does not look like quotas") from error
+    return min(found, key=lambda one: one.pods, default=None)
+
+
+def _per_pod(template: Mapping[str, Any], resource: str) -> Decimal:
+    """Give how much of a quota's resource one pod of a template uses."""
+    if resource in {"pods", "count/pods"}:
+        return Decimal(1)
+    part, _, what = resource.rpartition(".")
+    if part not in {"", "requests", "limits"} or what not in {"cpu", "memory", "ephemeral-storage"}:
+        return Decimal(0)
+
+    def of(container: Mapping[str, Any]) -> Decimal:
+        asked = container.get("resources") or {}
+        limit = (asked.get("limits") or {}).get(what, "0")
+        request = (asked.get("requests") or {}).get(what, limit)  # as the API server fills it in
+        return quantity(limit if part == "limits" else request)
+
+    spec = template["spec"]
+    first = max((of(one) for one in spec.get("initContainers") or ()), default=Decimal(0))
+    return max(first, sum((of(one) for one in spec["containers"]), Decimal(0)))
 
 
 def own_annotations(annotations: Mapping[str, str]) -> dict[str, str]:
@@ -364,6 +901,7 @@ def own_annotations(annotations: Mapping[str, str]) -> dict[str, str]:
 def bare_template(template: Mapping[str, Any]) -> Template:
     """Give a pod template without what a controller or the encoding adds: this is what is stored and sent."""
     bare: Template = _without_nulls(deepcopy(dict(template)))
+    bare.pop("$patch", None)  # a ControllerRevision is a patch
     metadata = bare.get("metadata")
     if isinstance(metadata, dict) and isinstance(metadata.get("labels"), dict):
         metadata["labels"].pop(TEMPLATE_HASH_LABEL, None)
@@ -406,22 +944,54 @@ def _settling(where: str, said: str) -> Progress:
     return Progress(reached=Reached.SETTLING, detail=f"{where}: {said}")
 
 
+def _declared(template: Mapping[str, Any], annotation: str) -> float | None:
+    """Give the number in an annotation of a template; one that cannot be read allows nothing."""
+    text = (template.get("metadata", {}).get("annotations") or {}).get(annotation)
+    if text is None:
+        return None
+    return int(text) if str(text).isdecimal() else inf
+
+
+def _counts(kind: str, spec: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
+    """Give how many pods there are and how they are replaced, in the words of a Deployment."""
+    seen = {"observed_generation": status.get("observedGeneration", 0)}
+    if kind == "deployment":
+        conditions = {one["type"]: one.get("reason", "") for one in status.get("conditions") or ()}
+        return seen | {
+            "replicas": spec.get("replicas", 1),
+            "pods": status.get("replicas", 0),
+            "updated": status.get("updatedReplicas", 0),
+            "available": status.get("availableReplicas", 0),
+            "progressing": conditions.get("Progressing", ""),
+            "strategy": _strategy(spec.get("strategy") or {}),
+        }
+    update = spec.get("updateStrategy") or {}
+    rolling, seen = update.get("rollingUpdate") or {}, seen | {"on_delete": update.get("type") == "OnDelete"}
+    if kind == "daemon_set":
+        return seen | {
+            "replicas": status.get("desiredNumberScheduled", 0),
+            "pods": status.get("currentNumberScheduled", 0),
+            "updated": status.get("updatedNumberScheduled", 0),
+            "available": status.get("numberAvailable", 0),
+            "strategy": f"node by node (at most {rolling.get('maxUnavailable', 1)} of them missing)",
+        }
+    replicas = spec.get("replicas", 1)
+    return seen | {
+        "replicas": replicas,
+        "pods": status.get("replicas", 0),
+        "updated": status.get("updatedReplicas", 0),
+        "available": status.get("availableReplicas", 0),
+        "held": min(replicas, rolling.get("partition", 0)),
+        "in_order": spec.get("podManagementPolicy", "OrderedReady") == "OrderedReady",
+        "strategy": "one at a time, the last first",
+    }
+
+
 def _strategy(strategy: Mapping[str, Any]) -> str:
     if strategy.get("type") == "Recreate":
         return "all at once, so that none serves meanwhile"
     limits = strategy.get("rollingUpdate") or {}
     return f"a few at a time (at most {limits.get('maxUnavailable', '25%')} of them missing)"
-
-
-def _reverted_by(metadata: Mapping[str, Any]) -> tuple[str, ...]:
-    marks = {**(metadata.get("labels") or {}), **(metadata.get("annotations") or {})}
-    managers = {entry.get("manager") for entry in metadata.get("managedFields") or ()}
-    found = {
-        "Argo CD": "argocd.argoproj.io/tracking-id" in marks or "argocd-controller" in managers,
-        "Flux": any(key.split("/")[0].endswith(".toolkit.fluxcd.io") for key in marks)
-        or not managers.isdisjoint({"kustomize-controller", "helm-controller"}),
-    }
-    return tuple(name for name, there in found.items() if there)
 
 
 def _without_nulls(value: Any) -> Any:

@@ -1,13 +1,16 @@
-"""What can be asked about a Deployment."""
+"""What can be asked about a deployment."""
 
-from activities.k8s.actions import KubernetesApi
-from activities.k8s.models import DeploymentState, History, RolloutHistory, RolloutStatus
+from collections.abc import Callable
+from datetime import datetime
+
+from activities.k8s.actions import KubernetesApi, read_deployment, read_history
+from activities.k8s.models import History, Rollout, RolloutHistory, RolloutStatus, WarningEvents, Warnings
 from contracts.actions import Probe
-from contracts.outcomes import Progress
+from contracts.outcomes import Reached
 
 
 class RolloutHistoryProbe(Probe[RolloutHistory, History]):
-    """Read the revisions that a Deployment can be rolled back to."""
+    """Read the revisions that a deployment can be rolled back to."""
 
     request_type = RolloutHistory
 
@@ -15,20 +18,38 @@ class RolloutHistoryProbe(Probe[RolloutHistory, History]):
         self._api = api
 
     def look(self, request: RolloutHistory) -> History:
-        """Look once: the Deployment and its ReplicaSets."""
-        deployment = self._api.deployment(request)
-        state = DeploymentState.read(request.where, deployment)
-        return History.read(request, state, self._api.replica_sets(request, deployment))
+        """Look once: the deployment and its former revisions."""
+        return read_history(self._api, request)[2]
 
 
-class RolloutStatusProbe(Probe[RolloutStatus, Progress]):
-    """Read whether a Deployment's last rollout is done."""
+class RolloutStatusProbe(Probe[RolloutStatus, Rollout]):
+    """Read whether a deployment's last rollout is done; it measures how much of it is."""
 
     request_type = RolloutStatus
 
-    def __init__(self, api: KubernetesApi) -> None:
+    def __init__(self, api: KubernetesApi, clock: Callable[[], datetime]) -> None:
         self._api = api
+        self._clock = clock
 
-    def look(self, request: RolloutStatus) -> Progress:
+    def look(self, request: RolloutStatus) -> Rollout:
+        """Look once; a rollout that is not complete is never 1, also while former pods serve."""
+        state = read_deployment(self._api, request)[1]
+        progress = state.progress(request.where)
+        share = min(state.updated, state.available) / max(state.replicas - state.held, 1)
+        value = 1.0 if progress.reached is Reached.YES else min(share, 0.99)
+        return Rollout(value=value, at=self._clock(), detail=progress.detail, reached=progress.reached)
+
+
+class WarningEventsProbe(Probe[WarningEvents, Warnings]):
+    """Read the warnings about a deployment, its ReplicaSets and its pods; it measures how many there are."""
+
+    request_type = WarningEvents
+
+    def __init__(self, api: KubernetesApi, clock: Callable[[], datetime]) -> None:
+        self._api = api
+        self._clock = clock
+
+    def look(self, request: WarningEvents) -> Warnings:
         """Look once."""
-        return DeploymentState.read(request.where, self._api.deployment(request)).progress(request.where)
+        found = self._api.items(request, "event", fields="type=Warning")
+        return Warnings.read(request, found, now=self._clock())

@@ -36,7 +36,7 @@ def revision(
     mark = {"hash": template_hash(template), "other": "0" * 12}.get(good)
     return Revision(
         number=number,
-        replica_set=f"web-{number}",
+        kept_in=f"web-{number}",
         template_hash=template_hash(template),
         release=image,
         images=(image,),

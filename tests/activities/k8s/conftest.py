@@ -20,18 +20,26 @@ from activities.k8s import (
     RestartDeploymentAction,
     RollBackDeployment,
     RollBackDeploymentAction,
+    Rollout,
     RolloutHistory,
     RolloutHistoryProbe,
     RolloutStatus,
     RolloutStatusProbe,
     ScaleDeployment,
     ScaleDeploymentAction,
+    SetAutoscalerLimits,
+    SetAutoscalerLimitsAction,
+    SetSync,
+    SetSyncAction,
+    WarningEvents,
+    WarningEventsProbe,
+    Warnings,
 )
 from activities.k8s.client import KubernetesClusters
 from activities.k8s.fake import GROUPS, Access, FakeKubernetes, Rule, manifest
-from activities.k8s.models import History
+from activities.k8s.models import RESOURCES, History
 from contracts.catalogue import Cluster
-from contracts.outcomes import Progress, Reached
+from contracts.outcomes import Reached
 
 REAL = os.environ.get("KUBECONFIG_TEST")
 # Where a kubelet really pulls, name three images that it can.
@@ -39,12 +47,34 @@ IMAGES = os.environ.get("KUBECONFIG_TEST_IMAGES", "shop:v1,shop:v2,shop:v3").spl
 BAD_IMAGE = "bad.invalid/shop:v0"
 PATIENCE = 60.0 if REAL else 10.0
 DEADLINE = 5 if REAL else 1  # seconds until a rollout without progress has failed
-KINDS = ("restart", "roll_back", "scale")
+# What is done to a Deployment; the whole table of faults; and what differs from these in its target only.
+DEPLOYMENT_KINDS = ("restart", "roll_back", "scale")
+KINDS = (
+    *DEPLOYMENT_KINDS,
+    "roll_back_stateful_set",
+    "roll_back_daemon_set",
+    "limits",
+    "pause_application",
+    "resume_application",
+    "pause_kustomization",
+)
+ALL_KINDS = (
+    *KINDS,
+    "restart_stateful_set",
+    "restart_daemon_set",
+    "scale_stateful_set",
+    "pause_helm_release",
+    "resume_kustomization",
+)
 ACTIONS: dict[Any, Any] = {
     RestartDeployment: RestartDeploymentAction,
     RollBackDeployment: RollBackDeploymentAction,
     ScaleDeployment: ScaleDeploymentAction,
+    SetAutoscalerLimits: SetAutoscalerLimitsAction,
+    SetSync: SetSyncAction,
 }
+AUTOMATED = {"prune": True, "selfHeal": True, "retry": {"limit": 5}}
+MERGE = "application/merge-patch+json"
 
 
 def path_of(resource: str, namespace: str, name: str = "") -> str:
@@ -89,22 +119,24 @@ class Place:
 
     Attributes:
         limited: Gives our client with a credential that has these rules only.
+        kind: What ``web`` is.
     """
 
     sdk: Any
     namespace: str
     api: KubernetesClusters
     limited: Callable[..., KubernetesClusters]
+    kind: Any = "deployment"
 
     @property
-    def where(self) -> dict[str, str]:
-        """The fields of a request about the Deployment ``web``."""
-        return {"cluster": "demo", "namespace": self.namespace, "name": "web"}
+    def where(self) -> dict[str, Any]:
+        """The fields of a request about ``web``."""
+        return {"cluster": "demo", "namespace": self.namespace, "name": "web", "kind": self.kind}
 
     @property
     def path(self) -> str:
-        """The path of that Deployment."""
-        return path_of("deployments", self.namespace, "web")
+        """The path of ``web``."""
+        return path_of(RESOURCES[self.kind].name, self.namespace, "web")
 
     def call(
         self, method: str, path: str, body: Any = None, *, kind: str = "application/json", **query: str
@@ -125,8 +157,8 @@ class Place:
 
     def deploy(self, image: str = IMAGES[0], *, wait: bool = True, **spec: Any) -> dict[str, Any]:
         """Create ``web``, and wait until it serves."""
-        one = manifest("web", image, namespace=self.namespace, **spec)
-        status, answer = self.call("POST", path_of("deployments", self.namespace), one)
+        one = manifest("web", image, namespace=self.namespace, kind=RESOURCES[self.kind].kind, **spec)
+        status, answer = self.call("POST", self.path.removesuffix("/web"), one)
         assert status == 201, answer
         return self.settled() if wait else self.raw()
 
@@ -145,9 +177,13 @@ class Place:
         containers = [{"name": "web", "image": image}]
         self.patch({"metadata": metadata, "spec": {"template": {"spec": {"containers": containers}}}})
 
-    def status(self) -> Progress:
+    def status(self) -> Rollout:
         """Ask our probe."""
-        return RolloutStatusProbe(self.api).look(RolloutStatus(**self.where))
+        return RolloutStatusProbe(self.api, now).look(RolloutStatus(**self.where))
+
+    def warnings(self, since: datetime) -> Warnings:
+        """Ask our probe."""
+        return WarningEventsProbe(self.api, now).look(WarningEvents(**self.where, since=since))
 
     def history(self) -> History:
         """Ask our probe."""
@@ -171,14 +207,97 @@ class Place:
         history = self.history()
         return history.roll_back_to(next(one for one in history.revisions if one.number == number))
 
+    def autoscaled(self, minimum: int = 2, maximum: int = 9, **metadata: Any) -> None:
+        """Have an autoscaler keep ``web`` between two counts."""
+        reference = {"apiVersion": "apps/v1", "kind": RESOURCES[self.kind].kind, "name": "web"}
+        spec = {"minReplicas": minimum, "maxReplicas": maximum, "scaleTargetRef": reference}
+        body = {"metadata": {"name": "web", **metadata}, "spec": spec}
+        status, answer = self.call("POST", path_of("horizontalpodautoscalers", self.namespace), body)
+        assert status == 201, answer
+
+    def limits(self, minimum: int, maximum: int) -> SetAutoscalerLimits:
+        """Ask for other limits of that autoscaler."""
+        return SetAutoscalerLimits(**self.where, autoscaler="web", minimum=minimum, maximum=maximum)
+
+    def synced(self, kind: str, spec: dict[str, Any], **metadata: Any) -> None:
+        """Have an object of Argo CD or Flux with the name ``shop``."""
+        one = RESOURCES[kind]
+        metadata = {"name": "shop", **metadata}
+        body = {
+            "apiVersion": one.api.removeprefix("apis/"),
+            "kind": one.kind,
+            "metadata": metadata,
+            "spec": spec,
+        }
+        path = path_of(RESOURCES[kind].name, self.namespace)
+        status, answer = self.call("POST", path, body)
+        assert status == 201, answer
+
+    def sync(self, kind: Any, *, suspended: bool, restore: Any = None) -> SetSync:
+        """Ask for it to be paused or resumed."""
+        where = {"cluster": "demo", "namespace": self.namespace, "name": "shop", "kind": kind}
+        return SetSync(**where, suspended=suspended, restore=restore)
+
     def asked(self, kind: str) -> Any:
-        """Deploy ``web``, release it again, and give a request of that kind that has something to change."""
+        """Have what an action of that kind is about, and give a request that has something to change."""
+        verb, _, what = kind.partition("_")
+        if verb in {"pause", "resume"}:
+            argo = what == "application"
+            policy = {"syncOptions": ["A=b"], **({"automated": AUTOMATED} if verb == "pause" else {})}
+            suspend = {} if verb == "pause" else {"suspend": True}
+            self.synced(what, {"project": "shop", **({"syncPolicy": policy} if argo else suspend)})
+            restore = AUTOMATED if argo and verb == "resume" else None
+            return self.sync(what, suspended=verb == "pause", restore=restore)
+        self.kind = next((one for one in ("stateful_set", "daemon_set") if kind.endswith(one)), "deployment")
         self.deploy()
         self.release(IMAGES[1])
         self.settled()
-        if kind == "roll_back":
+        if kind == "limits":
+            self.autoscaled()
+            return self.limits(4, 12)
+        if kind.startswith("roll_back"):
             return self.roll_back(1)
-        return self.restart() if kind == "restart" else self.scale(4)
+        return self.restart() if verb == "restart" else self.scale(4)
+
+    def meddle(self, request: Any, *, manager: str = "somebody") -> str:
+        """Change what a request is about as somebody else would; give the name of the guard that sees it."""
+        if isinstance(request, SetSync):
+            argo = request.kind == "application"
+            spec: dict[str, Any] = (
+                {"syncPolicy": {"automated": {"prune": False}}} if argo else {"suspend": False}
+            )
+            guard, body = "value", {"spec": spec}
+        elif isinstance(request, SetAutoscalerLimits):
+            guard, body = "maximum", {"spec": {"maxReplicas": 7}}
+        elif isinstance(request, ScaleDeployment):
+            guard, body = "replicas", {"spec": {"replicas": 5}}
+        else:
+            container = {"name": "web", "image": IMAGES[2]}
+            template = {"metadata": {"annotations": None}, "spec": {"containers": [container]}}
+            guard, body = "template_hash", {"spec": {"template": template}}
+        path = self.path_to(request)
+        status, answer = self.call("PATCH", path, body, kind=MERGE, fieldManager=manager)
+        assert status == 200, answer
+        return guard
+
+    def path_to(self, request: Any) -> str:
+        """Give the path of the object that a request is about."""
+        at = request.limits if isinstance(request, SetAutoscalerLimits) else request
+        return path_of(at.resource.name, at.namespace, at.name)
+
+    def touched(self, request: Any) -> dict[str, Any]:
+        """Read the spec of the object that a request is about, and of ``web`` if that is another."""
+        found = {path: self.call("GET", path)[1].get("spec") for path in {self.path_to(request), self.path}}
+        return {path: spec for path, spec in found.items() if spec is not None}
+
+    def clear(self) -> None:
+        """Take away whatever ``asked`` made."""
+        kinds = ("autoscaler", "application", "kustomization", "helm_release")
+        paths = [path_of(RESOURCES[kind].name, self.namespace, "shop") for kind in kinds[1:]]
+        for path in (*paths, path_of(RESOURCES[kinds[0]].name, self.namespace, "web"), self.path):
+            self.call("DELETE", path)
+            until(lambda path=path: self.call("GET", path)[0] == 404)  # type: ignore[misc]
+        until(lambda: not self.pods())
 
     def action(self, request: Any, api: KubernetesClusters | None = None) -> Any:
         """Give the action of a request."""
@@ -251,6 +370,7 @@ def real_place(kubeconfig: Path, path: Path, stack: ExitStack) -> Place:
     name = f"stanch-test-{uuid.uuid4().hex[:12]}"
     assert call(sdk, "POST", "/api/v1/namespaces", {"metadata": {"name": name}})[0] == 201
     stack.callback(call, sdk, "DELETE", f"/api/v1/namespaces/{name}")
+    define(sdk)
     if not call(sdk, "GET", "/api/v1/nodes")[1]["items"]:
         stop = threading.Event()
         kubelet = threading.Thread(target=play_kubelet, args=(sdk, name, stop))
@@ -260,7 +380,7 @@ def real_place(kubeconfig: Path, path: Path, stack: ExitStack) -> Place:
 
     def limited(*rules: Rule) -> KubernetesClusters:
         user = f"limited-{uuid.uuid4().hex[:8]}"
-        groups = ["apps", "autoscaling"]
+        groups = sorted({one.group for one in RESOURCES.values()})
         told = [{"apiGroups": groups, "resources": [*r.resources], "verbs": [*r.verbs]} for r in rules]
         subject = {"kind": "ServiceAccount", "name": user, "namespace": name}
         role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": user}
@@ -280,6 +400,30 @@ def real_place(kubeconfig: Path, path: Path, stack: ExitStack) -> Place:
         return clusters(path / user, stack)
 
     return Place(sdk, name, clusters(kubeconfig, stack), limited)
+
+
+def define(sdk: Any) -> None:
+    """Have the kinds of Argo CD and Flux, as bare as they can be, and with a status subresource as theirs."""
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    for kind in ("application", "kustomization", "helm_release"):
+        one = RESOURCES[kind]
+        name = f"{one.name}.{one.group}"
+        if call(sdk, "GET", f"{path}/{name}")[0] == 404:
+            version = {"name": one.api.rpartition("/")[2], "served": True, "storage": True}
+            keep = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+            fields = {"spec": keep, "status": keep}
+            version |= {"schema": {"openAPIV3Schema": {"type": "object", "properties": fields}}}
+            version |= {} if kind == "application" else {"subresources": {"status": {}}}
+            names = {"kind": one.kind, "plural": one.name, "singular": one.kind.lower()}
+            spec = {"group": one.group, "scope": "Namespaced", "names": names, "versions": [version]}
+            made, said = call(sdk, "POST", path, {"metadata": {"name": name}, "spec": spec})
+            assert made in {201, 409}, said  # another test's process may have been quicker
+        until(lambda path=f"{path}/{name}": _established(call(sdk, "GET", path)[1]))  # type: ignore[misc]
+
+
+def _established(there: dict[str, Any]) -> bool:
+    conditions = there.get("status", {}).get("conditions") or ()
+    return any((one["type"], one["status"]) == ("Established", "True") for one in conditions)
 
 
 def play_kubelet(sdk: Any, namespace: str, stop: threading.Event) -> None:

@@ -6,11 +6,11 @@ import pytest
 
 from activities.k8s import RestartDeploymentAction, RollBackDeploymentAction, ScaleDeploymentAction
 from activities.k8s.fake import FakeKubernetes, Fault
-from activities.k8s.models import RESTARTED_AT, InDeployment, KubernetesObject
+from activities.k8s.models import RESTARTED_AT, InCluster, KubernetesObject
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
 from contracts.outcomes import Reached
 from contracts.plans import Difference, Risk
-from tests.activities.k8s.conftest import IMAGES, KINDS, Place, now
+from tests.activities.k8s.conftest import ALL_KINDS, DEPLOYMENT_KINDS, IMAGES, KINDS, Place, now
 
 
 def test_risks_are_declared() -> None:
@@ -61,10 +61,35 @@ def test_a_restart_has_no_undo_and_says_why(shop: Place) -> None:
             "roll_back",
             (
                 "Replaces all 3 pods of shop/web in cluster demo by what was revision 1 (shop:v1), "
-                "a few at a time (at most 25% of them missing)."
+                "a few at a time (at most 25% of them missing). None of its pods serves now, so it is not "
+                "known whether its images can still be pulled."
             ),
         ),
         ("scale", "Goes from 3 to 4 pods of shop/web in cluster demo."),
+        (
+            "roll_back_stateful_set",
+            (
+                "Replaces all 3 pods of shop/web in cluster demo by what was revision 1 (shop:v1), "
+                "one at a time, the last first. None of its pods serves now, so it is not known "
+                "whether its images can still be pulled."
+            ),
+        ),
+        (
+            "restart_daemon_set",
+            "Replaces all 3 pods of shop/web in cluster demo, node by node (at most 1 of them missing).",
+        ),
+        (
+            "limits",
+            "Has autoscaler web keep shop/web in cluster demo at 4 to 12 pods, not 2 to 9; it has 3.",
+        ),
+        (
+            "pause_application",
+            (
+                "Argo CD leaves application shop/shop in cluster demo alone: "
+                "nothing new in Git is rolled out there until it is resumed."
+            ),
+        ),
+        ("resume_kustomization", "Flux applies to kustomization shop/shop in cluster demo what is in Git."),
     ],
 )
 def test_the_blast_radius_is_one_sentence(shop: Place, kind: str, said: str) -> None:
@@ -95,12 +120,30 @@ def test_the_blast_radius_tells_of_an_outage(shop: Place) -> None:
 @pytest.mark.parametrize(
     ("metadata", "said"),
     [
-        ({"annotations": {"argocd.argoproj.io/tracking-id": "x"}}, "Argo CD may put back what this changes."),
-        ({"labels": {"kustomize.toolkit.fluxcd.io/name": "x"}}, "Flux may put back what this changes."),
-        ({"labels": {"helm.toolkit.fluxcd.io/name": "x"}}, "Flux may put back what this changes."),
+        (
+            {"annotations": {"argocd.argoproj.io/tracking-id": "apps_x:apps/Deployment:shop/web"}},
+            "Argo CD (application apps/x) may put back what this changes.",
+        ),
+        (
+            {
+                "labels": {
+                    "kustomize.toolkit.fluxcd.io/name": "x",
+                    "kustomize.toolkit.fluxcd.io/namespace": "y",
+                }
+            },
+            "Flux (kustomization y/x) may put back what this changes.",
+        ),
+        (
+            {"labels": {"helm.toolkit.fluxcd.io/name": "x", "app.kubernetes.io/managed-by": "Helm"}},
+            "Flux (helm release x) may put back what this changes.",
+        ),
+        (
+            {"annotations": {"meta.helm.sh/release-name": "x"}},
+            "Helm (release x) overwrites this at its next upgrade.",
+        ),
     ],
 )
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DEPLOYMENT_KINDS)
 def test_the_blast_radius_tells_who_may_put_it_back(
     shop: Place, kind: str, metadata: dict[str, Any], said: str
 ) -> None:
@@ -113,13 +156,14 @@ def test_the_blast_radius_tells_who_may_put_it_back(
     assert action.blast_radius(request, action.observe(request)).endswith(said)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_what_is_not_there_is_refused_in_one_sentence(shop: Place, kind: str) -> None:
     """A missing Deployment names itself, and nothing is retried."""
     request = shop.asked(kind).model_copy(update={"name": "wbe"})
     action = shop.action(request)
 
-    with pytest.raises(ActionRefusedError, match=r"^shop/wbe in cluster demo: no such deployment$"):
+    what = request.kind.replace("_", " ")
+    with pytest.raises(ActionRefusedError, match=f"^shop/wbe in cluster demo: no such {what}$"):
         action.observe(request)
 
 
@@ -132,7 +176,7 @@ def test_the_refusal_of_a_dry_run_is_told_beforehand(fake: FakeKubernetes, shop:
     fake.fail(Fault.REFUSED, status=403)
 
     assert action.preflight(request, observed) == (
-        "shop/web in cluster demo: the request was refused as a test wanted it",
+        f"{request.where}: the request was refused as a test wanted it",
     )
 
 
@@ -146,7 +190,7 @@ def test_a_webhook_that_knows_no_dry_run_refuses_nothing(fake: FakeKubernetes, s
     assert action.preflight(request, observed) == ()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_nothing_is_sent_where_nothing_has_to_be_done(fake: FakeKubernetes, shop: Place, kind: str) -> None:
     """The no-op is found by reading: not even a dry run is sent."""
     request = shop.asked(kind)
@@ -237,11 +281,12 @@ def test_two_reads_of_different_objects_are_not_mixed(shop: Place) -> None:
     class Replaced:
         """The same cluster, in which the scale is already that of another Deployment."""
 
-        deployment = staticmethod(shop.api.deployment)
+        items = staticmethod(shop.api.items)
 
-        def scale(self, at: InDeployment) -> KubernetesObject:
-            """Read the other one's."""
-            return shop.api.scale(at) | {"metadata": {"uid": "another"}}
+        def read(self, at: InCluster, subresource: str = "") -> KubernetesObject:
+            """Read the other one's scale."""
+            found = shop.api.read(at, subresource)
+            return {**found, "metadata": {"uid": "another"}} if subresource else found
 
     request = shop.asked("scale")
     action = ScaleDeploymentAction(cast(Any, Replaced()), now)

@@ -46,7 +46,7 @@ Serve = Callable[..., Path]
 def look(kubeconfig: Path, **timeouts: float) -> Any:
     """Look once through a client of its own."""
     with ExitStack() as stack:
-        return RolloutStatusProbe(clusters(kubeconfig, stack, **timeouts)).look(STATUS)
+        return RolloutStatusProbe(clusters(kubeconfig, stack, **timeouts), now).look(STATUS)
 
 
 def write_kubeconfig(path: Path, server: str, **cluster: Any) -> Path:
@@ -132,7 +132,7 @@ def test_clusters_are_connected_to_when_they_are_needed(fake: FakeKubernetes, tm
         closing(KubernetesClusters([bad, good])) as api,
         pytest.raises(ActionRefusedError, match="no such deployment"),
     ):
-        RolloutStatusProbe(api).look(STATUS)
+        RolloutStatusProbe(api, now).look(STATUS)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_an_unknown_context_is_refused(fake: FakeKubernetes, tmp_path: Path) -> 
         closing(KubernetesClusters([cluster])) as api,
         pytest.raises(ActionRefusedError, match=r"^cluster demo: .*prod"),
     ):
-        RolloutStatusProbe(api).look(STATUS)
+        RolloutStatusProbe(api, now).look(STATUS)
 
 
 def test_outside_a_pod_there_is_no_service_account(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_outside_a_pod_there_is_no_service_account(monkeypatch: pytest.MonkeyPat
         closing(KubernetesClusters([Cluster(name="demo")])) as api,
         pytest.raises(ActionRefusedError, match=r"^cluster demo: .* from the pod's service account: "),
     ):
-        RolloutStatusProbe(api).look(STATUS)
+        RolloutStatusProbe(api, now).look(STATUS)
 
 
 def test_a_refused_credential_is_read_again_next_time(fake: FakeKubernetes, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_refused_credential_is_read_again_next_time(fake: FakeKubernetes, tmp_
     fake.tokens["renewed"] = Access("ada", EVERYTHING)
     kubeconfig = fake.kubeconfig(tmp_path / "k", token="expired")  # noqa: S106  (a test's)
     with ExitStack() as stack:
-        probe = RolloutStatusProbe(clusters(kubeconfig, stack))
+        probe = RolloutStatusProbe(clusters(kubeconfig, stack), now)
         with pytest.raises(ActionRefusedError, match=r"^cluster demo: the credential was refused "):
             probe.look(STATUS)
         fake.kubeconfig(tmp_path / "k", token="renewed")  # noqa: S106  (a test's)

@@ -4,20 +4,31 @@ Set KUBECONFIG_TEST to a kubeconfig (JSON, an admin's) to run them on that clust
 """
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from activities.k8s import RollBackDeployment, RolloutStatus, RolloutStatusProbe
-from activities.k8s.fake import Rule
+from activities.k8s.fake import Rule, manifest
 from activities.k8s.models import ACTION, RESTARTED_AT, REVISION, template_hash
 from contracts.errors import ActionRefusedError, PreconditionFailedError
 from contracts.outcomes import Reached
-from tests.activities.k8s.conftest import BAD_IMAGE, DEADLINE, IMAGES, KINDS, REAL, Place, now, path_of, until
+from tests.activities.k8s.conftest import (
+    BAD_IMAGE,
+    DEADLINE,
+    IMAGES,
+    KINDS,
+    MERGE,
+    REAL,
+    Place,
+    now,
+    path_of,
+    until,
+)
 
 V1, V2, V3 = IMAGES
 JSON_PATCH = "application/json-patch+json"
-MERGE = "application/merge-patch+json"
 
 
 @pytest.mark.cluster
@@ -213,7 +224,7 @@ def test_a_missing_deployment_is_told_in_one_sentence(place: Place) -> None:
     with pytest.raises(ActionRefusedError, match=f"^{where}: no such deployment$"):
         place.status()
     with pytest.raises(ActionRefusedError, match=r"^no-such-namespace/web in cluster demo: "):
-        RolloutStatusProbe(place.api).look(elsewhere)
+        RolloutStatusProbe(place.api, now).look(elsewhere)
 
 
 # --- what our probes and actions do ------------------------------------------------------------------------
@@ -281,16 +292,14 @@ def test_a_target_that_changed_since_it_was_read_is_left_alone(place: Place, kin
     request = place.asked(kind)
     action = place.action(request)
     observed = action.observe(request)
-    if kind == "scale":
-        place.patch({"spec": {"replicas": 5}})
-    else:
-        place.release(V3)
-    now_there = place.raw()["spec"]
+    guard = place.meddle(request)
+    now_there = place.touched(request)
+    seen = action.observe(request)
 
     with pytest.raises(PreconditionFailedError):
         action.apply(request, observed, action_id="late")
-    assert place.raw()["spec"] == now_there
-    assert action.observe(request).guard != observed.guard
+    assert place.touched(request) == now_there
+    assert [key for key in seen.guard if seen.guard[key] != observed.guard[key]] == [guard]
 
 
 def test_status_noise_voids_nothing(place: Place) -> None:
@@ -310,8 +319,7 @@ def test_a_deployment_made_anew_is_another_target(place: Place, kind: str) -> No
     request = place.asked(kind)
     action = place.action(request)
     observed = action.observe(request)
-    place.call("DELETE", place.path)
-    until(lambda: place.call("GET", place.path)[0] == 404)
+    place.clear()
     place.asked(kind)
 
     with pytest.raises(PreconditionFailedError):
@@ -350,7 +358,7 @@ def test_a_rollback_restores_template_and_annotations(place: Place) -> None:
 def test_a_replica_sets_template_is_restored_without_its_hash(place: Place) -> None:
     """Who takes the template from a ReplicaSet need not clean it; its ReplicaSet is found again."""
     place.deploy()
-    name = place.history().revisions[0].replica_set
+    name = place.history().revisions[0].kept_in
     _, replica_set = place.call("GET", path_of("replicasets", place.namespace, name))
     template = replica_set["spec"]["template"]
     place.release(V2)
@@ -363,7 +371,7 @@ def test_a_replica_sets_template_is_restored_without_its_hash(place: Place) -> N
 
     assert "pod-template-hash" in template["metadata"]["labels"]
     assert place.raw()["spec"]["template"]["metadata"]["labels"] == {"app": "web"}
-    assert [(one.number, one.replica_set == name) for one in place.history().revisions] == [
+    assert [(one.number, one.kept_in == name) for one in place.history().revisions] == [
         (3, True),
         (2, False),
     ]
@@ -373,7 +381,7 @@ def test_a_mark_on_a_revision_stays_there(place: Place) -> None:
     """A mark of ours on a ReplicaSet is seen in the history and does not wander by a rollback."""
     place.deploy()
     mark = {"metadata": {"annotations": {"stanch.dev/verified-good": "yes"}}}
-    name = place.history().revisions[0].replica_set
+    name = place.history().revisions[0].kept_in
     assert place.call("PATCH", path_of("replicasets", place.namespace, name), mark, kind=MERGE)[0] == 200
     place.release(V2)
     place.settled()
@@ -428,26 +436,46 @@ def test_a_rollback_gets_out_of_a_bad_release(place: Place) -> None:
     radius = action.blast_radius(request, action.observe(request))
     place.run(request)
 
-    assert "exceeded its progress deadline: 1 of 3 pods have the new template, 3 serve" in failed.detail
+    assert "cannot pull its image (ImagePullBackOff: " in failed.detail
+    assert "1 of 3 pods have the new template, 3 serve" in failed.detail
     assert "Its last rollout is not complete." in radius
     assert place.status().reached is Reached.YES
 
 
-def test_a_rollback_to_a_bad_image_fails_visibly(place: Place) -> None:
-    """When the restored image cannot be started the action settles first and then has failed."""
-    place.deploy(BAD_IMAGE, wait=False, progressDeadlineSeconds=5 if REAL else 20)
+@pytest.mark.parametrize("kind", ["deployment", "stateful_set", "daemon_set"])
+def test_a_rollback_to_an_image_that_cannot_be_pulled_fails_plainly_and_goes_forward_again(
+    place: Place, kind: str
+) -> None:
+    """The image is named long before any deadline, and the undo restores the release that was there."""
+    place.kind = kind
+    place.deploy(BAD_IMAGE, wait=False)
     until(lambda: place.history().revisions)
-    place.release(V1)
-    place.settled()
+    clear_way(place, V1)
     request = place.roll_back(1)
     action = place.action(request)
-    action.apply(request, action.observe(request), action_id="x")
-    seen = [action.is_reached(request, action.observe(request)).reached]
-    while seen[-1] is Reached.SETTLING:
-        seen.append(action.is_reached(request, action.observe(request)).reached)
+    before = action.observe(request)
+    action.apply(request, before, action_id="x")
+    until(lambda: action.is_reached(request, action.observe(request)).reached is Reached.FAILED)
+    said = action.is_reached(request, action.observe(request)).detail
+    undo, _ = action.undo(request, before)
+    action.apply(undo, action.observe(undo), action_id="y")
+    clear_way(place)
 
-    assert seen[0] is Reached.SETTLING
-    assert set(seen) == {Reached.SETTLING, Reached.FAILED}
+    assert "the rollout cannot pull its image (ImagePullBackOff: " in said
+    assert action.is_reached(undo, action.observe(undo)).reached is Reached.YES
+    assert place.raw()["spec"]["template"]["spec"]["containers"][0]["image"] == V1
+
+
+def clear_way(place: Place, image: str = "") -> None:
+    """Release an image, and delete the pods of a StatefulSet that would hold it up, as a person has to."""
+    if image:
+        place.release(image)
+    if place.kind == "stateful_set":
+        for pod in place.pods():
+            if pod["spec"]["containers"][0]["image"] == BAD_IMAGE:
+                path = path_of("pods", place.namespace, pod["metadata"]["name"])
+                place.call("DELETE", path, gracePeriodSeconds="0")
+    place.settled()
 
 
 def test_a_revision_that_the_history_lost_is_restored_from_the_plan(place: Place) -> None:
@@ -525,22 +553,271 @@ def test_an_autoscaled_deployment_is_refused_beforehand(place: Place) -> None:
     place.deploy()
     request = place.scale(5)
     action = place.action(request)
-
-    def autoscale(name: str, target: str) -> None:
-        reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": target}
-        spec = {"minReplicas": 2, "maxReplicas": 9, "scaleTargetRef": reference}
-        path = f"/apis/autoscaling/v1/namespaces/{place.namespace}/horizontalpodautoscalers"
-        assert place.call("POST", path, {"metadata": {"name": name}, "spec": spec})[0] == 201
-
-    autoscale("other", "api")
+    reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "api"}
+    other = {"metadata": {"name": "other"}, "spec": {"maxReplicas": 9, "scaleTargetRef": reference}}
+    path = path_of("horizontalpodautoscalers", place.namespace)
+    assert place.call("POST", path, other)[0] == 201
     alone = action.preflight(request, action.observe(request))
-    autoscale("web", "web")
+    place.autoscaled()
     owned = action.preflight(request, action.observe(request))
 
     assert alone == ()
     where = f"{place.namespace}/web in cluster demo"
     said = "autoscaler web (2 to 9) owns its count and would set it again"
     assert owned == (f"{where}: {said}; change the autoscaler's limits instead",)
+
+
+@pytest.mark.parametrize("kind", ["stateful_set", "daemon_set"])
+def test_a_set_has_a_history_and_goes_back_in_it(place: Place, kind: str) -> None:
+    """ControllerRevisions are the history; a restored one gets the next number, and nothing else changes."""
+    place.kind = kind
+    place.deploy()
+    first = place.raw()
+    place.release(V2, annotations={"team": "b"})
+    place.settled()
+    history = until(lambda: place.history() if len(place.history().revisions) > 1 else None)
+    request = place.roll_back(1)
+    place.run(request, "INC-7/2/1/apply")
+    after = place.raw()
+
+    assert [(one.number, one.images, one.current) for one in history.revisions] == [
+        (2, (V2,), True),
+        (1, (V1,), False),
+    ]
+    assert request.annotations is None
+    assert after["spec"] == first["spec"]
+    own = {key: value for key, value in after["metadata"]["annotations"].items() if "deprecated" not in key}
+    assert own == {"team": "b", ACTION: "INC-7/2/1/apply"}
+    until(lambda: [one.number for one in place.history().revisions if one.current] == [3])
+    assert {pod["spec"]["containers"][0]["image"] for pod in place.pods()} == {V1}
+
+
+@pytest.mark.parametrize("kind", ["stateful_set", "daemon_set"])
+def test_a_set_that_waits_for_deletions_is_refused_beforehand(place: Place, kind: str) -> None:
+    """With OnDelete a new template reaches no pod by itself: neither a restart nor a rollback would help."""
+    place.kind = kind
+    place.deploy(updateStrategy={"type": "OnDelete"})
+    place.release(V2)
+    until(lambda: len(place.history().revisions) > 1)
+    requests: list[Any] = [place.restart(), place.roll_back(1)]
+    said = [" ".join(place.action(one).preflight(one, place.action(one).observe(one))) for one in requests]
+
+    assert [one.partition(": ")[2].partition(",")[0] for one in said] == [
+        "its update strategy is OnDelete"
+    ] * 2
+
+
+def test_a_partition_is_kept(place: Place) -> None:
+    """A StatefulSet that is released in part goes back in that part, and says which pods it leaves alone."""
+    place.kind = "stateful_set"
+    place.deploy(updateStrategy={"type": "RollingUpdate", "rollingUpdate": {"partition": 2}})
+    place.release(V2)
+    place.settled()
+    part = sorted(pod["spec"]["containers"][0]["image"] for pod in place.pods())
+    done = place.status().detail
+    request = place.roll_back(1)
+    radius = place.action(request).blast_radius(request, place.action(request).observe(request))
+    place.run(request)
+
+    assert part == [V1, V1, V2]
+    assert done.endswith("all 1 pods are new and serve; its partition keeps 2 as they were")
+    assert "Its partition keeps 2 pods as they are." in radius
+    assert {pod["spec"]["containers"][0]["image"] for pod in place.pods()} == {V1}
+
+
+# --- data, images, owners and who changed what -------------------------------------------------------------
+
+
+def marked(place: Place, image: str, **annotations: str) -> None:
+    """Release an image whose pod template declares something."""
+    marks = {f"stanch.dev/{key}": value for key, value in annotations.items()}
+    containers = [{"name": "web", "image": image}]
+    template = {"metadata": {"annotations": marks}, "spec": {"containers": containers}}
+    place.patch({"spec": {"template": template}})
+    place.settled()
+
+
+@pytest.mark.parametrize("kind", ["deployment", "stateful_set"])
+def test_a_release_that_cannot_work_with_the_data_is_refused(place: Place, kind: str) -> None:
+    """What any later release has done to the data counts, and the refusal names it and both annotations."""
+    place.kind = kind
+    place.deploy()
+    marked(place, V2, **{"schema": "7", "schema-back-to": "7"})
+    marked(place, V3, **{"schema": "8", "schema-back-to": "7"})
+    numbers = {one.images[0]: one.number for one in place.history().revisions}
+    old, good = place.roll_back(1), place.roll_back(numbers[V2])
+    action = place.action(old)
+
+    assert action.preflight(good, action.observe(good)) == ()
+    refusals = action.preflight(old, action.observe(old))
+    assert len(refusals) == 1
+    assert "has changed the stored data: with it work releases of schema 7 or later" in refusals[0]
+    assert "(stanch.dev/schema-back-to); this one declares none (stanch.dev/schema)" in refusals[0]
+
+
+def test_images_that_run_now_are_known(place: Place) -> None:
+    """A revision with the images of the pods that serve needs no warning that they may be gone."""
+    place.deploy()
+    place.patch({"spec": {"template": {"metadata": {"annotations": {"config": "2"}}}}})
+    place.settled()
+    request = until(lambda: place.roll_back(1))
+
+    assert place.action(request).observe(request).state["images_run"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_changed_it_back_is_in_the_state(place: Place, kind: str) -> None:
+    """The manager that put another value there is told while it is there, and nobody once it is as wanted."""
+    request = place.asked(kind)
+    place.run(request)
+    action = place.action(request)
+    done = action.observe(request)
+    place.meddle(request, manager="argocd-controller")
+    back = action.observe(request)
+
+    assert "changed_by" not in done.state
+    assert action.is_reached(request, back).reached is Reached.NO
+    assert back.state["changed_by"] == "argocd-controller"
+    assert "changed_by" not in back.guard
+
+
+def test_a_namespace_without_room_is_refused_with_numbers(place: Place) -> None:
+    """More pods than a quota has room for are refused; what there is room for is shown to the approver."""
+    place.deploy()
+    path = f"/api/v1/namespaces/{place.namespace}/resourcequotas"
+    quota = {"metadata": {"name": "small"}, "spec": {"hard": {"pods": "5"}}}
+    assert place.call("POST", path, quota)[0] == 201
+    until(lambda: place.call("GET", path)[1]["items"][0].get("status", {}).get("used", {}).get("pods") == "3")
+    much, fits = place.scale(6), place.scale(5)
+    action = place.action(much)
+    room = "quota small has room for 2 more pods (pods: 3 of 5 used)"
+
+    assert action.preflight(much, action.observe(much)) == (
+        f"{place.namespace}/web in cluster demo: {room}, and 3 are wanted",
+    )
+    assert action.preflight(fits, action.observe(fits)) == ()
+    assert action.blast_radius(fits, action.observe(fits)).endswith(f" Q{room[1:]}.")
+
+
+def test_limits_bring_pods_and_are_given_back(place: Place) -> None:
+    """The autoscaler raises the count to its new minimum, all of them serve, and the undo gives both back."""
+    place.deploy()
+    place.autoscaled(2, 9)
+    request = place.limits(5, 12)
+    observed = place.run(request, "INC-1/1/1/apply")
+    many = len(place.pods())
+    undo, note = place.action(request).undo(request, observed)
+    place.run(undo, "INC-1/1/1/undo")
+    after = place.call("GET", place.path_to(request))[1]
+
+    assert many == 5
+    assert "2 to 9" in note
+    assert (after["spec"]["minReplicas"], after["spec"]["maxReplicas"]) == (2, 9)
+    assert after["metadata"]["annotations"][ACTION] == "INC-1/1/1/undo"
+
+
+def test_limits_that_would_not_last_or_not_work_are_refused(place: Place) -> None:
+    """An autoscaler that something else made, one that is switched off, and another's are told apart."""
+    place.deploy()
+    uid = place.raw()["metadata"]["uid"]
+    scaled = {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "web", "controller": True}
+    place.autoscaled(ownerReferences=[{**scaled, "uid": uid}])
+    request = place.limits(5, 12)
+    action = place.action(request)
+    owned = action.preflight(request, action.observe(request))
+    place.patch({"spec": {"replicas": 0}})
+    place.call("PATCH", place.path_to(request), {"metadata": {"ownerReferences": None}}, kind=MERGE)
+    off = action.preflight(request, action.observe(request))
+    reference = {"spec": {"scaleTargetRef": {"name": "api"}}}
+    place.call("PATCH", place.path_to(request), reference, kind=MERGE)
+
+    where = f"{place.namespace}/web in cluster demo"
+    made = "autoscaler web is made by ScaledObject web, which would set it again; change that instead"
+    assert owned == (f"{where}: {made}",)
+    assert off == (f"{where}: it has no pods, which switches its autoscaler off; scale it first",)
+    with pytest.raises(ActionRefusedError, match="autoscaler web scales something else"):
+        action.observe(request)
+
+
+SPECS: dict[str, list[dict[str, Any]]] = {
+    "application": [
+        {"project": "a", "syncPolicy": {"automated": {"prune": True, "selfHeal": True}}},
+        {"project": "a", "syncPolicy": {"automated": {}, "syncOptions": ["CreateNamespace=true"]}},
+    ],
+    "kustomization": [{"path": "./x"}, {"path": "./x", "suspend": False}],
+    "helm_release": [{"interval": "5m"}],
+}
+
+
+@pytest.mark.parametrize(("kind", "spec"), [(kind, spec) for kind, specs in SPECS.items() for spec in specs])
+def test_a_sync_is_paused_and_resumed_as_it_was(place: Place, kind: str, spec: dict[str, Any]) -> None:
+    """Pausing leaves everything else alone; the undo restores the field literally, absent fields too."""
+    place.synced(kind, spec)
+    pause = place.sync(kind, suspended=True)
+    action, path = place.action(pause), place.path_to(pause)
+    observed = place.run(pause, "INC-1/1/1/apply")
+    paused = place.call("GET", path)[1]
+    undo, _ = action.undo(pause, observed)
+    place.run(undo, "INC-1/1/1/undo")
+    after = place.call("GET", path)[1]
+    policy = {key: value for key, value in spec.get("syncPolicy", {}).items() if key != "automated"}
+    without = {**spec, "syncPolicy": policy} if kind == "application" else {**spec, "suspend": True}
+
+    assert paused["spec"] == without
+    assert paused["metadata"]["annotations"] == {ACTION: "INC-1/1/1/apply"}
+    assert after["spec"] == spec
+
+
+def test_a_sync_that_is_off_already_is_left_alone(place: Place) -> None:
+    """An Application that is not automated, or whose automation is switched off, has nothing to pause."""
+    place.synced("application", {"syncPolicy": {"automated": {"enabled": False, "prune": True}}})
+    request = place.sync("application", suspended=True)
+    action = place.action(request)
+    off = action.observe(request)
+    place.call("PATCH", place.path_to(request), {"spec": {"syncPolicy": None}}, kind=MERGE)
+    absent = action.observe(request)
+
+    assert [action.change(request, one) for one in (off, absent)] == [(), ()]
+    assert action.undo(request, off)[0] == request
+
+
+def test_what_would_resume_a_pause_is_told(place: Place) -> None:
+    """An Application of an ApplicationSet is refused; a sync that runs, and a difference to Git, are told."""
+    made = {"apiVersion": "argoproj.io/v1alpha1", "kind": "ApplicationSet", "name": "all", "uid": "u"}
+    place.synced(
+        "application", {"syncPolicy": {"automated": {}}}, ownerReferences=[{**made, "controller": True}]
+    )
+    pause = place.sync("application", suspended=True)
+    action = place.action(pause)
+    refused = action.preflight(pause, action.observe(pause))
+    status = {"operationState": {"phase": "Running"}, "sync": {"status": "OutOfSync"}}
+    assert place.call("PATCH", place.path_to(pause), {"status": status}, kind=MERGE)[0] == 200
+    running = action.blast_radius(pause, action.observe(pause))
+    resume = place.sync("application", suspended=False, restore={"prune": True})
+
+    assert refused == (
+        f"{pause.where}: it is made by ApplicationSet all, which would set it again; pause it there",
+    )
+    assert "A sync of it is running now and may still apply once more." in running
+    assert "it is not as Git has it" in action.blast_radius(resume, action.observe(resume))
+
+
+def test_warnings_about_a_deployment_are_counted(place: Place) -> None:
+    """Pods that cannot pull their image warn; those of a deployment with a longer name are not counted."""
+    began = now() - timedelta(minutes=1)
+    place.deploy()
+    quiet = place.warnings(began)
+    body = manifest("web-api", BAD_IMAGE, namespace=place.namespace)
+    assert place.call("POST", place.path.removesuffix("/web"), body)[0] == 201
+    until(lambda: any("web-api" in one["metadata"]["name"] for one in place.pods()))
+    place.release(BAD_IMAGE)
+    warned = until(lambda: found if (found := place.warnings(began)).value else None)
+
+    assert (quiet.value, quiet.detail) == (0, "0 warnings")
+    assert {one.about.partition("-")[0] for one in warned.events} == {"Pod web"}
+    assert not any("web-api" in one.about for one in warned.events)
+    assert warned.detail.startswith(f"{len(warned.events)} warnings: Pod web-")
+    assert place.warnings(datetime(2100, 1, 1, tzinfo=UTC)).value == 0
 
 
 # --- what a server fills in, and what is hostile -----------------------------------------------------------
@@ -670,15 +947,32 @@ def test_hostile_annotations_pass_unchanged(place: Place) -> None:
 
 # --- who may ------------------------------------------------------------------------------------------------
 
+COUNTED = [("list", "horizontalpodautoscalers"), ("list", "resourcequotas")]
 NEEDS = {
     "restart": [("get", "deployments"), ("patch", "deployments")],
     "roll_back": [("get", "deployments"), ("patch", "deployments"), ("list", "replicasets")],
-    "scale": [
-        ("get", "deployments"),
-        ("get", "deployments/scale"),
-        ("patch", "deployments/scale"),
-        ("list", "horizontalpodautoscalers"),
+    "scale": [("get", "deployments"), ("get", "deployments/scale"), ("patch", "deployments/scale"), *COUNTED],
+    "roll_back_stateful_set": [
+        ("get", "statefulsets"),
+        ("patch", "statefulsets"),
+        ("list", "controllerrevisions"),
     ],
+    "restart_daemon_set": [("get", "daemonsets"), ("patch", "daemonsets")],
+    "scale_stateful_set": [
+        ("get", "statefulsets"),
+        ("get", "statefulsets/scale"),
+        ("patch", "statefulsets/scale"),
+        *COUNTED,
+    ],
+    "limits": [
+        ("get", "deployments"),
+        ("get", "horizontalpodautoscalers"),
+        ("patch", "horizontalpodautoscalers"),
+        *COUNTED,
+    ],
+    "pause_application": [("get", "applications"), ("patch", "applications")],
+    "pause_kustomization": [("get", "kustomizations"), ("patch", "kustomizations")],
+    "pause_helm_release": [("get", "helmreleases"), ("patch", "helmreleases")],
 }
 
 
@@ -703,7 +997,7 @@ def test_one_verb_less_is_refused_by_name(place: Place, kind: str, verb: str, wh
     request = place.asked(kind)
     rules = [Rule((v,), (w,)) for v, w in NEEDS[kind] if (v, w) != (verb, what)]
     action = place.action(request, place.limited(*rules))
-    before = place.raw()
+    before = place.touched(request)
 
     def refusals() -> str:
         try:
@@ -712,15 +1006,15 @@ def test_one_verb_less_is_refused_by_name(place: Place, kind: str, verb: str, wh
             return str(error)
 
     said = refusals()
-    assert f"{place.namespace}/web in cluster demo: " in said
+    assert f"{request.where}: " in said
     assert verb == "patch" or f'cannot {verb} resource "{what}"' in said
-    assert place.raw()["spec"] == before["spec"]
+    assert place.touched(request) == before
     if verb == "patch":
         assert f"the credential may not patch {what} in namespace {place.namespace}" in said
         observed = action.observe(request)
         with pytest.raises(ActionRefusedError, match=f'cannot patch resource "{what}"'):
             action.apply(request, observed, action_id="x")
-        assert place.raw()["spec"] == before["spec"]
+        assert place.touched(request) == before
 
 
 def test_the_answer_to_a_forbidden_call_names_who_and_what(place: Place) -> None:

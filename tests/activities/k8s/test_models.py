@@ -19,7 +19,9 @@ from contracts.errors import ProviderUnavailableError
 from contracts.outcomes import Reached
 from contracts.plans import Difference
 
-WEB = {"cluster": "demo", "namespace": "shop", "name": "web"}
+WEB: dict[str, Any] = {"cluster": "demo", "namespace": "shop", "name": "web"}
+HERE = RolloutStatus(**WEB)
+MINE = {"ownerReferences": [{"uid": "u"}]}
 
 
 def template(**container: Any) -> dict[str, Any]:
@@ -241,7 +243,7 @@ EXCEEDED = progressing("ProgressDeadlineExceeded")
 )
 def test_a_rollout_is_done_when_kubectl_says_so(status: dict[str, Any], reached: Reached, said: str) -> None:
     """The rule and its order are those of `kubectl rollout status`."""
-    progress = DeploymentState.read("here", deployment(**status)).progress("shop/web in cluster demo")
+    progress = DeploymentState.read(HERE, deployment(**status)).progress("shop/web in cluster demo")
 
     assert progress.reached is reached
     assert progress.detail.startswith("shop/web in cluster demo: ")
@@ -254,7 +256,11 @@ def test_a_rollout_is_done_when_kubectl_says_so(status: dict[str, Any], reached:
         (DONE, Reached.YES, "3 of 3 pods serve"),
         (DONE | {"observedGeneration": 1}, Reached.SETTLING, "its controller has yet to see it"),
         (DONE | {"availableReplicas": 2}, Reached.SETTLING, "2 of 3 pods serve"),
-        (DONE | {"availableReplicas": 2, "conditions": EXCEEDED}, Reached.FAILED, "it came to a stop there"),
+        (
+            DONE | {"availableReplicas": 2, "conditions": EXCEEDED},
+            Reached.FAILED,
+            "it exceeded its progress deadline",
+        ),
         (
             {"replicas": 5, "updatedReplicas": 5, "availableReplicas": 5},
             Reached.SETTLING,
@@ -265,7 +271,7 @@ def test_a_rollout_is_done_when_kubectl_says_so(status: dict[str, Any], reached:
 )
 def test_a_scaling_is_done_when_as_many_serve(status: dict[str, Any], reached: Reached, said: str) -> None:
     """Counts decide, and not which template the pods have: a stuck rollout does not hold a scaling up."""
-    progress = DeploymentState.read("here", deployment(**status)).progress_of_scale("here")
+    progress = DeploymentState.read(HERE, deployment(**status)).progress_of_scale("here")
 
     assert progress.reached is reached
     assert said in progress.detail
@@ -290,23 +296,28 @@ BROKEN: list[Any] = [
 @pytest.mark.parametrize("broken", BROKEN)
 def test_an_answer_that_is_no_deployment_is_not_believed(broken: Any) -> None:
     """Whatever an API gives instead of a Deployment ends in one sentence that can be retried."""
-    with pytest.raises(ProviderUnavailableError, match="here: the answer does not look like a Deployment"):
-        DeploymentState.read("here", broken)
+    with pytest.raises(
+        ProviderUnavailableError, match="web in cluster demo: the answer does not look like a Deployment"
+    ):
+        DeploymentState.read(HERE, broken)
 
 
 @pytest.mark.parametrize(
     "broken",
     [
-        {"metadata": {"name": "x", "annotations": {"deployment.kubernetes.io/revision": "1"}}},
-        {"metadata": {"name": "x", "annotations": {"deployment.kubernetes.io/revision": 1}}},
-        {"metadata": {"name": "x", "annotations": {"deployment.kubernetes.io/revision": "1"}}, "spec": None},
+        {"metadata": {"name": "x", **MINE, "annotations": {"deployment.kubernetes.io/revision": "1"}}},
+        {"metadata": {"name": "x", **MINE, "annotations": {"deployment.kubernetes.io/revision": 1}}},
+        {
+            "metadata": {"name": "x", **MINE, "annotations": {"deployment.kubernetes.io/revision": "1"}},
+            "spec": None,
+        },
     ],
 )
 def test_answers_that_are_no_replica_sets_are_not_believed(broken: Any) -> None:
     """The same for the history."""
-    state = DeploymentState.read("here", deployment())
+    state = DeploymentState.read(HERE, deployment())
 
-    with pytest.raises(ProviderUnavailableError, match="does not look like ReplicaSets"):
+    with pytest.raises(ProviderUnavailableError, match="does not look like its revisions"):
         History.read(RolloutStatus(**WEB), state, [broken])
 
 
@@ -316,12 +327,11 @@ def test_a_replica_set_without_a_number_is_not_in_the_history(number: str) -> No
     one = {
         "metadata": {
             "name": "x",
+            **MINE,
             "creationTimestamp": "2026-01-31T03:04:05Z",
             "annotations": {"deployment.kubernetes.io/revision": number},
         },
         "spec": {"template": template()},
     }
 
-    assert (
-        History.read(RolloutStatus(**WEB), DeploymentState.read("here", deployment()), [one]).revisions == ()
-    )
+    assert History.read(RolloutStatus(**WEB), DeploymentState.read(HERE, deployment()), [one]).revisions == ()

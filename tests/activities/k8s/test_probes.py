@@ -6,7 +6,7 @@ from activities.k8s import RolloutHistory, RolloutHistoryProbe, RolloutStatus, R
 from activities.k8s.fake import FakeKubernetes
 from contracts.errors import ActionRefusedError
 from contracts.outcomes import Reached
-from tests.activities.k8s.conftest import BAD_IMAGE, IMAGES, Place
+from tests.activities.k8s.conftest import BAD_IMAGE, IMAGES, Place, now
 
 
 def test_the_status_follows_a_release(shop: Place, fake: FakeKubernetes) -> None:
@@ -20,7 +20,9 @@ def test_the_status_follows_a_release(shop: Place, fake: FakeKubernetes) -> None
     fake.world.lag = 1e6
     shop.release(IMAGES[2])
 
-    assert failed.detail.startswith("shop/web in cluster demo: the rollout exceeded")
+    said = "cannot pull its image (ImagePullBackOff: bad.invalid/shop:v0): 1 of 3 pods have the new template"
+    assert failed.detail == f"shop/web in cluster demo: the rollout {said}, 3 serve"
+    assert failed.value == pytest.approx(1 / 3)
     assert shop.status().detail.endswith("the change is stored, its controller has yet to see it")
     assert shop.status().reached is Reached.SETTLING
 
@@ -46,7 +48,7 @@ def test_the_history_has_only_what_the_deployment_owns(shop: Place) -> None:
     other["metadata"] = {"name": "web-2"}
     assert shop.call("POST", shop.path.removesuffix("/web"), other)[0] == 201
 
-    assert [one.replica_set.rpartition("-")[0] for one in shop.history().revisions] == ["web"]
+    assert [one.kept_in.rpartition("-")[0] for one in shop.history().revisions] == ["web"]
 
 
 def test_a_restart_is_the_same_release(shop: Place) -> None:
@@ -88,7 +90,7 @@ def test_what_is_not_there_is_refused(shop: Place) -> None:
     unknown = {**shop.where, "cluster": "prod"}
 
     with pytest.raises(ActionRefusedError, match=r"^shop/api in cluster demo: no such deployment$"):
-        RolloutStatusProbe(shop.api).look(RolloutStatus(**missing))
+        RolloutStatusProbe(shop.api, now).look(RolloutStatus(**missing))
     with pytest.raises(ActionRefusedError, match=r"^shop/api in cluster demo: no such deployment$"):
         RolloutHistoryProbe(shop.api).look(RolloutHistory(**missing))
     with pytest.raises(
