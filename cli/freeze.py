@@ -1,11 +1,11 @@
 """``stanch freeze``: stop all changes at once, and see what stops them now."""
 
 import argparse
-
-from pydantic import TypeAdapter
+from collections.abc import Sequence
 
 from cli import show
 from cli.client import Gateway, add_person, parse
+from contracts.base import Frozen
 from contracts.errors import InputError
 from contracts.guardrails import Freeze, Lock
 from runtime.clock import utc_now
@@ -52,9 +52,10 @@ def standing(gateway: Gateway) -> list[Freeze]:
 def _show(gateway: Gateway, *, as_json: bool) -> int:
     freezes = standing(gateway)
     locks = parse(list[Lock], gateway.get("/v1/locks"))
+    listed: dict[str, Sequence[Frozen]] = {"freezes": freezes, "locks": locks}
     if as_json:
-        listed = {"freezes": freezes, "locks": locks}
-        print(show.as_json(TypeAdapter(dict[str, list[Freeze | Lock]]).dump_python(listed, mode="json")))
+        dumped = {name: [one.model_dump(mode="json") for one in of] for name, of in listed.items()}
+        print(show.as_json(dumped))
         return 0
     now = utc_now()
     if not freezes:

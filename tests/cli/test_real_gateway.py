@@ -375,3 +375,24 @@ def test_reading_needs_no_person(run: Terminal, house: House) -> None:
 
     assert Gateway(house.settings).get("/v1/incidents") == []
     assert Catalogue().services == ()
+
+
+def test_changes_are_frozen_and_begin_again(run: Terminal, house: House) -> None:
+    """A freeze is set, shown with what is locked, and lifted by its id or as the only one."""
+    for arguments, code, words in (
+        (("freeze",), 1, "say why with --reason"),
+        (("freeze", "--show"), 0, "Nothing is frozen."),
+        (("unfreeze", "--reason", "over"), 1, "nothing is frozen"),
+        (("freeze", "--reason", "odd"), 0, "FRZ-1: all changes are stopped. No call to a provider begins"),
+        (("freeze", "--reason", "odd", "--service", "web"), 0, "FRZ-2: changes of web are stopped."),
+        (("freeze", "--show"), 0, "FRZ-2     changes of web are stopped by ada, "),
+        (("unfreeze", "--reason", "over"), 1, "say which one: FRZ-1, FRZ-2"),
+        (("unfreeze", "FRZ-1", "--reason", "x", "--as", "bo"), 1, "FRZ-1 was set by ada: ada lifts it"),
+        (("unfreeze", "FRZ-1", "--reason", "over"), 0, "FRZ-2 stands: changes of web are stopped by ada"),
+        (("unfreeze", "--reason", "over"), 0, "FRZ-2 is lifted."),
+    ):
+        said = run(*arguments)
+        assert (said.code, words in said.out + said.err) == (code, True), said
+
+    assert json.loads(run("freeze", "--show", "--json").out) == {"freezes": [], "locks": []}
+    assert house.ledger.freezes.list() == []

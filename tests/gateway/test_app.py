@@ -25,6 +25,7 @@ PARAMETERS = {
     "version": "x",
     "kind": "replan",
     "token": "TOK-1",
+    "freeze": "FRZ-1",
 }
 
 
