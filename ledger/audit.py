@@ -8,11 +8,13 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, Row, select
 
 from authority.decisions import Verifier
+from authority.seals import digest
 from contracts.approvals import SignedDecision, Verdict
 from contracts.base import Frozen
-from contracts.errors import StanchError
+from contracts.errors import ForbiddenError, StanchError
 from contracts.evidence import EvidenceEntry, EvidenceKind
 from contracts.outcomes import StepResult
+from contracts.plans import Plan
 from ledger import evidence, merkle, notes
 from ledger.journal import may_lack_intent
 from ledger.ledger import Ledger
@@ -71,6 +73,7 @@ class _Audit:
         self._agreed = 0
         self._decisions: dict[str, SignedDecision] = {}
         self._approved: set[tuple[str, str]] = set()
+        self._asked: dict[str, Plan] = {}  # digest to plan, until it is decided
         self._intended: set[str] = set()
         self._ended: dict[str, StepResult] = {}
         query = select(evidence_checkpoint).order_by(evidence_checkpoint.c.size)
@@ -174,8 +177,12 @@ class _Audit:
 
     def _check_meaning(self, where: str, entry: EvidenceEntry) -> None:
         match entry.kind:
+            case EvidenceKind.PLAN_SEALED:
+                self._asked[str(entry.body["plan_digest"])] = Plan.model_validate(entry.body["plan"])
             case EvidenceKind.DECISION:
                 self._check_decision(where, entry)
+            case EvidenceKind.APPROVAL_GIVEN | EvidenceKind.FORCED:
+                self._check_signed(where, entry)
             case EvidenceKind.INTENT:
                 action, plan, approval = (
                     str(entry.body[name]) for name in ("action", "plan_digest", "approval")
@@ -194,21 +201,39 @@ class _Audit:
             case _:
                 pass
 
-    def _check_decision(self, where: str, entry: EvidenceEntry) -> None:
+    def _check_signed(self, where: str, entry: EvidenceEntry) -> SignedDecision | None:
+        """Check the signatures of an entry, and that it names who signed."""
         signed = SignedDecision.model_validate(entry.body["signed"])
         try:
-            self._verifier.check_signature(signed)
+            for one in (signed, *signed.others):
+                self._verifier.check_signature(one)
         except StanchError as error:
             self._problems.append(f"{where}: {error}")
-            return
-        if signed.decision.request in self._decisions:
-            self._problems.append(f"{where}: {signed.decision.request} was decided before")
-            return
+            return None
         if signed.decision.person != entry.actor:
             self._problems.append(f"{where}: {entry.actor} is named, and {signed.decision.person} decided")
-        self._decisions[signed.decision.request] = signed
-        if signed.decision.verdict is Verdict.APPROVE:
-            self._approved.add((signed.decision.request, signed.decision.plan_digest))
+        return signed
+
+    def _check_decision(self, where: str, entry: EvidenceEntry) -> None:
+        """Check a decision as whoever acts on it does: who, how many, about which plan, in time."""
+        signed = self._check_signed(where, entry)
+        if signed is None:
+            return
+        decision = signed.decision
+        if decision.request in self._decisions:
+            self._problems.append(f"{where}: {decision.request} was decided before")
+            return
+        self._decisions[decision.request] = signed
+        plan = self._asked.pop(decision.plan_digest, None)
+        if decision.verdict is not Verdict.APPROVE:
+            return
+        self._approved.add((decision.request, decision.plan_digest))
+        try:
+            if plan is None or digest(plan) != decision.plan_digest:
+                raise ForbiddenError(f"{decision.request} approves a plan that was not sealed before")
+            self._verifier.check_approves(signed, plan, now=decision.decided_at)
+        except StanchError as error:
+            self._problems.append(f"{where}: {error}")
 
     def _check_surplus_nodes(self) -> None:
         query = select(evidence_node.c.leaf).where(evidence_node.c.leaf >= self._count).distinct()

@@ -12,8 +12,9 @@ from authority.decisions import Signer, Verifier
 from authority.seals import digest
 from contracts.approvals import SignedDecision, Verdict
 from contracts.evidence import Evidence, EvidenceKind
+from contracts.incidents import Role
 from contracts.outcomes import Outcome
-from contracts.plans import Plan
+from contracts.plans import Needs, Plan
 from ledger import Ledger, audit, evidence, merkle, notes, schema
 from ledger.storable import canonical_text
 from tests.ledger.samples import NOON, POLICY, TRACE, begin, open_incident, plan, result
@@ -376,6 +377,23 @@ def test_an_approval_counts_only_for_its_plan_and_only_afterwards(
         f"entry 6: {ACTION} was begun, and no approval of its plan comes before",
         "entry 8: INC-1/1/2/apply was begun, and no approval of its plan comes before",
     ]
+
+
+def test_one_signature_where_two_are_asked(ledger: Ledger, signer: Signer, verifier: Verifier) -> None:
+    """An approval that our own key signed is found when it alone does not allow what was sealed."""
+    incident = open_incident(ledger, commander="ada")
+    ledger.incidents.assign(incident, Role.TECHNICAL_LEAD, "grace", by="ada")
+    step = plan().steps[0].model_copy(update={"needs": Needs.TWO})
+    sealed = plan(steps=(step,))
+    ledger.approvals.ask(sealed, severity="SEV2")  # type: ignore[arg-type]
+    first = decide(ledger, signer, Verdict.APPROVE, sealed, "APR-1")
+    with ledger.database.write() as connection:
+        alone = first.model_dump(mode="json")
+        connection.execute(update(schema.approval).values(signed=alone, state="approved"))
+    ledger.evidence.append(note("made up", EvidenceKind.DECISION, signed=alone))
+
+    (problem,) = [one for one in problems(ledger, verifier) if "two people" in one]
+    assert "decision on APR-1 does not allow INC-1/1" in problem
 
 
 def test_an_outcome_without_an_intent(story: Ledger, verifier: Verifier) -> None:
