@@ -57,8 +57,9 @@ class Notice(Frozen):
     @property
     def path(self) -> str:
         """Where the console shows what it is about."""
-        about = self.subject if self.subject.startswith("APR-") else self.incident
-        return f"/{'approvals' if about.startswith('APR-') else 'incidents'}/{about}"
+        if self.subject.startswith("APR-"):
+            return f"/approvals/{self.subject.partition('/')[0]}"
+        return f"/incidents/{self.incident}" if self.incident else "/"
 
 
 class HandoffState(StrEnum):

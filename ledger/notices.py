@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Row, insert, select, update
 from authority import directory
 from contracts.approvals import ApprovalState, SignedDecision
 from contracts.base import JsonObject
-from contracts.catalogue import Catalogue
+from contracts.catalogue import Catalogue, Rung
+from contracts.errors import NotFoundError
 from contracts.evidence import ENGINE, Evidence, EvidenceKind
 from contracts.incidents import OPEN_PHASES, Incident, Role, Severity
 from contracts.notices import CONSOLE, Notice, NoticeState
@@ -259,7 +260,7 @@ class _Climb(_Call):
         self.found = _incident(connection, row.incident)
 
     def go(self) -> datetime | None:
-        """Climb as far as it is time for."""
+        """Climb as far as it is time for, and give when to look again."""
         if _is_over(self.connection, self.subject, self.now):
             self._end()
             return None
@@ -270,26 +271,21 @@ class _Climb(_Call):
         held = self._held(told)
         if held is not None and held > started:
             started, climbed = held, 0  # somebody looks at it: begin anew when nothing comes of that
+        again = rungs[-1].after + directory.again(self.catalogue, self.found.severity)
+        if climbed >= len(rungs) and started + again <= self.now:
+            started, climbed = self.now, 0
         lost = climbed > 0 and _is_lost(told, climbed - 1)
         while climbed < len(rungs) and (lost or started + rungs[climbed].after <= self.now):
-            lost = not self._reach(climbed, started)
+            lost = not self._reach(rungs[climbed], climbed, started)
             climbed += 1
-        if climbed < len(rungs):
-            due = started + rungs[climbed].after
-        elif lost:
+        if climbed >= len(rungs) and lost:
             self.reaches_nobody()
-            started, climbed, due = self.now + UNREACHED, 0, self.now + UNREACHED
-        else:
-            started = max(self.now, started + rungs[-1].after) + directory.again(
-                self.catalogue, self.found.severity
-            )
-            climbed, due = 0, started
+            started, climbed = self.now + UNREACHED, 0
         self._keep(started_at=started, rung=climbed)
-        return due
+        return started + (rungs[climbed].after if climbed < len(rungs) else again)
 
-    def _reach(self, number: int, started: datetime) -> bool:
+    def _reach(self, rung: Rung, number: int, started: datetime) -> bool:
         """Call the people of one rung, and say whether it means anybody."""
-        rung = directory.ladder(self.catalogue, self.found.severity)[number]
         people = directory.resolve(self.catalogue, self.found, rung.notify, self.now)
         title, text = self._said()
         self.queue(people, title, text, rung=number, first=rung.channel)
@@ -341,6 +337,8 @@ class _Climb(_Call):
 
 def _is_over(connection: Connection, subject: str, now: datetime) -> bool:
     """Say whether nobody has to be called about it any more."""
+    if "/" in subject:
+        return False  # something that has happened; whoever it is told to hears of it, however late
     if subject.startswith("APR-"):
         row = _approval(connection, subject)
         return bool(row.state != ApprovalState.PENDING or row.expires_at <= now)
@@ -358,7 +356,10 @@ def _is_lost(told: Sequence[Row[Any]], rung: int) -> bool:
 
 def _approval(connection: Connection, approval: str) -> Row[Any]:
     number = incidents.number_of(approval, "APR")
-    return connection.execute(select(approvals).where(approvals.c.number == number)).one()
+    row = connection.execute(select(approvals).where(approvals.c.number == number)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"{approval}: not found")
+    return row
 
 
 def _incident_of(connection: Connection, subject: str) -> str:
