@@ -438,6 +438,8 @@ class Approvals:
         if answer.break_glass:
             said = f"{answer.person} broke the glass for {request.mitigation}: {answer.reason}"
             self._log(connection, EvidenceKind.BREAK_GLASS, f"{request.id}/break-glass", said, signed)
+            whom, key = [ladders.EVERYBODY], f"{request.id}/break-glass"
+            ladders.tell(connection, self._database.now, request.incident, whom, said, key=key)
         self._deliver(connection, request.id, signed, trace)
         return signed
 

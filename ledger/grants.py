@@ -13,7 +13,7 @@ from authority.seals import canonical
 from contracts.approvals import Envelope, Grant, StandingGrant
 from contracts.errors import ConflictError, ForbiddenError, InputError, NotFoundError
 from contracts.evidence import Evidence, EvidenceKind
-from ledger import evidence, incidents
+from ledger import evidence, incidents, ladders
 from ledger.database import Database
 from ledger.schema import standing_grant as grants
 from ledger.storable import one_line
@@ -75,6 +75,8 @@ class Grants:
             what = f"{', '.join(envelope.actions)} on {', '.join(envelope.targets)}"
             said = f"{person} gives {grant.id} until {expires_at:%Y-%m-%d %H:%M}Z: {what} ({reason})"
             evidence.append(connection, _entry(grant, "given", person, now, said))
+            whom = ["incident_commander", "on_call"] if incident else [ladders.EVERYBODY]
+            ladders.tell(connection, self._database.now, incident, whom, said, key=f"{grant.id}/given")
             return StandingGrant(grant=grant)
 
     def revoke(self, grant: str, *, person: str, reason: str) -> StandingGrant:
