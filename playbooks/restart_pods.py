@@ -35,10 +35,7 @@ async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposa
             step(
                 f"Restart {deployment.namespace}/{deployment.name}",
                 k8s.RestartDeployment(
-                    cluster=deployment.cluster,
-                    namespace=deployment.namespace,
-                    name=deployment.name,
-                    restarted_at=look.now.isoformat(timespec="seconds"),
+                    **deployment.model_dump(), restarted_at=look.now.isoformat(timespec="seconds")
                 ),
                 verify=verify if number == last else None,
             )

@@ -5,12 +5,12 @@ from typing import Any, cast
 
 import pytest
 
-from activities.k8s import History, Revision, RollBackDeployment
+from activities.k8s import History, Owner, Revision, RollBackDeployment
 from activities.k8s.models import template_hash
 from contracts.actions import ActionRequest, ProbeRequest
-from contracts.catalogue import Deployment, ServiceEnvironment, Signal
+from contracts.catalogue import Deployment, ServiceEnvironment, Signal, Sync
 from contracts.errors import NothingToProposeError
-from contracts.incidents import Attempt, AttemptEnd, Incident, Severity
+from contracts.incidents import Attempt, AttemptEnd, Effect, Incident, Severity
 from contracts.plans import Observation, Proposal
 from playbooks.roll_back_deployment import VERIFIED_GOOD, Params, plan
 
@@ -28,9 +28,14 @@ def revision(
     current: bool = False,
     restarted: bool = False,
     good: str = "",
+    **marks: str,
 ) -> Revision:
     """Give one revision of the history."""
     template: dict[str, Any] = {"metadata": {}, "spec": {"containers": [{"name": "web", "image": image}]}}
+    if marks:
+        template["metadata"]["annotations"] = {
+            f"stanch.dev/{key.replace('_', '-')}": value for key, value in marks.items()
+        }
     if restarted:
         template["metadata"]["annotations"] = {"kubectl.kubernetes.io/restartedAt": "2026-11-21T14:50:00Z"}
     mark = {"hash": template_hash(template), "other": "0" * 12}.get(good)
@@ -53,13 +58,18 @@ class Look:
 
     now = NOW
 
-    def __init__(self, *revisions: Revision) -> None:
+    def __init__(
+        self, *revisions: Revision, owners: tuple[Owner, ...] = (), syncs: tuple[Sync, ...] = ()
+    ) -> None:
         self.service = ServiceEnvironment(
             deployments=(Deployment(cluster="demo", namespace="shop", name="web"),),
+            syncs=syncs,
             signals={"error_rate": Signal(prometheus="main", query="q", healthy_below=0.05)},
         )
         newest_first = sorted(revisions, key=lambda one: -one.number)
-        self._history = History(cluster="demo", namespace="shop", name="web", revisions=tuple(newest_first))
+        self._history = History(
+            cluster="demo", namespace="shop", name="web", revisions=tuple(newest_first), owners=owners
+        )
 
     async def at(self, request: ProbeRequest[Any]) -> Any:
         """Give the history."""
@@ -134,3 +144,55 @@ async def test_what_was_tried_is_not_proposed_again() -> None:
 
     with pytest.raises(NothingToProposeError):
         await restored(*history, incident=INCIDENT.model_copy(update={"attempts": (attempt,)}))
+
+
+RELEASED = (revision(1, "v1", 900), revision(2, "v2", 60, current=True))
+ARGO = Owner(tool="Argo CD", kind="application", name="shop")
+FLUX = Owner(tool="Flux", kind="kustomization", namespace="flux-system", name="apps")
+APPLICATION = Sync(cluster="hub", namespace="argocd", name="shop", kind="application")
+KUSTOMIZATION = Sync(cluster="demo", namespace="flux-system", name="apps", kind="kustomization")
+
+
+@pytest.mark.parametrize(("owner", "sync"), [(ARGO, APPLICATION), (FLUX, KUSTOMIZATION)])
+async def test_a_sync_is_paused_before_and_taken_back_with_it(owner: Owner, sync: Sync) -> None:
+    """The plan has the pause as its first step, on the object that the catalogue names, and undoes both."""
+    look = Look(*RELEASED, owners=(owner,), syncs=(KUSTOMIZATION, APPLICATION))
+    proposal: Proposal = await plan(INCIDENT, Params(), cast("Any", look))
+    first, second = proposal.steps
+
+    assert (first.action.name, first.action.target) == ("k8s.set_sync", sync.target())
+    assert first.action.arguments["suspended"] is True
+    assert second.action.name == "k8s.roll_back_deployment"
+    assert set(proposal.undo_when) == {Effect.INEFFECTIVE, Effect.WORSE}
+
+
+@pytest.mark.parametrize(
+    "syncs", [(), (KUSTOMIZATION,), (APPLICATION, APPLICATION.model_copy(update={"namespace": "b"}))]
+)
+async def test_a_sync_that_cannot_be_paused_is_a_reason_to_refuse(syncs: tuple[Sync, ...]) -> None:
+    """A rollback that would be put back is not proposed; the reason says what the catalogue lacks."""
+    with pytest.raises(NothingToProposeError) as caught:
+        await plan(INCIDENT, Params(), cast("Any", Look(*RELEASED, owners=(ARGO,), syncs=syncs)))
+
+    assert str(caught.value) == (
+        "shop/web in cluster demo: Argo CD (application shop) would put back what is changed by hand. "
+        "Name that application in the catalogue under `syncs`, so that it can be paused first"
+    )
+
+
+async def test_helm_is_no_reason_to_refuse() -> None:
+    """What Helm made is rolled back all the same: it comes back with the next upgrade only."""
+    helm = Owner(tool="Helm", kind="release", name="shop")
+    proposal: Proposal = await plan(INCIDENT, Params(), cast("Any", Look(*RELEASED, owners=(helm,))))
+
+    assert [one.action.name for one in proposal.steps] == ["k8s.roll_back_deployment"]
+
+
+async def test_a_release_that_the_data_has_left_behind_is_passed_over() -> None:
+    """The newest release that works with the data is restored, if there is one."""
+    old = revision(1, "v1", 900, schema="7")
+    unmarked = revision(2, "v2", 300)
+    changed = revision(3, "v3", 60, current=True, schema="7", schema_back_to="7")
+
+    assert await restored(old, unmarked, changed) == 1
+    assert await restored(unmarked, changed) == 2
