@@ -154,7 +154,7 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
         if now != observed.guard:
             names = sorted(name for name in now if now[name] != observed.guard.get(name))
             raise PreconditionFailedError(f"{_where(request)}: changed since it was read: {', '.join(names)}")
-        refusals = self._refusals(request, state)
+        refusals = self._refusals(request, self._look_around(request, state))
         if refusals:
             raise ActionRefusedError("; ".join(refusals))
         if time.monotonic() - began > LOOK_WITHIN.total_seconds():
@@ -681,7 +681,7 @@ class SetScalableTargetAction(_OnAws[SetScalableTarget, ScalableState], Action[S
             return state
         at = InService(account=request.account, region=request.region, cluster=cluster, service=service)
         notes: list[str] = []
-        with noting(notes, "its service cannot be seen"):
+        with noting(notes, "its service cannot be seen", UNSEEN[:1]):
             grows = request.minimum > state.min_capacity
             found = self._around_service(request, at, look_at_service(self._aws, at), grows=grows)
             return state.model_copy(update={"service": found, "notes": found.notes})
@@ -724,7 +724,7 @@ class SetScalableTargetAction(_OnAws[SetScalableTarget, ScalableState], Action[S
             if serving < request.minimum:
                 wanted = f"{serving} tasks run and are healthy, {service.desired_count} are wanted"
                 return Reached.SETTLING, f"{said}; {wanted}"
-        return Reached.YES, said
+        return Reached.YES, "; ".join([said, *state.notes])
 
     def _undo(self, request: SetScalableTarget, state: ScalableState) -> tuple[SetScalableTarget | None, str]:
         limits = {"minimum": state.min_capacity, "maximum": state.max_capacity}

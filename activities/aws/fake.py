@@ -186,7 +186,7 @@ class FakeAws:
         throttle_headers: What a 429 says besides.
         in_service: How many instances of a group are in service at most; the others are pending.
         healthy: Likewise in every target group.
-        quota: Name and value of the EC2 quota; ``None``: nobody may see it.
+        quota: Name and value of the quota; ``None``: nobody may see it. Its usage is the metric of that name.
         rollout: What a new ECS deployment is, ``COMPLETED``, ``IN_PROGRESS`` or ``FAILED``.
         deployed: ARN of each task definition that an ECS service has run, and when its deployment ended.
         zone_status: What Route 53 says of a change.
@@ -369,7 +369,7 @@ class FakeAws:
         usage = {
             "MetricNamespace": "AWS/Usage",
             "MetricName": "ResourceCount",
-            "MetricDimensions": {"Service": "EC2", "Resource": "vCPU"},
+            "MetricDimensions": {"Resource": self.quota[0]},
             "MetricStatisticRecommendation": "Maximum",
         }
         said = {"QuotaName": self.quota[0], "Value": self.quota[1], "UsageMetric": usage}

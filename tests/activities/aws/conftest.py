@@ -212,6 +212,17 @@ class World:
             AutoScalingGroupName=self.group, TargetGroupARNs=[self.make_target_group("group")]
         )
 
+    def make_quota(self, limit: float, used: float) -> None:
+        """Let the account have a quota, of which so much is used."""
+        self.aws.quota = (f"vCPUs for {self.group}", limit)
+        data = {
+            "MetricName": "ResourceCount",
+            "Dimensions": [{"Name": "Resource", "Value": self.aws.quota[0]}],
+            "Value": used,
+            "Timestamp": utc_now() - timedelta(minutes=1),
+        }
+        self.sdk("cloudwatch").put_metric_data(Namespace="AWS/Usage", MetricData=[data])
+
     def capacity(self) -> tuple[int, int, int]:
         """Give minimum, desired and maximum as they really are."""
         found = self.sdk("autoscaling").describe_auto_scaling_groups(AutoScalingGroupNames=[self.group])

@@ -28,7 +28,6 @@ from activities.aws.fake import FakeAws, Fault
 from contracts.errors import ActionRefusedError, ProviderUnavailableError
 from contracts.outcomes import Reached
 from contracts.plans import Difference
-from runtime.clock import utc_now
 from tests.activities.aws.conftest import AT, World, progress
 from tests.activities.aws.test_faults import UNHURRIED
 
@@ -108,13 +107,7 @@ def test_capacity_is_reached_when_instances_serve(aws: FakeAws, world: World, cl
 def test_the_quota_is_shown_before_a_scale_out(aws: FakeAws, world: World, client: AwsClient) -> None:
     """Who approves sees how much of the quota is used; where that is not permitted, this is said."""
     world.make_group()
-    metric = {
-        "MetricName": "ResourceCount",
-        "Dimensions": [{"Name": "Service", "Value": "EC2"}, {"Name": "Resource", "Value": "vCPU"}],
-        "Value": 30.0,
-        "Timestamp": utc_now() - timedelta(minutes=1),
-    }
-    world.sdk("cloudwatch").put_metric_data(Namespace="AWS/Usage", MetricData=[metric])
+    world.make_quota(32, used=30)
     action, request = SetDesiredCapacityAction(client), SetDesiredCapacity(**world.at_group, desired=4)
     seen = action.observe(request)
     aws.quota = None
@@ -157,6 +150,20 @@ def test_a_count_outside_the_limits_of_auto_scaling_is_refused(world: World, cli
     assert "keeps it within 1 to 4" in action.preflight(over, action.observe(over))[0]
     assert action.preflight(within, action.observe(within)) == ()
     assert "may move the number again" in action.blast_radius(within, action.observe(within))
+
+
+def test_limits_that_came_after_the_approval_are_respected(
+    aws: FakeAws, world: World, client: AwsClient
+) -> None:
+    """What stands against a change is looked at again just before the call."""
+    world.make_service()
+    action, request = SetServiceCountAction(client), SetServiceCount(**world.at_service, count=5)
+    observed = action.observe(request)
+    world.make_limits(1, 4)
+    with pytest.raises(ActionRefusedError, match="keeps it within 1 to 4"):
+        action.apply(request, observed, action_id="INC-1/1/1/apply")
+
+    assert aws.changes == []
 
 
 def test_an_unknown_service_is_refused(client: AwsClient, world: World) -> None:
@@ -266,6 +273,21 @@ def test_limits_are_only_changed_where_they_are_registered(world: World, client:
         SetScalableTargetAction(client).observe(request)
 
 
+def test_limits_are_not_reached_while_nobody_can_look(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """A service that does not answer may have no task; one that may not be seen is said to be unseen."""
+    world.make_service(count=4)
+    world.make_limits()
+    action = SetScalableTargetAction(client)
+    request = SetScalableTarget(**AT, resource=world.resource, minimum=4, maximum=8)
+    apply(action, request)
+    aws.fail(Fault.ERROR_BEFORE, "DescribeServices")
+    with pytest.raises(ProviderUnavailableError):
+        progress(action, request)
+    aws.fail(Fault.FORBIDDEN, "DescribeServices")
+
+    assert "its service cannot be seen" in progress(action, request).detail
+
+
 def test_limits_are_reached_when_the_minimum_runs(world: World, client: AwsClient) -> None:
     """A higher minimum says nothing until as many tasks run."""
     world.make_service(count=2)
@@ -305,6 +327,7 @@ def test_the_quota_of_fargate_is_shown(aws: FakeAws, world: World, client: AwsCl
     """Tasks on Fargate run into its quota; of others it is said that the headroom is not known."""
     world.make_service(launchType="FARGATE")
     world.make_limits()
+    world.make_quota(32, used=8)
     request = SetServiceCount(**world.at_service, count=5)
     limits = SetScalableTarget(**AT, resource=world.resource, minimum=5, maximum=10)
     asks: list[tuple[Any, Any]] = [
@@ -315,7 +338,7 @@ def test_the_quota_of_fargate_is_shown(aws: FakeAws, world: World, client: AwsCl
     aws.quota = None
     unseen = SetServiceCountAction(client)
 
-    assert [("of 32 used of quota vCPUs" in one) for one in said] == [True, True]
+    assert [("8 of 32 used of quota vCPUs" in one) for one in said] == [True, True]
     assert [one.params["QuotaCode"] for one in aws.arrived("GetServiceQuota")] == ["L-3032A538"] * 2
     assert "headroom is not known" in unseen.blast_radius(request, unseen.observe(request))
 

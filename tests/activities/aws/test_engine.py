@@ -14,6 +14,7 @@ from activities.aws.fake import FakeAws, Fault
 from activities.registry import Registry
 from activities.steps import Steps
 from authority.decisions import Signer, Verifier
+from authority.guardrails import Guard, Guardrails
 from authority.policy import Policy
 from authority.seals import digest
 from contracts.approvals import Verdict
@@ -159,7 +160,9 @@ class Approved:
             approval=self.signed.decision.request,
         )
         before = self.plan.steps[0].observed.model_dump(mode="json")
-        self.ledger.journal.intend(key, fence=entry.fence, before=before, actor="stanch")
+        self.ledger.journal.intend(
+            key, fence=entry.fence, before=before, actor="stanch", guard=Guard(Guardrails(), self.plan)
+        )
         return key
 
 

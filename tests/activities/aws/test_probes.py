@@ -151,20 +151,10 @@ def failover(world: World, **more: int) -> tuple[ActionRequest, ...]:
     )
 
 
-def make_usage(world: World, used: float) -> None:
-    """Let so many vCPUs be used."""
-    dimensions = [{"Name": "Service", "Value": "EC2"}, {"Name": "Resource", "Value": "vCPU"}]
-    data = {"MetricName": "ResourceCount", "Dimensions": dimensions, "Value": used}
-    world.sdk("cloudwatch").put_metric_data(
-        Namespace="AWS/Usage", MetricData=[data | {"Timestamp": utc_now() - timedelta(minutes=1)}]
-    )
-
-
 def test_a_standby_that_is_ready(aws: FakeAws, world: World, client: AwsClient) -> None:
     """Every kind of target is asked for permission, health and capacity; nothing is changed by that."""
     world.make_lag(0.5)
-    aws.quota = ("vCPUs", 100_000.0)
-    make_usage(world, 3)
+    world.make_quota(100, used=3)
     found = checks(client, *failover(world))
     said = {key: {one.detail for one in found[key]} for key in found}
 
@@ -189,8 +179,8 @@ def test_a_standby_that_is_not_ready(aws: FakeAws, world: World, client: AwsClie
     """Limits, lag, health, quota and endpoints against a failover are told long before it is due."""
     world.make_lag(90)
     steps = failover(world, desired=50)
-    aws.in_service, aws.quota = 1, ("vCPUs", 32.0)
-    make_usage(world, 31)
+    aws.in_service = 1
+    world.make_quota(32, used=31)
     aws.unhealthy = {world.health_check}
     aws.globals[f"{world.cluster}-db"].instances = 0
     warning = {"warningStatus": "active", "stepName": "scale out", "warningMessage": "no such group"}
