@@ -251,9 +251,14 @@ def catalogue(
 
 @asynccontextmanager
 async def site(
-    home: Path, *, approval: timedelta = timedelta(minutes=15), services: int = 20
+    home: Path,
+    *,
+    approval: timedelta = timedelta(minutes=15),
+    services: int = 20,
+    more: Callable[[Catalogue], Catalogue] = lambda book: book,
+    secret: Callable[[str], str] = lambda _: TOKEN,
 ) -> AsyncIterator[Site]:
-    """Run a product until the block ends."""
+    """Run a product until the block ends; ``more`` adds to its catalogue."""
     async with AsyncExitStack() as stack:
         config = Settings(home=home)
         environment = await stack.enter_async_context(
@@ -274,7 +279,7 @@ async def site(
         signer = Signer(settings.signing_key(config))
         flags = stack.enter_context(FakeLaunchDarkly(utc_now))
         metrics = stack.enter_context(FakePrometheus(utc_now))
-        book = catalogue(flags, metrics, approval, services)
+        book = more(catalogue(flags, metrics, approval, services))
         for service in book.services:
             for flag in service.environments["production"].flags:
                 flags.add_flag(flag.project, flag.environment, flag.key)
@@ -282,7 +287,7 @@ async def site(
         ledger = Ledger.open(config.ledger_url, clock=utc_now)
         ledger.migrate()
         stack.callback(ledger.close)
-        verbs = worker.registry(book, secret=lambda _: TOKEN)
+        verbs = worker.registry(book, secret=secret)
         await stack.enter_async_context(worker.build(config, client, ledger, book, verbs))
         dispatcher = serve.dispatcher(config, ledger=ledger, client=client, catalogue=book, signer=signer)
         delivering = asyncio.create_task(dispatcher.run())
