@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from contracts.evidence import ENGINE, EvidenceEntry, EvidenceKind
+from contracts.in_force import InForce
 from contracts.incidents import AttemptEnd, Incident, Role
 
 # What belongs on a timeline that people read; the log has everything else.
@@ -37,12 +38,13 @@ ROLE_NAMES = {
 }
 
 
-def compose(incident: Incident, entries: Sequence[EvidenceEntry]) -> str:
+def compose(incident: Incident, entries: Sequence[EvidenceEntry], in_force: Sequence[InForce] = ()) -> str:
     """Write the draft in Markdown. People appear by their role: the evidence log keeps their names.
 
     Args:
         incident: As the ledger has it at the end.
         entries: Its evidence, in order.
+        in_force: What its mitigations have left behind.
     """
     told = [entry for entry in entries if entry.kind in TOLD]
     began, ended = _span(incident, told)
@@ -61,7 +63,7 @@ def compose(incident: Incident, entries: Sequence[EvidenceEntry]) -> str:
         "## Contributing Factors",
         f"- {BLANK}",
         "## Action Items",
-        _items(incident),
+        _items(incident, in_force, blameless),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -72,11 +74,15 @@ class _Blameless:
     def __init__(self, incident: Incident) -> None:
         self._roles = {person: ROLE_NAMES[role] for role, person in incident.roles.items()}
 
+    def role(self, person: str) -> str:
+        """Say who somebody is, without the name."""
+        return self._roles.get(person, "a responder" if person else "nobody")
+
     def __call__(self, entry: EvidenceEntry) -> str:
         text = entry.summary
         people = {**self._roles}
         if entry.actor != ENGINE and ":" not in entry.actor:
-            people.setdefault(entry.actor, "a responder")
+            people[entry.actor] = self.role(entry.actor)
         for person, role in people.items():
             text = " ".join(role if word.strip(".,:;()") == person else word for word in text.split(" "))
         return text[:1].upper() + text[1:]
@@ -108,20 +114,17 @@ def _known(incident: Incident) -> str:
     return "\n".join(lines) or "- No mitigation was tried."
 
 
-def _items(incident: Incident) -> str:
+def _items(incident: Incident, in_force: Iterable[InForce], blameless: "_Blameless") -> str:
     lines = [
-        "[P0] Make permanent, or undo, what is still in force: " + title for title in _in_force(incident)
+        f"[P0] Undo, or make permanent, what is still in force: {_inline(found.title)} ({found.mitigation}),"
+        f" until {found.expires_at:%Y-%m-%d %H:%M} UTC; owner: {blameless.role(found.owner)}"
+        for found in in_force
     ]
     lines += [f"[P0] {BLANK}", f"[P1] {BLANK}"]
     for attempt in incident.attempts:
         if attempt.end in (AttemptEnd.INEFFECTIVE, AttemptEnd.WORSE):
             lines.append(f"[P2] Review when to propose what did not help: {_inline(attempt.title)}")
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1))
-
-
-def _in_force(incident: Incident) -> list[str]:
-    effective = (attempt for attempt in incident.attempts if attempt.end is AttemptEnd.EFFECTIVE)
-    return [_inline(attempt.title) for attempt in effective if not attempt.undone]
 
 
 def _duration(span: timedelta) -> str:

@@ -46,5 +46,6 @@ class Records:
         with beating():
             incident = self._ledger.incidents.get(request.incident)
             entries = self._ledger.evidence.entries(incident=incident.id, limit=10_000)
-            self._ledger.postmortems.write(incident.id, compose(incident, entries))
+            in_force = self._ledger.in_force.list(incident=incident.id)
+            self._ledger.postmortems.write(incident.id, compose(incident, entries, in_force))
         return Written()

@@ -7,7 +7,7 @@ from activities.planning import Planning, answer_of
 from activities.registry import Registry
 from contracts import names
 from contracts.actions import Look
-from contracts.errors import ProviderUnavailableError, StanchError
+from contracts.errors import NothingToProposeError, ProviderUnavailableError, StanchError
 from contracts.in_force import ForceState, InForce, StepInForce
 from contracts.incidents import Incident
 from contracts.messages import MitigationEnded, PlanAnswer, UndoRequest, Written
@@ -67,7 +67,7 @@ class Undoing:
         if gone:
             self._ledger.in_force.found_undone(in_force.mitigation, gone)
         if in_force.state is not ForceState.IN_FORCE or len(gone) == len(wanted):
-            raise StanchError(f"{request.undoes}: nothing of it is in force any more")
+            raise NothingToProposeError(f"{request.undoes}: nothing of it is in force any more")
         steps = [
             (step, wanted[step.number])
             for step in undo_order(undone.steps)

@@ -22,7 +22,7 @@ from contracts.errors import (
     StanchError,
 )
 from contracts.playbooks import Playbook
-from gateway import api, authority, console, freezing, intake, metrics, signin, tokens
+from gateway import api, authority, console, freezing, intake, metrics, mitigations, signin, tokens
 from gateway.edge import Answer, Edge
 from gateway.engine import Engine
 from gateway.identity import OIDC, FreshSignInNeededError, Identity, SignInNeededError, UnauthenticatedError
@@ -154,6 +154,9 @@ def build(
     app.include_router(signin.router(identity, pages, signin.provider(settings, catalogue, clock=clock)))
     app.include_router(freezing.api(orders, identity))
     app.include_router(freezing.pages(orders, identity))
+    in_force = mitigations.Mitigations(orders)
+    app.include_router(mitigations.router(in_force, identity))
+    app.include_router(mitigations.pages(in_force, identity, pages))
     app.include_router(tokens.api(identity, ledger))
     app.include_router(tokens.pages(identity, ledger, pages))
     return app

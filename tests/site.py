@@ -15,7 +15,6 @@ import worker
 from activities.launchdarkly.fake import FakeLaunchDarkly
 from activities.prometheus.fake import FakePrometheus
 from authority.decisions import Signer, Verifier
-from authority.policy import Policy
 from contracts.approvals import Approval, ApprovalState, SignedDecision, Verdict
 from contracts.catalogue import (
     Catalogue,
@@ -36,6 +35,7 @@ from gateway.dispatcher import Dispatcher
 from ledger import Ledger, audit
 from runtime import engine, settings, temporal
 from runtime.clock import utc_now
+from runtime.policy import load_policy
 from runtime.settings import Settings
 
 ResultT = TypeVar("ResultT")
@@ -142,7 +142,7 @@ class Site:
             person=person,
             authenticated_by="local",
             reason=reason,
-            policy=Policy(),
+            policy=load_policy(self.config),
             signer=self.signer,
             trace={},
         )

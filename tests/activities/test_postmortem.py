@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from activities.postmortem import compose
 from contracts.evidence import EvidenceEntry, EvidenceKind
+from contracts.in_force import InForce
 from contracts.incidents import Alert, Attempt, AttemptEnd, Incident, Role, Severity
 
 START = datetime(2026, 3, 10, 14, 32, tzinfo=UTC)
@@ -36,6 +37,22 @@ def attempt(number: int, title: str, end: AttemptEnd) -> Attempt:
     """Give one attempt."""
     return Attempt(
         mitigation=f"INC-1/{number}", playbook="p", title=title, plan_digest="0" * 64, end=end, detail="why"
+    )
+
+
+def in_force(mitigation: str, owner: str) -> InForce:
+    """Give what a mitigation has left behind."""
+    return InForce(
+        mitigation=mitigation,
+        incident="INC-1",
+        service="shop",
+        environment="production",
+        title="Disable <b>",
+        plan_digest="0" * 64,
+        owner=owner,
+        steps=(),
+        since=START,
+        expires_at=START + timedelta(days=1),
     )
 
 
@@ -79,7 +96,6 @@ def test_has_the_whole_template() -> None:
     assert "- Severity: SEV-2" in text
     assert "- Impact: 40% fail" in text
     assert "14:32:00 - HighErrorRate fires" in text
-    assert "1. [P0] Make permanent, or undo, what is still in force: Disable the flag" in text
     assert text.count("to be written by a person") >= 4
 
 
@@ -110,8 +126,11 @@ def test_text_from_outside_stays_text() -> None:
     assert "a_b \\_d\\_" in text
 
 
-def test_undone_mitigation_is_not_in_force() -> None:
-    """What was undone needs no decision any more."""
-    undone = attempt(2, "Disable the flag", AttemptEnd.EFFECTIVE).model_copy(update={"undone": True})
+def test_what_is_still_in_force() -> None:
+    """Each debt is an item, with its end and its owner by role; without any there is no such item."""
+    text = compose(incident(), ENTRIES, [in_force("INC-1/2", "ada"), in_force("INC-1/3", "grace")])
 
-    assert "in force" not in compose(incident(attempts=(undone,)), ENTRIES)
+    said = "[P0] Undo, or make permanent, what is still in force: Disable \\<b\\>"
+    assert f"1. {said} (INC-1/2), until 2026-03-11 14:32 UTC; owner: the Incident Commander" in text
+    assert f"2. {said} (INC-1/3), until 2026-03-11 14:32 UTC; owner: a responder" in text
+    assert "in force" not in compose(incident(), ENTRIES)

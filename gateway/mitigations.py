@@ -1,0 +1,253 @@
+"""Mitigations in force: who may undo, extend or keep one, its routes, its page and what goes on by itself."""
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import AwareDatetime
+from starlette.responses import Response
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from authority.directory import on_call
+from contracts import names
+from contracts.approvals import ApprovalRequest
+from contracts.base import Frozen
+from contracts.errors import ForbiddenError, InputError
+from contracts.in_force import InForce, InForceTimer
+from contracts.incidents import Role
+from contracts.messages import MitigationOrder, PlanAnswer, UndoRequest
+from gateway import forms
+from gateway.api import PAGE, Limit, Reason
+from gateway.dispatcher import RPC_TIMEOUT, Handler
+from gateway.identity import Identity, Principal, Session
+from gateway.orders import LONGEST_REASON, Orders, spoken
+from gateway.pages import Pages
+from ledger import Ledger, OutboxMessage
+from ledger.in_force import TIMER, UNDO, MitigationsInForce
+
+SPANS: Final = {"4": "4 hours", "24": "1 day", "72": "3 days", "168": "7 days", "720": "30 days"}
+
+
+class UndoOrder(Reason):
+    """Which steps are taken back, and why; no step means all that are in force."""
+
+    steps: tuple[int, ...] = ()
+
+
+class Extension(Reason):
+    """Until when it stays, and why."""
+
+    until: AwareDatetime
+
+
+class Shown(Frozen):
+    """A mitigation in force as its page shows it to one person.
+
+    Attributes:
+        question: The request about its undo that waits for an answer.
+        refusal: Why this person may not order anything about it; empty when they may.
+    """
+
+    found: InForce
+    question: ApprovalRequest | None = None
+    refusal: str = ""
+
+
+@dataclass
+class Mitigations:
+    """Every order about what is in force: check, record in the ledger, wake the dispatcher."""
+
+    orders: Orders
+
+    def undo(
+        self, mitigation: str, *, steps: Collection[int] = (), reason: str, principal: Principal
+    ) -> InForce:
+        """Ask that a mitigation be undone: its way back is planned, and decided like any plan.
+
+        Raises:
+            InputError: There is no reason.
+            NotFoundError: It left nothing behind, or there is none.
+            ForbiddenError: The person may not order this.
+            ConflictError: It is undone or permanent, or a step is not in force.
+        """
+        in_force, why = self._checked(mitigation, reason, principal)
+        in_force.order_undo(mitigation, steps=steps, person=principal.person, reason=why)
+        return self._done(mitigation)
+
+    def extend(self, mitigation: str, *, until: datetime, reason: str, principal: Principal) -> InForce:
+        """Give a mitigation more time, or less.
+
+        Raises:
+            InputError: There is no reason, or the time is over or too far away.
+            NotFoundError: It left nothing behind, or there is none.
+            ForbiddenError: The person may not order this.
+            ConflictError: It is undone or permanent.
+        """
+        in_force, why = self._checked(mitigation, reason, principal)
+        in_force.extend(mitigation, until=until, person=principal.person, reason=why)
+        return self._done(mitigation)
+
+    def make_permanent(self, mitigation: str, *, reason: str, principal: Principal) -> InForce:
+        """Say that what a mitigation has changed stays.
+
+        Raises:
+            InputError: There is no reason.
+            NotFoundError: It left nothing behind, or there is none.
+            ForbiddenError: The person may not order this.
+            ConflictError: It is undone, or its undo runs.
+        """
+        in_force, why = self._checked(mitigation, reason, principal)
+        in_force.make_permanent(mitigation, person=principal.person, reason=why)
+        return self._done(mitigation)
+
+    def shown(self, person: str) -> list[Shown]:
+        """Give what is in force, the next to end first, as it is shown to a person."""
+        ledger = self.orders.ledger
+        listed = []
+        for found in ledger.in_force.list(limit=PAGE):
+            asked = ledger.approvals.for_mitigation(found.undo) if found.undo else None
+            question = asked.request if asked and asked.request.closed_at is None else None
+            listed.append(Shown(found=found, question=question, refusal=self._refusal(found, person)))
+        return listed
+
+    def _checked(self, mitigation: str, reason: str, principal: Principal) -> tuple[MitigationsInForce, str]:
+        in_force = self.orders.ledger.in_force
+        refusal = self._refusal(in_force.get(mitigation), principal.person)
+        if refusal:
+            raise ForbiddenError(refusal)
+        return in_force, spoken(reason, "a reason", LONGEST_REASON)
+
+    def _done(self, mitigation: str) -> InForce:
+        self.orders.wake()
+        return self.orders.ledger.in_force.get(mitigation)
+
+    def _refusal(self, found: InForce, person: str) -> str:
+        """Say why a person may not order anything about it; empty when they may."""
+        ledger = self.orders.ledger
+        commander = ledger.incidents.get(found.incident).roles.get(Role.INCIDENT_COMMANDER)
+        turn = on_call(self.orders.catalogue, found.service, ledger.database.now())
+        may = [one for one in dict.fromkeys((found.owner, commander, *turn)) if one]
+        if person in may:
+            return ""
+        return (
+            f"{found.mitigation}: only its owner, its Incident Commander and who is on call may do this"
+            + (f" ({', '.join(may)}), not {person}" if may else "")
+        )
+
+
+def router(mitigations: Mitigations, identity: Identity) -> APIRouter:
+    """Give the routes about mitigations in force."""
+    routes = APIRouter(prefix="/v1/mitigations", tags=["mitigations"])
+    ledger = mitigations.orders.ledger
+    reads = [Depends(identity.reader)]
+    by = Annotated[Principal, Depends(identity.principal)]
+
+    @routes.get("", dependencies=reads)
+    def list_mitigations(
+        *,
+        incident: str | None = None,
+        closed: Annotated[bool, Query(description="Those that are over too.")] = False,
+        limit: Limit = 100,
+    ) -> list[InForce]:
+        """List the mitigations in force, the next to end first."""
+        return ledger.in_force.list(incident=incident, closed=closed, limit=limit)
+
+    @routes.get("/{incident}/{number}", dependencies=reads)
+    def get_mitigation(incident: str, number: str) -> InForce:
+        """Show what a mitigation has left behind."""
+        return ledger.in_force.get(f"{incident}/{number}")
+
+    @routes.post("/{incident}/{number}/undo", status_code=202)
+    def undo_mitigation(incident: str, number: str, order: UndoOrder, principal: by) -> InForce:
+        """Ask for the way back; while one is on its way, asking again changes nothing."""
+        return mitigations.undo(
+            f"{incident}/{number}", steps=order.steps, reason=order.reason, principal=principal
+        )
+
+    @routes.post("/{incident}/{number}/extend")
+    def extend_mitigation(incident: str, number: str, order: Extension, principal: by) -> InForce:
+        """Say until when it stays."""
+        return mitigations.extend(
+            f"{incident}/{number}", until=order.until, reason=order.reason, principal=principal
+        )
+
+    @routes.post("/{incident}/{number}/make-permanent")
+    def make_mitigation_permanent(incident: str, number: str, order: Reason, principal: by) -> InForce:
+        """Say that it stays for good."""
+        return mitigations.make_permanent(f"{incident}/{number}", reason=order.reason, principal=principal)
+
+    return routes
+
+
+def pages(mitigations: Mitigations, identity: Identity, pages: Pages) -> APIRouter:
+    """Give the page of what is in force, and its forms."""
+    routes = APIRouter(include_in_schema=False)
+    looks = Annotated[Session, Depends(identity.session)]
+    filled = Annotated[dict[str, str], Depends(forms.read)]
+    ledger = mitigations.orders.ledger
+
+    @routes.get("/mitigations")
+    def in_force(session: looks) -> Response:
+        last = ledger.evidence.size() - 1  # before reading: what comes meanwhile arrives as an event
+        return pages.page(
+            "mitigations.html",
+            session=session,
+            form=identity.form_token(session),
+            last=last,
+            listed=mitigations.shown(session.person.id),
+            spans=SPANS,
+            names={person.id: person.name for person in identity.people},
+        )
+
+    @routes.post("/mitigations/{incident}/{number}/{order}")
+    def ordered(  # noqa: PLR0917  (what the path, the browser and the form say)
+        incident: str, number: str, order: str, request: Request, session: looks, form: filled
+    ) -> Response:
+        identity.check_form(request, session, form.get("token", ""))
+        mitigation, reason = f"{incident}/{number}", form.get("reason", "")
+        match order:
+            case "undo":
+                mitigations.undo(mitigation, reason=reason, principal=session.principal)
+            case "extend" if form.get("hours") in SPANS:
+                until = identity.now() + timedelta(hours=int(form["hours"]))
+                mitigations.extend(mitigation, until=until, reason=reason, principal=session.principal)
+            case "make-permanent":
+                mitigations.make_permanent(mitigation, reason=reason, principal=session.principal)
+            case _:
+                raise InputError("undo it, extend it by one of the spans, or make it permanent")
+        return forms.see("/mitigations")
+
+    return routes
+
+
+def handlers(ledger: Ledger, client: Client) -> dict[str, Handler]:
+    """Give what the dispatcher calls: an undo that was ordered starts, and a timer that is due goes off."""
+
+    async def start(message: OutboxMessage) -> None:
+        request = UndoRequest.model_validate(message.payload)
+        answer = PlanAnswer(mitigation=request.mitigation)
+        try:
+            await client.start_workflow(
+                names.MITIGATION_WORKFLOW,
+                MitigationOrder(incident=request.incident, answer=answer, undo=request),
+                id=names.mitigation_workflow_id(request.mitigation),
+                task_queue=names.WORKER_QUEUE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                task_timeout=names.TASK_TIMEOUT,
+                static_summary=f"undo of {request.undoes}",
+                rpc_timeout=RPC_TIMEOUT,
+            )
+        except WorkflowAlreadyStartedError:
+            return  # an earlier delivery of the same message has started it, and it has ended
+
+    async def due(message: OutboxMessage) -> datetime | None:
+        timer = InForceTimer.model_validate(message.payload)
+        return await asyncio.to_thread(ledger.in_force.tick, timer)
+
+    return {UNDO: start, TIMER: due}
