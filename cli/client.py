@@ -1,4 +1,4 @@
-"""The terminal's way to the gateway: HTTP with the local token, and every failure as one sentence."""
+"""The terminal's way to the gateway: HTTP with a token, and every failure as one sentence."""
 
 import argparse
 import json
@@ -94,17 +94,19 @@ class Gateway:
         Raises:
             InputError: Nobody does.
         """
-        if not self.person:
+        if not self.person and not self._settings.token:
             raise InputError("who are you? say --as PERSON or set STANCH_PERSON to an id of the catalogue")
 
     def _token(self) -> str:
+        if self._settings.token:
+            return self._settings.token
         path = self._settings.local_token_path
         try:
             return path.read_text(encoding="utf-8").strip()
         except OSError as error:
             raise InputError(
                 f"local token {path}: {error.strerror}; start the gateway with `stanch up`, "
-                "or set STANCH_HOME to its state folder"
+                "set STANCH_HOME to its state folder, or STANCH_TOKEN to an API token"
             ) from error
 
     def _json(self, response: urllib3.BaseHTTPResponse) -> JsonValue:
@@ -145,6 +147,8 @@ class Gateway:
 
 def _address(settings: Settings) -> str:
     """Give the gateway's URL; with port 0, `stanch up` has noted which one it was given."""
+    if settings.public_url:
+        return settings.public_url
     if settings.http_port:
         return settings.url
     try:

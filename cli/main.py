@@ -26,6 +26,7 @@ VERBS = {
     "policy": ("cli.policy", "say whom a step asks and why, and test the rules"),
     "postmortem": ("cli.postmortem", "print the postmortem of an incident"),
     "audit": ("cli.audit", "verify the evidence log, its checkpoints and every decision"),
+    "token": ("cli.token", "make, list and revoke API tokens for people and machines"),
     "doctor": ("cli.doctor", "say what is missing here, why it matters and how to get it"),
     "gateway": ("cli.gateway", "run the HTTP side alone"),
 }

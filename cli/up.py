@@ -140,10 +140,11 @@ async def _start(config: Settings, supervisor: Supervisor) -> None:
     addresses = {"gateway": config.url, "engine": config.temporal_address, "pid": os.getpid()}
     (config.home / "run.json").write_text(json.dumps(addresses), encoding="utf-8")
     print(f"engine     {config.temporal_address or 'from the Temporal client configuration'}")
-    print(f"console    {config.url}/")
+    print(f"console    {config.public_url or config.url}/")
     print(f"alerts     {config.url}/v1/alerts/alertmanager")
     print(f"state      {config.home.resolve()}  (logs in {config.home / 'logs'})")
-    print("identity   LOCAL EVALUATION MODE: whoever reaches this port can be anybody. Loopback only.")
+    local = "LOCAL EVALUATION MODE: whoever reaches this port can be anybody. Loopback only."
+    print(f"identity   {config.oidc_issuer if config.identity == 'oidc' else local}")
     print("ready; Ctrl-C stops it", flush=True)
 
 

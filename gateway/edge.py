@@ -11,8 +11,9 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.identity import SAFE_METHODS, host_of, is_loopback
+from gateway.identity import SAFE_METHODS, host_of
 from gateway.metrics import Metrics
+from runtime.loopback import is_loopback
 
 Answer = Callable[[str, int, str], Response]
 """Makes an error's answer: the request's path, the status, the sentence."""

@@ -1,7 +1,6 @@
 """Who is asking: a browser's session, an API token, or local mode's own token."""
 
 import hmac
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -22,6 +21,7 @@ from ledger import Ledger
 from ledger.identities import digest
 from ledger.storable import one_line
 from runtime import settings as configuration
+from runtime.loopback import is_loopback
 from runtime.settings import Settings
 
 LOCAL: Final = "local"
@@ -98,26 +98,10 @@ class Session:
     secret: str = field(repr=False)
 
 
-def is_loopback(host: str) -> bool:
-    """Say whether a host name or address, without a port, is this machine and nothing else."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
-    except ValueError:
-        return False
-
-
 def host_of(connection: HTTPConnection) -> str:
     """Give the name that the client used for us, without the port."""
     host = connection.headers.get("host", "")
     return host[: host.rindex("]") + 1] if host.startswith("[") and "]" in host else host.partition(":")[0]
-
-
-def is_safe_url(url: str) -> bool:
-    """Say whether what is sent there stays between us: https, or this machine."""
-    parts = urlsplit(url)
-    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
 
 
 class Identity:
@@ -508,9 +492,3 @@ def _check(settings: Settings) -> None:
     for name in ("public_url", "oidc_issuer", "oidc_client_id"):
         if not getattr(settings, name):
             raise InputError(f"STANCH_IDENTITY=oidc needs STANCH_{name.upper()}")
-    for name in ("public_url", "oidc_issuer"):
-        url = getattr(settings, name)
-        if not is_safe_url(url):
-            raise InputError(
-                f"STANCH_{name.upper()}={url}: use https; plain http is for this machine's loopback only"
-            )

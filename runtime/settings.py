@@ -22,6 +22,7 @@ from pydantic import Field, ValidationError, field_validator
 from contracts.base import Strict
 from contracts.catalogue import Catalogue
 from contracts.errors import InputError
+from runtime.loopback import is_safe_url
 
 PREFIX = "STANCH_"
 NO_KEY = (ValueError, TypeError, UnsupportedAlgorithm)  # what the library says to a file that holds none
@@ -41,10 +42,10 @@ class Settings(Strict):
         temporal_port: The embedded engine's port on loopback; 0 takes a free one.
         http_host: Where the gateway listens; local identity allows loopback only.
         http_port: The gateway's port; with 0 ``stanch up`` takes a free one.
-        public_url: Where browsers and terminals reach the gateway, ``https://stanch.example.com``; with OIDC it
-            is needed, and elsewhere than on this machine it has to be https.
-        identity: ``oidc``: people sign in at an OpenID Connect provider. ``local`` lets anybody who reaches the
-            loopback port be anybody: for evaluation only.
+        public_url: Where browsers and terminals reach the gateway, ``https://stanch.example.com``. OIDC needs
+            it. It is https, unless it is this machine's loopback.
+        identity: ``oidc``: people sign in at an OpenID Connect provider. ``local`` lets anybody who reaches
+            the loopback port be anybody: for evaluation only.
         oidc_issuer: The provider's issuer URL, exactly as its discovery document says it.
         oidc_client_id: What the provider calls us.
         oidc_client_secret: Our secret there; empty for a public client, which PKCE alone protects.
@@ -53,8 +54,8 @@ class Settings(Strict):
         oidc_ca: PEM file of the authority behind the provider's certificate, where it is not a public one.
         fresh_minutes: Approving a plan of high risk needs a sign-in that is not older.
         token: API token that the terminal speaks with; local mode's own one when empty.
-        alert_token: Bearer token that alert sources must send, besides API tokens of the scope ``alerts``; local
-            mode asks for none when this is empty.
+        alert_token: Bearer token that alert sources must send; an API token of the scope ``alerts`` will do
+            too. Local mode asks for none when this is empty.
         smtp_host: The mail server for the channel ``email``; no mail is sent when empty.
         smtp_port: Its port.
         smtp_tls: ``starttls`` or ``implicit``, both check its certificate; ``none`` for one on this machine.
@@ -109,6 +110,13 @@ class Settings(Strict):
         if any(char in str(home) for char in "?#%"):
             raise ValueError(f"{home}: ?, # and % have a meaning in a database's URL; choose another folder")
         return home
+
+    @field_validator("public_url", "oidc_issuer")
+    @classmethod
+    def _stays_between_us(cls, url: str) -> str:
+        if url and not is_safe_url(url):
+            raise ValueError(f"{url}: use https; plain http is for this machine's loopback only")
+        return url
 
     @property
     def ledger_url(self) -> str:

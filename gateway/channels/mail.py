@@ -8,7 +8,7 @@ from email.message import EmailMessage
 
 from contracts.errors import ActionRefusedError, InputError, ProviderUnavailableError
 from gateway.channels import Letter
-from gateway.identity import is_loopback
+from runtime.loopback import is_loopback
 from runtime.settings import Settings
 
 _PATIENCE = 4.0  # seconds for each of the server's answers

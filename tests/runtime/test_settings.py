@@ -167,3 +167,29 @@ def test_old_keys_still_verify(tmp_path: Path) -> None:
     settings.signing_key(config)
 
     assert len({key.public_bytes_raw() for key in settings.public_keys(config)}) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("STANCH_PUBLIC_URL", "http://stanch.example.com", "use https"),
+        ("STANCH_PUBLIC_URL", "https://stanch.example.com/", "should match pattern"),
+        ("STANCH_PUBLIC_URL", "https://a@stanch.example.com", "should match pattern"),
+        ("STANCH_OIDC_ISSUER", "http://id.example.com", "use https"),
+        ("STANCH_OIDC_ISSUER", "ftp://127.0.0.1", "use https"),
+        ("STANCH_OIDC_SCOPES", "email", "should match pattern"),
+        ("STANCH_FRESH_MINUTES", "0", "greater than or equal to 1"),
+        ("STANCH_IDENTITY", "none", "'local' or 'oidc'"),
+    ],
+)
+def test_addresses_that_anybody_could_be(name: str, value: str, said: str) -> None:
+    """A provider or a gateway that anybody in between could be is refused, and so is half a setting."""
+    with pytest.raises(InputError, match=f"{name}: .*{said}"):
+        settings.load({name: value})
+
+
+def test_secrets_are_not_shown() -> None:
+    """The client's secret and the terminal's token are in no log line."""
+    config = settings.load({"STANCH_OIDC_CLIENT_SECRET": "s3cret", "STANCH_TOKEN": "s3cret"})
+
+    assert "s3cret" not in repr(config)
