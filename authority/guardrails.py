@@ -12,7 +12,7 @@ Who writes the intent of a step checks it in the same transaction: nothing reach
 
 That raises ``GuardrailError``, an ``ActionRefusedError``: the step ends not done. ``check_names`` refuses
 unknown overrides when a decision is taken. An undo, of a step or by a plan that takes a mitigation back, goes
-to a state that was there: only ``freeze``, the ``target-lock`` of another mitigation and, where a plan knows,
+to a state that was there: only ``freeze``, the ``target-lock`` of a third mitigation and, where a plan knows,
 ``regions-on`` stand against it. A limit that holds for a plan is measured on the steps that are approved.
 """
 
@@ -37,6 +37,7 @@ TELLING = (AttemptEnd.EFFECTIVE, *HELPLESS)
 
 # Where the providers' differences say how many replicas there are.
 _REPLICAS = ("spec.replicas", "desired", "desiredCount")
+_DEFAULT = GuardrailLimits()
 _REGIONAL = ("auto_scaling_group", "ecs_service", "scalable_target")
 
 
@@ -105,7 +106,7 @@ def check_may_lift(freeze: Freeze, person: str, open_now: Iterable[Incident]) ->
 class Guardrails:
     """The rules with their limits."""
 
-    def __init__(self, limits: GuardrailLimits) -> None:
+    def __init__(self, limits: GuardrailLimits = _DEFAULT) -> None:
         self._limits = limits
 
     def limits(self, service: str) -> Limits:
@@ -133,7 +134,7 @@ class Guardrails:
         limits = self._limits.of(plan.service)
         chosen = [step for step in plan.steps if step.change and (not steps or step.number in steps)]
         undoes = direction is Direction.UNDO or plan.undoes is not None
-        found = [*_stopped(facts), *_locked(facts)]
+        found = [*_stopped(facts), *_locked(plan, facts)]
         if direction is not Direction.UNDO:
             found += _regions_on(chosen, limits)
         if not undoes:
@@ -195,9 +196,9 @@ def _stopped(facts: Facts) -> _Found:
         yield Guardrail.FREEZE, said
 
 
-def _locked(facts: Facts) -> _Found:
+def _locked(plan: Plan, facts: Facts) -> _Found:
     for touch in facts.touches:
-        if touch.held:
+        if touch.held and touch.mitigation != plan.undoes:
             said = f"{touch.mitigation} has {touch.target} to itself since {touch.at.isoformat()}"
             yield Guardrail.TARGET_LOCK, f"{said} and has not ended"
 

@@ -101,7 +101,7 @@ class Journal:
         return entry
 
     def intend(
-        self, action: str, *, fence: int, before: JsonObject, actor: str, guard: Guard | None = None
+        self, action: str, *, fence: int, before: JsonObject, actor: str, guard: Guard
     ) -> JournalEntry:
         """Write down that the call follows now; when this returns, that is on the disk.
 
@@ -127,15 +127,13 @@ class Journal:
             _check_fence(entry, fence)
             now = self._database.now()
             values = {"state": JournalState.INTENT, "fence": fence + 1, "intent_at": now, "before": before}
-            refusal: GuardrailError | None = None
-            if guard is not None:
-                try:
-                    values |= _guarded(connection, entry, guard, now)
-                except GuardrailError as error:
-                    refusal = error
-                    evidence.append(connection, _guardrail(entry, now, f"may not go on: {error}"))
-            if refusal is None:
-                return _intend(connection, entry, values, actor)
+            try:
+                values |= _guarded(connection, entry, guard, now)
+            except GuardrailError as error:
+                refusal = error
+                evidence.append(connection, _guardrail(entry, now, f"may not go on: {error}"))
+            else:
+                return _intend(connection, entry, values, actor, guard.plan)
         raise refusal
 
     def settle(self, action: str, *, fence: int, result: StepResult, actor: str) -> StepResult:
@@ -210,7 +208,9 @@ def may_lack_intent(result: StepResult) -> bool:
     return result.no_op or result.outcome is Outcome.NOT_DONE
 
 
-def _intend(connection: Connection, entry: JournalEntry, values: dict[str, Any], actor: str) -> JournalEntry:
+def _intend(
+    connection: Connection, entry: JournalEntry, values: dict[str, Any], actor: str, plan: Plan
+) -> JournalEntry:
     written = update(journal).where(journal.c.action == entry.action).values(values).returning(journal)
     intent = _entry(connection.execute(written).one())
     evidence.append(
@@ -221,7 +221,9 @@ def _intend(connection: Connection, entry: JournalEntry, values: dict[str, Any],
             incident=intent.incident,
             actor=actor,
             at=values["intent_at"],
-            summary=one_line(f"{intent.mitigation} begins: {_told(connection, intent)}"),
+            summary=one_line(
+                f"{intent.mitigation} begins: {_in_words(intent, plan.steps[entry.step - 1].title)}"
+            ),
             body=_facts(intent) | {"fence": intent.fence, "before": values["before"]},
         ),
     )
@@ -239,8 +241,9 @@ def _guarded(connection: Connection, entry: JournalEntry, guard: Guard, now: dat
         connection, guard.plan, guard.rules, now=now, targets=[target], action=entry.action
     )
     aside = guard.check(entry.direction, facts)
-    if aside:
+    if any(touch.held for touch in facts.touches):
         guardrails.take_over(connection, target, entry.mitigation)
+    if aside:
         said = "; ".join(map(str, aside))
         evidence.append(
             connection, _guardrail(entry, now, f"goes on, as an override names it, against {said}")
@@ -288,8 +291,17 @@ def _told(connection: Connection, entry: JournalEntry) -> str:
     """Say what is done in the words of the plan that was approved."""
     content = connection.scalar(select(plans.c.content).where(plans.c.digest == entry.plan_digest))
     titles = {step["number"]: step["title"] for step in (content or {}).get("steps", ())}
-    title = titles.get(entry.step, f"step {entry.step}")
-    return title if entry.direction is Direction.APPLY else f"undo of {title}"
+    return _in_words(entry, titles.get(entry.step, f"step {entry.step}"))
+
+
+def _in_words(entry: JournalEntry, title: str) -> str:
+    match entry.direction:
+        case Direction.APPLY:
+            return title
+        case Direction.UNDO:
+            return f"undo of {title}"
+        case Direction.FORCE:
+            return f"{title}, ungracefully"
 
 
 def _facts(entry: JournalEntry) -> JsonObject:

@@ -16,6 +16,7 @@ from activities.registry import Registry
 from activities.steps import Steps
 from activities.verification import Watching
 from authority.decisions import Signer, Verifier
+from authority.guardrails import Guard, Guardrails
 from authority.policy import Policy
 from authority.seals import digest
 from contracts.approvals import Decision, SignedDecision, Verdict
@@ -167,7 +168,9 @@ class Scene:
             approval=self.signed.decision.request,
         )
         before = self.plan.steps[0].observed.model_dump(mode="json")
-        self.ledger.journal.intend(key, fence=entry.fence, before=before, actor="stanch")
+        self.ledger.journal.intend(
+            key, fence=entry.fence, before=before, actor="stanch", guard=Guard(Guardrails(), self.plan)
+        )
 
     def run(self, order: StepOrder | None = None) -> StepResult:
         """Run the step once, as one attempt."""

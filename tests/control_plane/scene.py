@@ -10,6 +10,7 @@ from activities.registry import Registry
 from activities.steps import Steps
 from activities.verification import Watching
 from authority.decisions import Signer, Verifier
+from authority.guardrails import Guard, Guardrails
 from authority.policy import Policy
 from authority.seals import digest
 from contracts.actions import Action, ActionRequest
@@ -92,7 +93,9 @@ class Approved:
             approval=self._signed.decision.request,
         )
         before = self.step.observed.model_dump(mode="json")
-        journal.intend(key, fence=entry.fence, before=before, actor="stanch")
+        journal.intend(
+            key, fence=entry.fence, before=before, actor="stanch", guard=Guard(Guardrails(), self.plan)
+        )
 
 
 class Scene:

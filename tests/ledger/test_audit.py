@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, delete, insert, select, text, update
 
 from authority.decisions import Signer, Verifier
+from authority.guardrails import Guard, Guardrails
 from authority.seals import digest
 from contracts.approvals import SignedDecision, Verdict
 from contracts.evidence import Evidence, EvidenceKind
@@ -46,7 +47,9 @@ def story(ledger: Ledger, signer: Signer) -> Ledger:
     request = ledger.approvals.ask(plan(), severity="SEV2")  # type: ignore[arg-type]
     decide(ledger, signer, Verdict.APPROVE, plan(), request.id)
     begin(ledger, plan_digest=request.plan_digest, approval=request.id)
-    ledger.journal.intend(ACTION, fence=0, before={"replicas": 3}, actor="stanch")
+    ledger.journal.intend(
+        ACTION, fence=0, before={"replicas": 3}, actor="stanch", guard=Guard(Guardrails(), plan())
+    )
     ledger.journal.settle(ACTION, fence=1, result=result(after={"replicas": 12}), actor="stanch")
     ledger.approvals.ask(plan(number=2), severity="SEV2")  # type: ignore[arg-type]
     ledger.evidence.checkpoint(signer)
@@ -368,7 +371,7 @@ def test_an_approval_counts_only_for_its_plan_and_only_afterwards(
     open_incident(ledger, commander="ada")
     request = ledger.approvals.ask(plan(), severity="SEV2")  # type: ignore[arg-type]
     begin(ledger, plan_digest=request.plan_digest, approval=request.id)
-    ledger.journal.intend(ACTION, fence=0, before={}, actor="stanch")
+    ledger.journal.intend(ACTION, fence=0, before={}, actor="stanch", guard=Guard(Guardrails(), plan()))
     decide(ledger, signer, Verdict.APPROVE, plan(), request.id)
     other = {"action": "INC-1/1/2/apply", "plan_digest": "f" * 64, "approval": request.id}
     ledger.evidence.append(note("other", EvidenceKind.INTENT, **other))

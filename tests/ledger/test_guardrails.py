@@ -129,6 +129,17 @@ def test_an_override_takes_the_target_over(ledger: Ledger) -> None:
             intend(ledger, first, direction=direction)
 
 
+def test_an_undo_takes_over_from_what_it_undoes(ledger: Ledger) -> None:
+    """A mitigation that never ended can be undone; from then on it does not go on itself."""
+    two_steps = plan(steps=(plan().steps[0], plan().steps[0].model_copy(update={"number": 2})))
+    intend(ledger, two_steps)
+    intend(ledger, plan(mitigation="INC-1/1-undo", undoes="INC-1/1"))
+
+    assert [lock.mitigation for lock in ledger.guardrails.locks()] == ["INC-1/1-undo"]
+    with pytest.raises(GuardrailError, match="INC-1/1-undo has"):
+        intend(ledger, two_steps, step=2)
+
+
 def test_one_of_many_gets_the_target(ledger: Ledger) -> None:
     """Of many mitigations that want a target at the same moment, one gets it."""
     found = at_once([partial(intend, ledger, plan(f"INC-{number}")) for number in range(1, 13)])

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from authority.guardrails import Guard, Guardrails
 from contracts.errors import ConflictError, InputError, NotFoundError
 from contracts.evidence import EvidenceKind
 from contracts.in_force import ForceState, InForceTimer
@@ -12,7 +13,7 @@ from contracts.incidents import AttemptEnd, Severity
 from contracts.messages import UndoRequest
 from contracts.outcomes import Direction, MitigationResult, Outcome, StepResult
 from contracts.plans import ActionCall, Plan, Step
-from ledger import Ledger, OutboxMessage
+from ledger import Ledger, OutboxMessage, ladders
 from ledger.in_force import AGAIN, LONGEST, TIMER, UNDO, UNDO_LOST
 from tests.ledger.crowd import at_once
 from tests.ledger.samples import NOON, Clock, open_incident, plan
@@ -71,7 +72,9 @@ def run(
         plan_digest=request.plan_digest,
         approval=request.id,
     )
-    entry = ledger.journal.intend(action, fence=entry.fence, before={}, actor="stanch")
+    entry = ledger.journal.intend(
+        action, fence=entry.fence, before={}, actor="stanch", guard=Guard(Guardrails(), sealed)
+    )
     values: dict[str, Any] = {"action": action, "outcome": Outcome.DONE}
     result = StepResult.model_validate(values | facts)
     ledger.journal.settle(action, fence=entry.fence, result=result, actor="stanch")
@@ -186,6 +189,10 @@ def test_reminders_and_the_end(ledger: Ledger, clock: Clock, sealed: Plan) -> No
     clock.forward(DAY * 0.4)
     tick(ledger)
     assert told(ledger) == [reminder, reminder]
+    clock.forward(LEASE)
+    notes = [message.payload for message in messages(ledger, ladders.TELL)]
+    assert notes == [{"whom": ["person:ada"], "text": reminder}] * 2
+    clock.forward(-LEASE)
     clock.forward(DAY * 0.1)
     tick(ledger)
     assert told(ledger)[2:] == [

@@ -5,15 +5,17 @@ from functools import partial
 
 import pytest
 
+from authority.guardrails import Guard, Guardrails
 from contracts.base import JsonObject
 from contracts.errors import ConflictError, NotFoundError
 from contracts.evidence import EvidenceKind
 from contracts.outcomes import Outcome, StepResult
 from ledger import JournalEntry, JournalState, Ledger
 from tests.ledger.crowd import at_once
-from tests.ledger.samples import NOON, Clock, begin, result
+from tests.ledger.samples import NOON, Clock, begin, plan, result
 
 ACTION = "INC-1/1/1/apply"
+GUARD = Guard(Guardrails(), plan())
 
 
 def test_the_way_of_an_action(ledger: Ledger, clock: Clock) -> None:
@@ -22,7 +24,7 @@ def test_the_way_of_an_action(ledger: Ledger, clock: Clock) -> None:
     entry = begin(ledger)
     assert (entry.state, entry.fence, entry.intent_at, entry.result) == (JournalState.PLANNED, 0, None, None)
     clock.forward(timedelta(seconds=1))
-    entry = ledger.journal.intend(ACTION, fence=0, before={"replicas": 3}, actor="stanch")
+    entry = ledger.journal.intend(ACTION, fence=0, before={"replicas": 3}, actor="stanch", guard=GUARD)
     assert (entry.state, entry.fence, entry.before) == (JournalState.INTENT, 1, {"replicas": 3})
     assert entry.intent_at == NOON + timedelta(seconds=1)
     done = result(after={"replicas": 12})
@@ -33,7 +35,7 @@ def test_the_way_of_an_action(ledger: Ledger, clock: Clock) -> None:
     assert ledger.journal.for_incident("INC-1") == [stored]
     assert ledger.journal.for_incident("INC-2") == []
     assert [(entry.kind, entry.summary) for entry in ledger.evidence.entries()] == [
-        (EvidenceKind.INTENT, "INC-1/1 begins: step 1"),
+        (EvidenceKind.INTENT, "INC-1/1 begins: Scale web"),
         (EvidenceKind.OUTCOME, "INC-1/1 step 1: done"),
     ]
 
@@ -41,7 +43,7 @@ def test_the_way_of_an_action(ledger: Ledger, clock: Clock) -> None:
 def test_begin_again(ledger: Ledger) -> None:
     """An action is begun once, and a repeat gives it as it stands; another plan cannot take it over."""
     begin(ledger)
-    ledger.journal.intend(ACTION, fence=0, before={}, actor="stanch")
+    ledger.journal.intend(ACTION, fence=0, before={}, actor="stanch", guard=GUARD)
 
     assert begin(ledger).fence == 1
     with pytest.raises(ConflictError, match="was begun for plan dddddddddddd under APR-1"):
@@ -54,7 +56,9 @@ def test_one_of_many_may_call(ledger: Ledger) -> None:
     """Of all runs that want to call at the same moment, one gets the intent."""
     entries = at_once([lambda: begin(ledger)] * 8)
     assert entries == [entries[0]] * 8
-    intents = at_once([lambda: ledger.journal.intend(ACTION, fence=0, before={}, actor="stanch")] * 16)
+    intents = at_once(
+        [lambda: ledger.journal.intend(ACTION, fence=0, before={}, actor="stanch", guard=GUARD)] * 16
+    )
 
     assert sum(isinstance(intent, JournalEntry) for intent in intents) == 1
     assert sum(isinstance(intent, ConflictError) for intent in intents) == 15
@@ -64,20 +68,20 @@ def test_one_of_many_may_call(ledger: Ledger) -> None:
 def test_a_run_that_was_overtaken(ledger: Ledger) -> None:
     """Who holds an old fence neither calls nor settles any more."""
     begin(ledger)
-    ledger.journal.intend(ACTION, fence=0, before={}, actor="stanch")
-    ledger.journal.intend(ACTION, fence=1, before={}, actor="stanch")
+    ledger.journal.intend(ACTION, fence=0, before={}, actor="stanch", guard=GUARD)
+    ledger.journal.intend(ACTION, fence=1, before={}, actor="stanch", guard=GUARD)
 
     with pytest.raises(ConflictError, match="somebody else has gone on with it"):
         ledger.journal.settle(ACTION, fence=1, result=result(), actor="stanch")
     with pytest.raises(ConflictError, match="somebody else has gone on with it"):
-        ledger.journal.intend(ACTION, fence=1, before={}, actor="stanch")
+        ledger.journal.intend(ACTION, fence=1, before={}, actor="stanch", guard=GUARD)
     ledger.journal.settle(ACTION, fence=2, result=result(), actor="stanch")
 
 
 def test_one_outcome(ledger: Ledger) -> None:
     """The first outcome counts: everybody else gets it, whatever they bring and hold."""
     begin(ledger)
-    ledger.journal.intend(ACTION, fence=0, before={}, actor="stanch")
+    ledger.journal.intend(ACTION, fence=0, before={}, actor="stanch", guard=GUARD)
     brought = [result(detail=str(number)) for number in range(8)]
     settle = partial(ledger.journal.settle, ACTION, fence=1, actor="stanch")
     given = at_once([partial(settle, result=one) for one in brought])
@@ -86,7 +90,7 @@ def test_one_outcome(ledger: Ledger) -> None:
     assert stored in {str(one) for one in brought}
     assert str(ledger.journal.settle(ACTION, fence=0, result=result(), actor="stanch")) == stored
     with pytest.raises(ConflictError, match="has an outcome already"):
-        ledger.journal.intend(ACTION, fence=1, before={}, actor="stanch")
+        ledger.journal.intend(ACTION, fence=1, before={}, actor="stanch", guard=GUARD)
     assert ledger.evidence.size() == 2
 
 
@@ -110,7 +114,7 @@ def test_something_done_without_an_intent(ledger: Ledger, outcome: Outcome) -> N
 def test_not_begun(ledger: Ledger) -> None:
     """What was never begun has neither intent nor outcome."""
     with pytest.raises(NotFoundError, match="not begun"):
-        ledger.journal.intend(ACTION, fence=0, before={}, actor="stanch")
+        ledger.journal.intend(ACTION, fence=0, before={}, actor="stanch", guard=GUARD)
     with pytest.raises(NotFoundError, match="not begun"):
         ledger.journal.settle(ACTION, fence=0, result=result(), actor="stanch")
 
@@ -120,7 +124,7 @@ def test_odd_states(ledger: Ledger) -> None:
     begin(ledger)
     odd: JsonObject = {"uid": 2**63, "ratio": float("nan"), "text": "a\x00\ud800"}
     kept = {"uid": str(2**63), "ratio": "nan", "text": "a\ufffd\ufffd"}
-    entry = ledger.journal.intend(ACTION, fence=0, before=odd, actor="stanch")
+    entry = ledger.journal.intend(ACTION, fence=0, before=odd, actor="stanch", guard=GUARD)
     ledger.journal.settle(ACTION, fence=1, result=result(before=odd), actor="stanch")
 
     assert entry.before == kept
