@@ -1,6 +1,7 @@
 """Mail by SMTP."""
 
 import hashlib
+import re
 import smtplib
 import ssl
 from email.errors import MessageError
@@ -12,6 +13,7 @@ from runtime.loopback import is_loopback
 from runtime.settings import Settings
 
 _PATIENCE = 4.0  # seconds for each of the server's answers
+_ONE_ADDRESS = re.compile(r"[^\s@<>,;:\x00-\x20]+@[^\s@<>,;:\x00-\x20]+")
 _FOR_NOW = range(400, 500)  # what SMTP answers when it may be tried again
 
 
@@ -62,6 +64,8 @@ class Mail:
 
     def _compose(self, letter: Letter) -> EmailMessage:
         notice = letter.notice
+        if not _ONE_ADDRESS.fullmatch(letter.address):
+            raise ActionRefusedError(f"{notice.person}: {letter.address!r} is not one mail address")
         mail = EmailMessage()
         mail["From"] = self._settings.smtp_from
         mail["To"] = letter.address
