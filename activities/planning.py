@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, cast
 
@@ -186,6 +186,7 @@ class Planning:
         params: JsonObject | None = None,
         *,
         undoes: str | None = None,
+        stays: timedelta | None = None,
     ) -> Plan:
         """Seal what a playbook proposes now.
 
@@ -195,6 +196,7 @@ class Planning:
             mitigation: The plan's own id.
             params: The playbook's.
             undoes: The mitigation in force that the plan takes back.
+            stays: How long it may be approved; as the catalogue says when not given.
 
         Raises:
             NothingToProposeError: There is nothing to do.
@@ -212,7 +214,8 @@ class Planning:
         async def ask() -> Proposal:
             return await playbook.plan(incident, playbook.params.model_validate(params or {}), look)
 
-        return self._seal(playbook, incident, mitigation, asyncio.run(ask()), now, undoes=undoes)
+        plan = self._seal(playbook, incident, mitigation, asyncio.run(ask()), now, undoes=undoes)
+        return plan if stays is None else plan.model_copy(update={"expires_at": now + stays})
 
     def _seal(
         self,

@@ -1,5 +1,7 @@
 """Planning the way back from a mitigation in force, and taking down how that ended."""
 
+from datetime import timedelta
+
 from temporalio import activity
 
 from activities.beating import beating
@@ -8,6 +10,7 @@ from activities.registry import Registry
 from contracts import names
 from contracts.actions import Look
 from contracts.errors import NothingToProposeError, ProviderUnavailableError, StanchError
+from contracts.evidence import ENGINE
 from contracts.in_force import ForceState, InForce, StepInForce
 from contracts.incidents import Incident
 from contracts.messages import MitigationEnded, PlanAnswer, UndoRequest, Written
@@ -15,6 +18,9 @@ from contracts.outcomes import Reached
 from contracts.plans import Plan, Proposal, ProposedStep, Risk, Step, undo_order
 from contracts.playbooks import Playbook, PlaybookParams
 from ledger import Ledger
+
+# How long an undo may be approved that nobody has asked for: its owner may be asleep.
+UNHURRIED = timedelta(hours=12)
 
 
 class Undoing:
@@ -45,7 +51,8 @@ class Undoing:
                 except StanchError as error:
                     title = f"Undo {request.undoes}"
                     return PlanAnswer(mitigation=request.mitigation, title=title, notes=(str(error),))
-                approval = self._ledger.approvals.ask(plan, severity=incident.severity)
+                is_urgent = request.person != ENGINE
+                approval = self._ledger.approvals.ask(plan, severity=incident.severity, is_urgent=is_urgent)
                 # Somebody else's attempt may have asked first: what was asked is what counts.
                 asked = self._ledger.approvals.get(approval.id)
             return answer_of(asked.plan, asked.request.id)
@@ -90,7 +97,8 @@ class Undoing:
         )
         # What was tried for the incident is no reason against the way back.
         blank = incident.model_copy(update={"attempts": ()})
-        return self._planning.propose(playbook, blank, request.mitigation, undoes=request.undoes)
+        stays = UNHURRIED if request.person == ENGINE else None
+        return self._planning.propose(playbook, blank, request.mitigation, undoes=request.undoes, stays=stays)
 
     def _proposal(
         self, request: UndoRequest, in_force: InForce, steps: list[tuple[Step, StepInForce]]

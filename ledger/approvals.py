@@ -63,8 +63,13 @@ class Approvals:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def ask(self, plan: Plan, *, severity: Severity) -> ApprovalRequest:
+    def ask(self, plan: Plan, *, severity: Severity, is_urgent: bool = True) -> ApprovalRequest:
         """Keep a sealed plan and ask about it. A mitigation is asked about once: again gives the request.
+
+        Args:
+            plan: The plan.
+            severity: Of its incident.
+            is_urgent: Call people until somebody answers; else the Incident Commander is told, once.
 
         Raises:
             InputError: The plan holds a value that has no canonical form.
@@ -131,7 +136,12 @@ class Approvals:
                 trace={},
                 due=request.asked_at,
             )
-            ladders.begin(connection, self._database.now, request.id, plan.incident)
+            if is_urgent:
+                ladders.begin(connection, self._database.now, request.id, plan.incident)
+            else:
+                said, key = f"{request.id} asks whether {plan.mitigation} may run", f"{request.id}/asked"
+                whom = ["incident_commander"]
+                ladders.tell(connection, self._database.now, plan.incident, whom, said, key=key)
             return request
 
     def for_mitigation(self, mitigation: str) -> Approval | None:

@@ -22,7 +22,7 @@ from contracts.incidents import Role
 from contracts.messages import UndoRequest
 from contracts.outcomes import Direction, MitigationResult
 from contracts.plans import Plan, Step
-from ledger import evidence, guardrails, incidents, outbox
+from ledger import evidence, guardrails, incidents, ladders, outbox
 from ledger.database import Clock, Database
 from ledger.schema import approval as approvals
 from ledger.schema import in_force
@@ -35,7 +35,7 @@ LONGEST = timedelta(days=30)
 REMINDERS = (0.5, 0.9)
 AGAIN = timedelta(days=1)
 # Longer than a question waits and its steps run: an undo that has not ended by then is taken to be lost.
-UNDO_LOST = timedelta(hours=6)
+UNDO_LOST = timedelta(hours=18)
 
 
 def settled(
@@ -256,6 +256,9 @@ class MitigationsInForce:
         said = f"{row.mitigation} is in force, {over} {until}: {row.title}. Owner: {row.owner or 'nobody'}"
         key, expires_at = f"reminder/{row.revision}/{number}", row.expires_at.isoformat()
         self._tell(connection, row, key, ENGINE, said, owner=row.owner, expires_at=expires_at)
+        whom = [f"person:{row.owner}" if row.owner else "incident_commander"]
+        named = f"{row.mitigation}/in_force/{key}"
+        ladders.tell(connection, self._database.now, row.incident, whom, said, key=named)
 
     def _tell(
         self, connection: Connection, row: Row[Any], key: str, actor: str, said: str, **facts: JsonValue

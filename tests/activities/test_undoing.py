@@ -29,13 +29,14 @@ from contracts.catalogue import (
     Signal,
 )
 from contracts.errors import ProviderUnavailableError
+from contracts.evidence import ENGINE
 from contracts.in_force import ForceState, InForce
 from contracts.incidents import AttemptEnd, Incident, Phase, Role, Severity
 from contracts.messages import MitigationEnded, PlanAnswer, RecordRequest, StepOrder, UndoRequest
 from contracts.outcomes import Direction, MitigationResult, Outcome, StepResult
 from contracts.plans import Plan, Proposal, ProposedStep, Risk
 from contracts.playbooks import Playbook, PlaybookParams, ServiceLook
-from ledger import Ledger
+from ledger import Ledger, ladders
 from runtime.clock import utc_now
 
 KEY = Ed25519PrivateKey.generate()
@@ -218,6 +219,28 @@ def test_planning_it_again_gives_what_was_asked(scene: Scene) -> None:
 
     assert scene.ask() == first
     assert len(scene.ledger.approvals.list()) == 2
+
+
+def test_its_time_is_over(scene: Scene) -> None:
+    """An undo that nobody asked for waits for half a day, and calls nobody out of bed: one person is told."""
+    order = UndoRequest(
+        incident="INC-1",
+        mitigation="INC-1/1-undo",
+        undoes="INC-1/1",
+        person=ENGINE,
+        reason="its time is over",
+    )
+    before = {message.kind for message in scene.ledger.outbox.claim(20, timedelta(minutes=1))}
+    plan = scene.sealed(scene.plan_undo(order))
+    (told,) = (
+        message
+        for message in scene.ledger.outbox.claim(20, timedelta(minutes=1))
+        if message.kind in (ladders.TELL, ladders.LADDER)
+    )
+
+    assert ladders.LADDER in before  # as the plan that was hurried did
+    assert plan.expires_at - plan.sealed_at == timedelta(hours=12)
+    assert told.payload == {"whom": ["incident_commander"], "text": "APR-2 asks whether INC-1/1-undo may run"}
 
 
 def test_some_of_its_steps(scene: Scene) -> None:
