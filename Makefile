@@ -15,7 +15,7 @@ HAS_UV := $(shell command -v uv 2>/dev/null)
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command "make lock"
 
-.PHONY: help setup demo test test-slow test-browser test-cluster check bench docs format lock clean
+.PHONY: help setup demo test test-slow test-browser test-oidc test-cluster check bench docs format lock clean
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,13 +45,16 @@ demo: $(READY)  ## Replay one incident from the alert to the postmortem.
 	$(BIN)/stanch demo
 
 test: $(READY)  ## Run the fast suite.
-	$(BIN)/pytest -n 2 -m "not slow and not browser and not cluster"
+	$(BIN)/pytest -n 2 -m "not slow and not browser and not oidc and not cluster"
 
 test-slow: $(READY)  ## Run what kills real processes or waits for real time.
 	$(BIN)/pytest -m "slow and not browser and not cluster"
 
 test-browser: $(READY)  ## Run what needs Chromium.
 	$(BIN)/pytest -m browser
+
+test-oidc: $(READY)  ## Sign in at a real identity provider, in Chromium too; installs it with npm the first time.
+	$(BIN)/pytest -m oidc
 
 test-cluster: $(READY)  ## Run what needs a Kubernetes control plane, on a real one; builds it with Go the first time.
 	$(BIN)/python -m tests.control_plane $(BIN)/pytest -n 2 -m cluster
