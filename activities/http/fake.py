@@ -234,7 +234,10 @@ class FakeEndpoint:
                 self._keys.add(key)
             self.former = dict(self.state)
             before = {**self.state, **self.wanted}
-            (self.wanted if self.slow else self.state).update(desired)
+            if self.slow:
+                self.wanted = desired
+            else:
+                self.state, self.wanted = self.state | desired, {}
             return {**self.state, **self.wanted} != before
 
 
