@@ -1,4 +1,4 @@
-"""One incident, and approved plans on the Deployment ``web``, run step by step as a worker runs them."""
+"""One incident, and approved plans on ``web``, run step by step as a worker runs them."""
 
 from datetime import timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from authority.policy import Policy
 from authority.seals import digest
 from contracts.actions import Action, ActionRequest
 from contracts.approvals import SignedDecision, Verdict
-from contracts.catalogue import Catalogue, Cluster, Deployment, Service, ServiceEnvironment
+from contracts.catalogue import Catalogue, Cluster, Deployment, Service, ServiceEnvironment, Sync
 from contracts.incidents import Effect, Role, Severity
 from contracts.messages import StepOrder, VerifyOrder
 from contracts.outcomes import Direction, EffectResult, StepResult
@@ -26,6 +26,8 @@ from tests.activities.k8s.conftest import ACTIONS, Place
 
 POLICY = Policy()
 KEY_PAIR = Ed25519PrivateKey.generate()
+WORKLOADS: tuple[Any, ...] = ("deployment", "stateful_set", "daemon_set")
+SYNCS: tuple[Any, ...] = ("application", "kustomization", "helm_release")
 
 
 class Approved:
@@ -99,12 +101,16 @@ class Approved:
 
 
 class Scene:
-    """An incident of the service whose only Deployment is ``web``."""
+    """An incident of the service that consists of ``web``, and of what ``shop`` keeps as it is in Git."""
 
     def __init__(self, place: Place, ledger: Ledger) -> None:
         self.place = place
         self.ledger = ledger
-        environment = ServiceEnvironment(deployments=(Deployment(**place.where),))
+        shop = {"cluster": "demo", "namespace": place.namespace, "name": "shop"}
+        environment = ServiceEnvironment(
+            deployments=tuple(Deployment(**{**place.where, "kind": kind}) for kind in WORKLOADS),
+            syncs=tuple(Sync(**shop, kind=kind) for kind in SYNCS),
+        )
         self.catalogue = Catalogue(
             clusters=(Cluster(name="demo"),),
             services=(Service(name="web", environments={"production": environment}),),

@@ -9,27 +9,57 @@ from typing import Any
 import pytest
 import yaml
 
+from activities.k8s import WarningEvents, WarningEventsProbe
 from activities.k8s.client import KubernetesClusters
+from activities.k8s.models import RESOURCES
 from contracts.errors import ActionRefusedError
 from contracts.outcomes import Reached
-from tests.activities.k8s.conftest import KINDS, REAL, Place, clusters, until
+from tests.activities.k8s.conftest import ALL_KINDS, BAD_IMAGE, REAL, Place, clusters, now, until
 
 pytestmark = pytest.mark.cluster
 
 TARGET = Path(__file__).parents[2] / "deploy" / "kubernetes" / "target"
-MANIFESTS = ("observe.yaml", "change-template.yaml", "scale.yaml")
+MANIFESTS = ("observe.yaml", "change-template.yaml", "scale.yaml", "sync.yaml")
 WORKER = "stanch-worker"
 Manifest = dict[str, Any]
 
 # Each verb of the Roles, and which actions are refused without it.
 NEEDED_BY = {
-    ("get", "deployments"): {"restart", "roll_back", "scale"},
+    ("get", "deployments"): {"restart", "roll_back", "scale", "limits"},
+    ("get", "statefulsets"): {"restart_stateful_set", "roll_back_stateful_set", "scale_stateful_set"},
+    ("get", "daemonsets"): {"restart_daemon_set", "roll_back_daemon_set"},
     ("get", "deployments/scale"): {"scale"},
+    ("get", "statefulsets/scale"): {"scale_stateful_set"},
     ("list", "replicasets"): {"roll_back"},
-    ("list", "horizontalpodautoscalers"): {"scale"},
+    ("list", "controllerrevisions"): {"roll_back_stateful_set", "roll_back_daemon_set"},
+    ("list", "horizontalpodautoscalers"): {"scale", "scale_stateful_set", "limits"},
+    ("get", "horizontalpodautoscalers"): {"limits"},
+    ("list", "resourcequotas"): {"scale", "scale_stateful_set", "limits"},
     ("patch", "deployments"): {"restart", "roll_back"},
+    ("patch", "statefulsets"): {"restart_stateful_set", "roll_back_stateful_set"},
+    ("patch", "daemonsets"): {"restart_daemon_set", "roll_back_daemon_set"},
     ("patch", "deployments/scale"): {"scale"},
+    ("patch", "statefulsets/scale"): {"scale_stateful_set"},
+    ("patch", "horizontalpodautoscalers"): {"limits"},
+    ("get", "applications"): {"pause_application"},
+    ("patch", "applications"): {"pause_application"},
+    ("get", "kustomizations"): {"pause_kustomization"},
+    ("patch", "kustomizations"): {"pause_kustomization"},
+    ("get", "helmreleases"): {"pause_helm_release"},
+    ("patch", "helmreleases"): {"pause_helm_release"},
 }
+# What is looked at only while something is wrong; the last test tells what is lost without it.
+SEEN = {("list", "pods"), ("list", "events")}
+# Actions that one scene has requests for, beginning with the one that makes the scene.
+SCENES = (
+    ("scale", "restart", "roll_back"),
+    ("scale_stateful_set", "restart_stateful_set", "roll_back_stateful_set"),
+    ("restart_daemon_set", "roll_back_daemon_set"),
+    ("limits",),
+    ("pause_application",),
+    ("pause_kustomization",),
+    ("pause_helm_release",),
+)
 
 NEVER = [
     ("get", "secrets"),
@@ -37,6 +67,9 @@ NEVER = [
     ("create", "pods"),
     ("create", "pods/exec"),
     ("delete", "pods"),
+    ("patch", "pods"),
+    ("list", "nodes"),
+    ("create", "applications"),
     ("create", "deployments"),
     ("delete", "deployments"),
     ("update", "deployments"),
@@ -45,15 +78,7 @@ NEVER = [
     ("impersonate", "users"),
 ]
 RBAC = "apis/rbac.authorization.k8s.io/v1"
-GROUPS = {
-    "deployments": "apps",
-    "replicasets": "apps",
-    "horizontalpodautoscalers": "autoscaling",
-    "roles": "rbac.authorization.k8s.io",
-    "pods": "",
-    "secrets": "",
-    "users": "",
-}
+GROUPS = {one.name: one.group for one in RESOURCES.values()} | {"roles": "rbac.authorization.k8s.io"}
 
 
 def manifests() -> list[Manifest]:
@@ -121,7 +146,7 @@ class Worker:
             "verb": verb,
             "resource": resource,
             "subresource": subresource,
-            "group": GROUPS[resource],
+            "group": GROUPS.get(resource, ""),
         }
         attributes["namespace"] = self._place.namespace
         user = f"system:serviceaccount:{self._place.namespace}:{WORKER}"
@@ -144,10 +169,11 @@ def worker(place: Place, tmp_path: Path) -> Iterator[Worker]:
 
 def test_the_table_has_every_verb_of_the_roles() -> None:
     """No Role allows a verb that no action needs, as far as the tests below show."""
-    assert verbs(manifests()) == set(NEEDED_BY)
+    assert verbs(manifests()) == set(NEEDED_BY) | SEEN
+    assert set().union(*NEEDED_BY.values()) == {kind for scene in SCENES for kind in scene}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_every_action_works_under_the_roles_as_shipped(place: Place, worker: Worker, kind: str) -> None:
     """With exactly the shipped Roles an action is planned, carried out and seen to be reached, and undone."""
     request = place.asked(kind)
@@ -170,10 +196,12 @@ def test_one_verb_less_is_refused_in_a_sentence(
 ) -> None:
     """Without a verb, the actions that need it, and only those, are refused while planned, by its name."""
     verb, what = missing
-    place.asked("scale")
-    requests = {"restart": place.restart(), "roll_back": place.roll_back(1), "scale": place.scale(4)}
-    before = place.raw()["spec"]
-    api = worker.with_roles([without(one, missing) for one in manifests()])
+    roles = [without(one, missing) for one in manifests()]
+    scene = next(one for one in SCENES if set(one) & NEEDED_BY[missing])
+    first = place.asked(scene[0])
+    requests = {kind: first if kind == scene[0] else again(place, kind) for kind in scene}
+    before = place.touched(first)
+    api = worker.with_roles(roles)
 
     def said(kind: str) -> str:
         action = place.action(requests[kind], api)
@@ -182,14 +210,36 @@ def test_one_verb_less_is_refused_in_a_sentence(
         except ActionRefusedError as error:
             return str(error)
 
-    told = {kind: said(kind) for kind in KINDS}
+    told = {kind: said(kind) for kind in scene}
 
-    assert {kind for kind, sentence in told.items() if sentence} == NEEDED_BY[missing]
-    for kind in NEEDED_BY[missing]:
-        assert f"{place.namespace}/web in cluster demo: " in told[kind]
+    assert {kind for kind, sentence in told.items() if sentence} == NEEDED_BY[missing] & set(scene)
+    for kind in NEEDED_BY[missing] & set(scene):
+        assert f"{requests[kind].where}: " in told[kind]
         assert f"may not {verb} {what} " in told[kind] or f'cannot {verb} resource "{what}"' in told[kind]
         assert "\n" not in told[kind]
-    assert place.raw()["spec"] == before
+    assert place.touched(first) == before
+
+
+def again(place: Place, kind: str) -> Any:
+    """Give another request about what is there."""
+    return place.roll_back(1) if kind.startswith("roll_back") else place.restart()
+
+
+def test_without_pods_and_events_less_is_seen(place: Place, worker: Worker) -> None:
+    """A rollout is still followed, by its counts alone; warnings are refused by the verb's name."""
+    place.deploy()
+    place.release(BAD_IMAGE)
+    roles = manifests()
+    for missing in SEEN:
+        roles = [without(one, missing) for one in roles]
+    api = worker.with_roles(roles)
+    request = place.restart()
+    place.settled(Reached.FAILED)
+    seen = place.action(request, api).observe(request)
+
+    assert seen.state["waiting"] == ""
+    with pytest.raises(ActionRefusedError, match='cannot list resource "events"'):
+        WarningEventsProbe(api, now).look(WarningEvents(**place.where, since=now()))
 
 
 def test_the_worker_can_do_nothing_else(place: Place, worker: Worker) -> None:

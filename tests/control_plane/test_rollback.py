@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from activities.k8s import RestartDeploymentAction, RollBackDeploymentAction, ScaleDeploymentAction
 from activities.k8s.models import ACTION, REVISION
 from contracts.actions import Action, ActionRequest
 from contracts.incidents import Effect
 from contracts.outcomes import Direction, Outcome, Reached
 from contracts.plans import Observation
-from tests.activities.k8s.conftest import BAD_IMAGE, DEADLINE, IMAGES, KINDS, Place, now, path_of, until
+from tests.activities.k8s.conftest import BAD_IMAGE, IMAGES, KINDS, Place, now, path_of, until
 from tests.control_plane.scene import Approved, Scene, is_ready
 
 pytestmark = pytest.mark.cluster
@@ -82,22 +81,24 @@ def test_a_worker_killed_after_the_call_is_found_out_by_reading(scene: Scene, ki
     plan = scene.approved(request)
     plan.die_after_intent()
     place.action(request).apply(request, plan.step.observed, action_id="killed")
-    sent = place.raw()["metadata"]["generation"]
+    path = place.path_to(request)
+    sent = place.call("GET", path)[1]["metadata"]["annotations"].get(ACTION)
     result = plan.run()
 
     assert (result.outcome, result.observed_only) == (Outcome.DONE, True)
-    assert place.raw()["metadata"]["generation"] == sent
+    assert place.call("GET", path)[1]["metadata"]["annotations"].get(ACTION) == sent
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_step_is_done_once_and_its_undo_too(scene: Scene, kind: str) -> None:
     """Each action settles for real; its undo, where it has one, brings the former spec back, once."""
     place = scene.place
-    plan = scene.approved(place.asked(kind))
-    before, pods = place.raw()["spec"], place.pod_names()
+    request = place.asked(kind)
+    plan = scene.approved(request)
+    before, pods = place.touched(request), place.pod_names()
     first, again = plan.run(), plan.run()
     settled = plan.verify().settled
-    done = place.raw()["spec"]
+    done = place.touched(request)
     undone = [plan.run(Direction.UNDO).outcome for _ in range(2)]
 
     assert (first.outcome, again) == (Outcome.DONE, first)
@@ -106,34 +107,30 @@ def test_a_step_is_done_once_and_its_undo_too(scene: Scene, kind: str) -> None:
     assert done != before
     if kind == "restart":
         until(lambda: pods.isdisjoint(place.pod_names()))
-        assert (undone, place.raw()["spec"]) == ([Outcome.NOT_DONE] * 2, done)
+        assert (undone, place.touched(request)) == ([Outcome.NOT_DONE] * 2, done)
     else:
-        assert (undone, place.settled()["spec"]) == ([Outcome.DONE] * 2, before)
+        assert undone == [Outcome.DONE] * 2
+        # The count that an autoscaler has raised it lowers by metrics only, and there are none.
+        after = place.touched(request)
+        assert after[place.path_to(request)] == before[place.path_to(request)]
 
 
 # --- late --------------------------------------------------------------------------------------------------
-
-
-def meddle(place: Place, kind: str) -> None:
-    """Change what an action of that kind is about, as somebody else would."""
-    if kind == "scale":
-        place.patch({"spec": {"replicas": 5}})
-    else:
-        place.release(V3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_drift_since_the_approval_is_not_overwritten(scene: Scene, kind: str) -> None:
     """What changed between plan and run is found before anything is sent, and stays."""
     place = scene.place
-    plan = scene.approved(place.asked(kind))
-    meddle(place, kind)
-    there = place.raw()["spec"]
+    request = place.asked(kind)
+    plan = scene.approved(request)
+    guard = place.meddle(request)
+    there = place.touched(request)
     result = plan.run()
 
     assert (result.outcome, result.before != {}) == (Outcome.NOT_DONE, True)
-    assert [one.path for one in result.drift] == ["replicas" if kind == "scale" else "template_hash"]
-    assert place.raw()["spec"] == there
+    assert [one.path for one in result.drift] == [guard]
+    assert place.touched(request) == there
 
 
 def overtaken(base: type[Any], place: Place, meddler: Callable[[], None]) -> Action[Any]:
@@ -148,26 +145,20 @@ def overtaken(base: type[Any], place: Place, meddler: Callable[[], None]) -> Act
     return overtaken
 
 
-@pytest.mark.parametrize(
-    ("kind", "base"),
-    [
-        ("restart", RestartDeploymentAction),
-        ("roll_back", RollBackDeploymentAction),
-        ("scale", ScaleDeploymentAction),
-    ],
-)
-def test_drift_after_the_last_look_is_refused_by_the_server(scene: Scene, kind: str, base: type[Any]) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_drift_after_the_last_look_is_refused_by_the_server(scene: Scene, kind: str) -> None:
     """Between our last look and our call the API server itself is the guard: 422, and nothing is changed."""
     place = scene.place
-    plan = scene.approved(place.asked(kind))
-    result = plan.run(action=overtaken(base, place, lambda: meddle(place, kind)))
-    there = place.settled()["spec"]
+    request = place.asked(kind)
+    plan = scene.approved(request)
+    guards: list[str] = []
+    base = type(place.action(request))
+    result = plan.run(action=overtaken(base, place, lambda: guards.append(place.meddle(request))))
 
     assert result.outcome is Outcome.NOT_DONE
     assert "no longer as it was read just before" in result.detail
-    assert [one.path for one in result.drift] == ["replicas" if kind == "scale" else "template_hash"]
-    assert there["replicas"] == (5 if kind == "scale" else 3)
-    assert image(place) == (V2 if kind == "scale" else V3)
+    assert [one.path for one in result.drift] == guards
+    assert ACTION not in (place.call("GET", place.path_to(request))[1]["metadata"].get("annotations") or {})
 
 
 def test_an_undo_does_not_overwrite_who_came_after(scene: Scene) -> None:
@@ -187,14 +178,16 @@ def test_an_undo_does_not_overwrite_who_came_after(scene: Scene) -> None:
 
 
 @contextmanager
-def self_healing(place: Place, wanted: str) -> Iterator[Callable[[], int]]:
+def self_healing(
+    place: Place, wanted: str, *, automated: Callable[[], bool] = lambda: True
+) -> Iterator[Callable[[], int]]:
     """Be Argo CD with selfHeal: apply the own manifest whenever the live object differs; count how often."""
     stop = threading.Event()
     healed: list[str] = []
 
     def heal() -> None:
         while not stop.wait(0.1):
-            if image(place) != wanted:
+            if image(place) != wanted and automated():
                 apply(place, wanted)
                 healed.append(wanted)
 
@@ -266,7 +259,7 @@ def test_a_self_healing_controller_is_named_before_and_found_after(scene: Scene)
 
 
 def test_a_controller_that_heals_late_is_found_by_looking_again(scene: Scene) -> None:
-    """What was reached once is seen to be gone when somebody put it back afterwards, and who that may be."""
+    """What was reached once is seen to be gone when somebody put it back afterwards, and who that was."""
     place = scene.place
     plan = synced_release(scene)
     plan.run()
@@ -276,7 +269,33 @@ def test_a_controller_that_heals_late_is_found_by_looking_again(scene: Scene) ->
     seen = action.observe(plan.request)
 
     assert action.is_reached(plan.request, seen).reached is Reached.NO
-    assert seen.state["reverted_by"] == ["Argo CD"]
+    assert seen.state["changed_by"] == "argocd-controller"
+
+
+def test_with_its_sync_paused_a_rollback_stays_until_it_is_undone(scene: Scene) -> None:
+    """Pause, roll back: nobody puts it back. Undone in reverse, the controller has its way again."""
+    place = scene.place
+    spec = {"project": "shop", "syncPolicy": {"automated": {"prune": True, "selfHeal": True}}}
+    place.synced("application", spec)
+    request = place.sync("application", suspended=True)
+
+    def application() -> dict[str, Any]:
+        found: dict[str, Any] = place.call("GET", place.path_to(request))[1]["spec"]
+        return found
+
+    back = synced_release(scene)
+    pause = scene.approved(request)
+    with self_healing(place, V2, automated=lambda: "automated" in application()["syncPolicy"]) as healed:
+        paused = pause.run()
+        rolled = back.run()
+        place.settled()
+        stayed = (image(place), healed())
+        seen = place.action(back.request).observe(back.request)
+        undone = [back.run(Direction.UNDO).outcome, pause.run(Direction.UNDO).outcome]
+
+    assert (paused.outcome, rolled.outcome) == (Outcome.DONE, Outcome.DONE)
+    assert (stayed, "changed_by" in seen.state) == ((V1, 0), False)
+    assert (undone, application(), image(place)) == ([Outcome.DONE] * 2, spec, V2)
 
 
 def test_an_autoscaler_that_comes_later_is_found(scene: Scene) -> None:
@@ -285,73 +304,71 @@ def test_an_autoscaler_that_comes_later_is_found(scene: Scene) -> None:
     place.deploy()
     request = place.scale(6)
     plan = scene.approved(request)
-    reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
-    spec = {"minReplicas": 2, "maxReplicas": 4, "scaleTargetRef": reference}
-    path = f"/apis/autoscaling/v2/namespaces/{place.namespace}/horizontalpodautoscalers"
-    assert place.call("POST", path, {"metadata": {"name": "web"}, "spec": spec})[0] == 201
+    place.autoscaled(2, 4)
     result = plan.run()
     action = place.action(request)
     until(lambda: action.is_reached(request, action.observe(request)).reached is Reached.NO)
-    told = action.is_reached(request, action.observe(request)).detail
+    told, seen = action.is_reached(request, action.observe(request)).detail, action.observe(request)
     undo = plan.run(Direction.UNDO)
 
     assert (result.outcome, undo.outcome) == (Outcome.DONE, Outcome.NOT_DONE)
     assert "4 pods are wanted there, not 6" in told
+    assert seen.state["changed_by"] == "kube-controller-manager"
 
 
 # --- what cannot work --------------------------------------------------------------------------------------
 
 
-def bad_first(place: Place, **spec: Any) -> ActionRequest:
-    """Have a good version in place whose former revision cannot be pulled, and ask for that one."""
-    place.deploy(BAD_IMAGE, wait=False, **spec)
-    until(lambda: place.history().revisions)
-    place.release(V1)
+def bad_first(place: Place, container: dict[str, Any]) -> ActionRequest:
+    """Have a good version in place whose former revision cannot start, and ask for that one."""
+    place.deploy(V2, wait=False)
+    template = {"spec": {"containers": [{"name": "web", **container}]}}
+    place.patch({"spec": {"template": template}})
+    until(lambda: len(place.history().revisions) == 2)
+    place.patch(
+        {"spec": {"template": {"spec": {"containers": [{"name": "web", "image": V1, "resources": None}]}}}}
+    )
     place.settled()
-    return place.roll_back(1)
+    return place.roll_back(2)
 
 
-def pull_failures(place: Place) -> set[str]:
-    """Give why pods wait."""
-    return {
-        one["state"].get("waiting", {}).get("reason", "")
-        for pod in place.pods()
-        for one in pod["status"].get("containerStatuses", ())
-    } - {""}
-
-
-def test_an_unpullable_image_ends_by_our_own_deadline(scene: Scene) -> None:
+def test_what_never_starts_ends_by_our_own_deadline(scene: Scene) -> None:
     """The cluster would wait ten minutes; we say after our time that it did not settle, and go back."""
     place = scene.place
-    plan = scene.approved(bad_first(place), within=2)
+    much = {"resources": {"requests": {"cpu": "5000"}}}  # more than any node has
+    plan = scene.approved(bad_first(place, much), within=2)
     result = plan.run()
     verified = plan.verify()
-    reasons, left = until(lambda: pull_failures(place)), serving(place)
+    left = serving(place)
     undo = plan.run(Direction.UNDO)
     place.settled()
 
     assert result.outcome is Outcome.DONE
-    assert verified.effect is Effect.INEFFECTIVE
     assert verified.settled is not None
-    assert verified.settled.reached is Reached.SETTLING
+    assert verified.settled.reached is Reached.SETTLING, (verified.settled, result.after, plan.request)
+    assert verified.effect is Effect.INEFFECTIVE
     assert "did not settle" in verified.detail
     assert "of 3 pods have the new template" in verified.detail
-    assert reasons <= {"ImagePullBackOff", "ErrImagePull"}
     assert left == {V1}
     assert (undo.outcome, image(place), serving(place)) == (Outcome.DONE, V1, {V1})
 
 
-def test_an_unpullable_image_ends_as_failed_where_the_cluster_says_so_first(scene: Scene) -> None:
-    """A shorter progress deadline of the Deployment's own ends the wait earlier, as failed."""
+def test_an_unpullable_image_is_said_plainly_and_rolled_forward_from(scene: Scene) -> None:
+    """The kubelet's word ends the wait long before any deadline, and the undo restores what was released."""
     place = scene.place
-    plan = scene.approved(bad_first(place, progressDeadlineSeconds=DEADLINE), within=30)
-    plan.run()
+    plan = scene.approved(bad_first(place, {"image": BAD_IMAGE}), within=30)
+    result = plan.run()
     verified = plan.verify()
+    left = serving(place)
+    undo = plan.run(Direction.UNDO)
+    place.settled()
 
-    assert verified.effect is Effect.INEFFECTIVE
+    assert (result.outcome, verified.effect) == (Outcome.DONE, Effect.INEFFECTIVE)
     assert verified.settled is not None
     assert verified.settled.reached is Reached.FAILED
-    assert "exceeded its progress deadline" in verified.detail
+    assert f"cannot pull its image (ImagePullBackOff: Back-off pulling image {BAD_IMAGE})" in verified.detail
+    assert left == {V1}
+    assert (undo.outcome, image(place), serving(place)) == (Outcome.DONE, V1, {V1})
 
 
 def test_owners_delete_what_they_own(place: Place) -> None:

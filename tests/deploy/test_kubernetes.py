@@ -29,7 +29,7 @@ def containers() -> list[Any]:
 
 
 def test_every_manifest_is_listed() -> None:
-    """Each file is in the kustomization beside it, but scale.yaml, and each file listed exists."""
+    """Each file is in the kustomization beside it, but sync.yaml, and each file listed exists."""
     for kustomization in KUBERNETES.rglob("kustomization.yaml"):
         content = yaml.safe_load(kustomization.read_text(encoding="utf-8"))
         patches = [patch["path"] for patch in content.get("patches", []) if "path" in patch]
@@ -37,7 +37,7 @@ def test_every_manifest_is_listed() -> None:
         there = {path.name for path in kustomization.parent.glob("*.yaml")}
         folders = [name for name in content["resources"] if not name.endswith(".yaml")]
 
-        assert there - {"kustomization.yaml", "scale.yaml"} == listed
+        assert there - {"kustomization.yaml", "sync.yaml"} == listed
         assert [
             name for name in folders if not (kustomization.parent / name / "kustomization.yaml").exists()
         ] == []

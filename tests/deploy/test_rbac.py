@@ -12,12 +12,32 @@ KUBERNETES = Path(__file__).parent.parent.parent / "deploy" / "kubernetes"
 ALLOWED = {
     "stanch-observe": {
         ("apps", "deployments"): {"get"},
+        ("apps", "statefulsets"): {"get"},
+        ("apps", "daemonsets"): {"get"},
         ("apps", "deployments/scale"): {"get"},
+        ("apps", "statefulsets/scale"): {"get"},
         ("apps", "replicasets"): {"list"},
-        ("autoscaling", "horizontalpodautoscalers"): {"list"},
+        ("apps", "controllerrevisions"): {"list"},
+        ("autoscaling", "horizontalpodautoscalers"): {"get", "list"},
+        ("", "resourcequotas"): {"list"},
+        ("", "pods"): {"list"},
+        ("", "events"): {"list"},
     },
-    "stanch-change-template": {("apps", "deployments"): {"patch"}},
-    "stanch-scale": {("apps", "deployments/scale"): {"patch"}},
+    "stanch-change-template": {
+        ("apps", "deployments"): {"patch"},
+        ("apps", "statefulsets"): {"patch"},
+        ("apps", "daemonsets"): {"patch"},
+    },
+    "stanch-scale": {
+        ("apps", "deployments/scale"): {"patch"},
+        ("apps", "statefulsets/scale"): {"patch"},
+        ("autoscaling", "horizontalpodautoscalers"): {"patch"},
+    },
+    "stanch-sync": {
+        ("argoproj.io", "applications"): {"get", "patch"},
+        ("kustomize.toolkit.fluxcd.io", "kustomizations"): {"get", "patch"},
+        ("helm.toolkit.fluxcd.io", "helmreleases"): {"get", "patch"},
+    },
 }
 NEVER = {"*", "secrets", "pods/exec", "impersonate", "escalate", "bind", "create", "delete", "update"}
 RULE_FIELDS = {"apiGroups", "resources", "verbs"}
@@ -81,8 +101,8 @@ def test_every_role_is_bound_to_the_worker_alone() -> None:
     assert bindings == {name: [("ServiceAccount", "stanch-worker")] for name in ALLOWED}
 
 
-def test_scaling_is_not_granted_unasked() -> None:
-    """No playbook of ours scales, so the target's default set leaves that role out."""
+def test_pausing_a_sync_is_not_granted_unasked() -> None:
+    """Who may patch what Argo CD or Flux applies says what is deployed: the default set leaves that out."""
     target = yaml.safe_load((KUBERNETES / "target" / "kustomization.yaml").read_text(encoding="utf-8"))
 
-    assert target["resources"] == ["observe.yaml", "change-template.yaml"]
+    assert target["resources"] == ["observe.yaml", "change-template.yaml", "scale.yaml"]
