@@ -75,6 +75,51 @@ async def test_pages_need_a_session(door: Door, scene: Scene) -> None:
     assert page.form("/signin")[1] == {"after": f"/incidents/{incident}"}
 
 
+async def test_a_handoff_by_forms(door: Door, scene: Scene) -> None:
+    """Command is offered by a form; the other sees what there is to know, and accepts by another one."""
+    incident = scene.open_incident()
+    scene.take(incident)
+    request = scene.ask(incident)
+    path = f"/incidents/{incident}"
+    ada, grace = await door.browser("ada"), await door.browser("grace")
+    page = await look(ada, path)
+    form = page.form(f"{path}/roles")
+    offered = await send(ada, (form[0], form[1] | {"role": "incident_commander", "person": "grace"}))
+    page = await look(ada, path)
+    assert page.form(f"{path}/handoff/withdraw")
+    between = scene.ledger.incidents.get(incident).roles
+    page = await look(grace, path)
+    accepted = await send(grace, page.form(f"{path}/handoff/accept"))
+    forged = await send(grace, (f"{path}/handoff/accept", {"token": "x"}))
+
+    assert (offered.status_code, accepted.status_code, forged.status_code) == (303, 303, 403)
+    assert f"{request.id} Restart the pods of web" in page.text
+    assert between == {Role.INCIDENT_COMMANDER: "ada"}
+    assert scene.ledger.incidents.get(incident).roles == {Role.INCIDENT_COMMANDER: "grace"}
+    taken = (await look(ada, path)).form(f"{path}/take-over")
+    back = await send(ada, (taken[0], taken[1] | {"reason": "grace sleeps"}))
+    assert back.status_code == 303
+    assert scene.ledger.incidents.get(incident).roles == {Role.INCIDENT_COMMANDER: "ada"}
+
+
+async def test_who_was_told_of_a_question(door: Door, scene: Scene) -> None:
+    """The page says who was told, by what, and whether it was seen: by a form, as a page changes nothing."""
+    incident = scene.open_incident()
+    scene.take(incident)
+    request = scene.ask(incident)
+    scene.ledger.notices.climb(request.id, 0, scene.catalogue)
+    ada = await door.browser("ada")
+    before = await look(ada, f"/approvals/{request.id}")
+    seen = await send(ada, before.form(f"/approvals/{request.id}/seen"))
+    after = await look(ada, f"/approvals/{request.id}")
+    stale = await send(ada, (f"/approvals/{request.id}/seen", {"token": "x"}))
+
+    told = " ".join(before.text.split())
+    assert "Ada Lovelace on the console: told, not seen yet, just now" in told
+    assert "Ada Lovelace on the console: seen just now" in " ".join(after.text.split())
+    assert (seen.status_code, stale.status_code) == (303, 403)
+
+
 async def test_signing_in_and_out(door: Door) -> None:
     """The session is a cookie that scripts cannot read and other sites cannot send; signing out ends it."""
     async with door.client(Origin="http://127.0.0.1") as browser:
@@ -495,6 +540,7 @@ async def test_the_bones_of_every_page(door: Door, scene: Scene) -> None:
         "/incidents/INC-1",
         "/approvals/APR-2",
         "/incidents/INC-1/postmortem",
+        "/mitigations",
         "/status",
         "/signin",
     ):

@@ -1,0 +1,177 @@
+"""What is in force, over HTTP: who may order what, how it says no, and the page with its forms."""
+
+from datetime import timedelta
+
+import httpx
+import pytest
+
+from authority.guardrails import Guard, Guardrails
+from contracts.evidence import EvidenceKind
+from contracts.incidents import Phase
+from contracts.outcomes import Direction, Outcome, StepResult
+from ledger.in_force import UNDO
+from tests.gateway.conftest import Door
+from tests.gateway.seed import Scene
+from tests.gateway.test_console import look
+
+DONE = "INC-1/2"
+AT = f"/v1/mitigations/{DONE}"
+
+
+@pytest.fixture
+def applied(scene: Scene) -> Scene:
+    """Give a ledger in which a flag was switched off for an incident that is over by now."""
+    incident = scene.open_incident()
+    scene.take(incident)
+    asked = scene.ask(incident, 2)
+    scene.decide(asked)
+    plan = scene.ledger.approvals.plan(asked.plan_digest)
+    journal, key = scene.ledger.journal, f"{DONE}/1/apply"
+    journal.begin(
+        key,
+        incident=incident,
+        mitigation=DONE,
+        step=1,
+        direction=Direction.APPLY,
+        plan_digest=asked.plan_digest,
+        approval=asked.id,
+    )
+    journal.intend(key, fence=0, before={}, actor="stanch", guard=Guard(Guardrails(), plan))
+    result = StepResult(action=key, outcome=Outcome.DONE)
+    journal.settle(key, fence=1, result=result, actor="stanch")
+    scene.record(incident, 1, Phase.LEARNING)
+    return scene
+
+
+async def test_list_and_show(door: Door, applied: Scene) -> None:
+    """What is in force is listed with its owner, its end and how it goes back."""
+    async with door.client("linus") as client:
+        listed = await client.get("/v1/mitigations")
+        shown = await client.get(AT)
+        other = await client.get("/v1/mitigations", params={"incident": "INC-9"})
+        missing = await client.get("/v1/mitigations/INC-1/1")
+
+    assert listed.json() == [shown.json()]
+    assert (shown.json()["mitigation"], shown.json()["owner"]) == (DONE, "ada")
+    assert shown.json()["steps"][0]["undo"]["arguments"] == {"key": "new-recommendations", "on": True}
+    assert other.json() == []
+    assert (missing.status_code, missing.json()) == (
+        404,
+        {"error": "INC-1/1: nothing of it was ever in force"},
+    )
+    assert applied.ledger.in_force.get(DONE).model_dump(mode="json") == shown.json()
+
+
+async def test_undo(door: Door, applied: Scene) -> None:
+    """An undo is ordered once, however often it is asked for, and whatever phase its incident is in."""
+    order = {"reason": "the fix is out", "steps": [1]}
+    async with door.client("grace") as client:
+        answers = [await client.post(f"{AT}/undo", json=order) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert answers[0].json()["undo"] == answers[1].json()["undo"] == f"{DONE}-undo"
+    sent = [one for one in applied.ledger.outbox.claim(20, timedelta(minutes=1)) if one.kind == UNDO]
+    assert [(one.payload["steps"], one.payload["person"]) for one in sent] == [([1], "grace")]
+    assert door.woken
+
+
+async def test_extend_and_keep(door: Door, applied: Scene) -> None:
+    """More time and for good both leave evidence; then nothing more can be ordered."""
+    until = applied.clock() + timedelta(days=3)
+    async with door.client("ada") as client:
+        extended = await client.post(f"{AT}/extend", json={"reason": "r", "until": until.isoformat()})
+        kept = await client.post(f"{AT}/make-permanent", json={"reason": "it is the fix"})
+        late = await client.post(f"{AT}/undo", json={"reason": "r"})
+
+    assert extended.json()["expires_at"] == until.isoformat().replace("+00:00", "Z")
+    assert kept.json()["state"] == "permanent"
+    assert late.status_code == 409
+    assert "was made permanent" in late.json()["error"]
+    told = [entry for entry in applied.ledger.evidence.entries() if entry.kind is EvidenceKind.IN_FORCE]
+    assert [(entry.actor, entry.body["reason"]) for entry in told] == [("ada", "r"), ("ada", "it is the fix")]
+
+
+@pytest.mark.parametrize(
+    ("order", "body"),
+    [("undo", {}), ("extend", {"until": "2026-03-11T00:00:00Z"}), ("make-permanent", {})],
+)
+async def test_who_may_not(door: Door, applied: Scene, order: str, body: dict[str, str]) -> None:
+    """Only the owner, the Incident Commander and who is on call may; others hear who may."""
+    before = applied.ledger.in_force.get(DONE)
+    async with door.client("linus") as client, door.client() as nobody:
+        refused = await client.post(f"{AT}/{order}", json={"reason": "r"} | body)
+        unknown = await nobody.post(f"{AT}/{order}", json={"reason": "r"} | body)
+
+    assert (refused.status_code, unknown.status_code) == (403, 401)
+    assert refused.json()["error"] == (
+        f"{DONE}: only its owner, its Incident Commander and who is on call may do this"
+        " (ada, grace), not linus"
+    )
+    assert applied.ledger.in_force.get(DONE) == before
+
+
+@pytest.mark.parametrize(
+    ("order", "body", "says"),
+    [
+        ("undo", {"reason": " "}, "give a reason"),
+        ("undo", {"reason": "r", "steps": [7]}, "step 7 is not in force"),
+        ("undo", {"reason": "r", "more": 1}, "more: Extra inputs are not permitted"),
+        ("extend", {"reason": "r", "until": "2026-03-12T00:00:00"}, "until: Input should have timezone"),
+        ("extend", {"reason": "r", "until": "2026-03-01T00:00:00Z"}, "for 30 days from now at the most"),
+        ("extend", {"reason": "r", "until": "9999-12-31T23:59:59Z"}, "for 30 days from now at the most"),
+        ("make-permanent", {}, "reason: Field required"),
+    ],
+)
+async def test_what_cannot_be_used(
+    door: Door, applied: Scene, order: str, body: dict[str, object], says: str
+) -> None:
+    """A bad order gets one sentence and changes nothing."""
+    before = applied.ledger.in_force.get(DONE)
+    async with door.client("ada") as client:
+        answer = await client.post(f"{AT}/{order}", json=body)
+
+    assert answer.status_code in (409, 422)
+    assert says in answer.json()["error"]
+    assert applied.ledger.in_force.get(DONE) == before
+
+
+async def test_the_page(door: Door, applied: Scene) -> None:
+    """The page shows each debt with its orders, and each order takes effect once its form is sent."""
+    browser = await door.browser()
+    assert "Nothing is in force" not in (await browser.get("/mitigations")).text
+    page = await look(browser, "/mitigations")
+    for order, fields in (("extend", {"hours": "72"}), ("undo", {})):
+        path, form = page.form(f"/mitigations/{DONE}/{order}", reason="because", **fields)
+        sent = await browser.post(path, data=form)
+        assert (sent.status_code, sent.headers["location"]) == (303, "/mitigations")
+    after = (await browser.get("/mitigations")).text
+
+    found = applied.ledger.in_force.get(DONE)
+    assert found.expires_at == applied.clock() + timedelta(days=3)
+    assert found.undo == f"{DONE}-undo"
+    assert f"Its undo {DONE}-undo is on its way." in after
+    assert f'action="/mitigations/{DONE}/undo"' not in after
+
+
+async def test_the_page_of_who_may_not(door: Door, applied: Scene) -> None:
+    """Who may order nothing sees why, and no form; a form that was made up is refused."""
+    assert applied
+    browser = await door.browser("linus")
+    text = (await browser.get("/mitigations")).text
+    answer = await browser.post(f"/mitigations/{DONE}/undo", data={"token": "x", "reason": "r"})
+
+    assert "only its owner, its Incident Commander and who is on call may do this (ada, grace)" in text
+    assert f"/mitigations/{DONE}/" not in text
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(("order", "hours"), [("extend", "5"), ("extend", ""), ("burn", "")])
+async def test_a_form_that_says_nothing(door: Door, applied: Scene, order: str, hours: str) -> None:
+    """An order that there is not, or a span that was not offered, is refused with a sentence."""
+    browser = await door.browser()
+    _, form = (await look(browser, "/mitigations")).form(f"/mitigations/{DONE}/extend", reason="r")
+    answer: httpx.Response = await browser.post(f"/mitigations/{DONE}/{order}", data=form | {"hours": hours})
+
+    assert answer.status_code == 422
+    assert "extend it by one of the spans, or make it permanent" in answer.text
+    assert applied.ledger.in_force.get(DONE).undo is None
