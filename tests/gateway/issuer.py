@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from joserfc import jwt
-from joserfc.jwk import RSAKey
+from joserfc.jwk import OctKey, RSAKey
 
 CLIENT, SECRET = "stanch", "s3cret"
 
@@ -26,6 +26,7 @@ class Issuer:
         userinfo: What its userinfo says.
         header: Of the next ID token.
         signs_with: The key of the next ID token; its own when ``None``.
+        published: A secret that is among its public keys.
         discovery: What its discovery says otherwise.
         strict: Whether a code is taken once, and with its verifier only.
         down: Answers nothing but this status.
@@ -43,6 +44,7 @@ class Issuer:
         self.userinfo: dict[str, Any] = {}
         self.header: dict[str, Any] = {"alg": "RS256", "kid": "one"}
         self.signs_with: Any = None
+        self.published: list[dict[str, Any]] = []
         self.discovery: dict[str, Any] = {}
         self.strict = True
         self.down = 0
@@ -59,12 +61,12 @@ class Issuer:
     def answer(self, path: str, form: dict[str, str]) -> tuple[int, Any]:
         """Answer one request."""
         self.asked.append(path)
-        if self.down:
+        if self.down and path != "/elsewhere":
             return self.down, {}
-        if path == "/.well-known/openid-configuration":
+        if path in {"/.well-known/openid-configuration", "/elsewhere"}:
             return 200, self._document() | self.discovery
         if path == "/jwks":
-            return 200, {"keys": [self.key.as_dict(private=False)]}
+            return 200, {"keys": [self.key.as_dict(private=False), *self.published]}
         if path == "/userinfo":
             return 200, self.userinfo
         return self._token(form)
@@ -78,6 +80,12 @@ class Issuer:
             "userinfo_endpoint": f"{self.url}/userinfo",
             "id_token_signing_alg_values_supported": ["RS256", "HS256", "none"],
         }
+
+    def publish_a_secret(self) -> None:
+        """Sign with a secret that stands among the public keys."""
+        self.signs_with = OctKey.generate_key(256, {"kid": "shared"})
+        self.published = [self.signs_with.as_dict(private=True)]
+        self.header = {"alg": "HS256", "kid": "shared"}
 
     def _token(self, form: dict[str, str]) -> tuple[int, Any]:
         asked = self._codes.get(form.get("code", ""))
@@ -97,11 +105,13 @@ class Issuer:
     def _sign(self, claims: dict[str, Any]) -> str:
         if self.header["alg"] == "none":
             return ".".join(_encoded(json.dumps(part).encode()) for part in (self.header, claims)) + "."
-        if self.header["alg"] == "HS256":  # the oldest trick: the public key as if it were a secret
+        if (
+            self.header["alg"] == "HS256" and not self.signs_with
+        ):  # the oldest trick: the public key as if it were a secret
             content = ".".join(_encoded(json.dumps(part).encode()) for part in (self.header, claims))
             mark = hmac.digest(self.key.as_pem(private=False), content.encode(), "sha256")
             return f"{content}.{_encoded(mark)}"
-        return jwt.encode(self.header, claims, self.signs_with or self.key, algorithms=["RS256"])
+        return jwt.encode(self.header, claims, self.signs_with or self.key, algorithms=["RS256", "HS256"])
 
 
 def _encoded(raw: bytes) -> str:
@@ -121,7 +131,7 @@ def issuer() -> Iterator[Issuer]:
             raw = json.dumps(content).encode()
             self.send_response(status)
             if status == 302:
-                self.send_header("location", f"{made.url}/jwks")
+                self.send_header("location", f"{made.url}/elsewhere")
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(raw)))
             self.end_headers()

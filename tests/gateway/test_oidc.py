@@ -158,6 +158,7 @@ LIES: dict[str, tuple[Callable[[Issuer], object], str]] = {
         lambda of: of.header.update(alg="HS256"),
         "hold",
     ),
+    "published secret": (lambda of: of.publish_a_secret(), "hold"),
     "another's key": (
         lambda of: setattr(of, "signs_with", RSAKey.generate_key(2048, {"kid": "one"}, private=True)),
         "hold",
@@ -233,6 +234,7 @@ async def test_anothers_answer(door: Door, scene: Scene, provider: Issuer) -> No
 
     statuses = [one.status_code for one in (none, other, elsewhere, mixed, looked)]
     assert statuses == [403, 403, 403, 403, 200]
+    assert "was not begun in this browser" in other.text
     assert scene.ledger.evidence.size() == before
     assert "stanch_session" not in dict(browser.cookies)
 
