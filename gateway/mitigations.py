@@ -12,6 +12,7 @@ from starlette.responses import Response
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
 
 from authority.directory import on_call
 from contracts import names
@@ -20,7 +21,7 @@ from contracts.base import Frozen
 from contracts.errors import ForbiddenError, InputError
 from contracts.in_force import InForce, InForceTimer
 from contracts.incidents import Role
-from contracts.messages import MitigationOrder, PlanAnswer, UndoRequest
+from contracts.messages import MitigationOrder, PlanAnswer, UndoRequest, Withdrawal
 from gateway import forms
 from gateway.api import PAGE, Limit, Reason
 from gateway.dispatcher import RPC_TIMEOUT, Handler
@@ -28,7 +29,7 @@ from gateway.identity import Identity, Principal, Session
 from gateway.orders import LONGEST_REASON, Orders, spoken
 from gateway.pages import Pages
 from ledger import Ledger, OutboxMessage
-from ledger.in_force import TIMER, UNDO, MitigationsInForce
+from ledger.in_force import TIMER, UNDO, WITHDRAW, MitigationsInForce
 
 SPANS: Final = {"4": "4 hours", "24": "1 day", "72": "3 days", "168": "7 days", "720": "30 days"}
 
@@ -226,7 +227,7 @@ def pages(mitigations: Mitigations, identity: Identity, pages: Pages) -> APIRout
 
 
 def handlers(ledger: Ledger, client: Client) -> dict[str, Handler]:
-    """Give what the dispatcher calls: an undo that was ordered starts, and a timer that is due goes off."""
+    """Give what the dispatcher calls when an undo is ordered or withdrawn, and when a timer goes off."""
 
     async def start(message: OutboxMessage) -> None:
         request = UndoRequest.model_validate(message.payload)
@@ -246,8 +247,18 @@ def handlers(ledger: Ledger, client: Client) -> dict[str, Handler]:
         except WorkflowAlreadyStartedError:
             return  # an earlier delivery of the same message has started it, and it has ended
 
+    async def withdraw(message: OutboxMessage) -> None:
+        mitigation = names.mitigation_workflow_id(str(message.payload["mitigation"]))
+        withdrawal = Withdrawal.model_validate(message.payload)
+        try:
+            handle = client.get_workflow_handle(mitigation)
+            await handle.signal(names.SIGNAL_WITHDRAW, withdrawal, rpc_timeout=RPC_TIMEOUT)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:  # it has ended, so there is nothing to withdraw
+                raise
+
     async def due(message: OutboxMessage) -> datetime | None:
         timer = InForceTimer.model_validate(message.payload)
         return await asyncio.to_thread(ledger.in_force.tick, timer)
 
-    return {UNDO: start, TIMER: due}
+    return {UNDO: start, WITHDRAW: withdraw, TIMER: due}

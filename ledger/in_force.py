@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from sqlalchemy import Connection, Row, insert, select, update
 
 from authority.seals import digest
-from contracts.approvals import SignedDecision
+from contracts.approvals import ApprovalState, SignedDecision
 from contracts.base import JsonObject
 from contracts.errors import ConflictError, InputError, NotFoundError
 from contracts.evidence import ENGINE, Evidence, EvidenceKind
@@ -29,6 +29,7 @@ from ledger.schema import in_force
 from ledger.storable import one_line
 
 UNDO = "mitigation.undo"
+WITHDRAW = "mitigation.withdraw"
 TIMER = "mitigation.in_force"
 
 LONGEST = timedelta(days=30)
@@ -126,7 +127,7 @@ class MitigationsInForce:
             return self._order(connection, row, tuple(sorted(set(steps))), person, reason)
 
     def extend(self, mitigation: str, *, until: datetime, person: str, reason: str) -> InForce:
-        """Give a mitigation more time, or less.
+        """Give a mitigation more time, or less; an undo that nobody has decided about is withdrawn.
 
         Raises:
             NotFoundError: It left nothing behind, or there is none.
@@ -145,7 +146,9 @@ class MitigationsInForce:
                 row = _renew(connection, self._database.now, row, until)
                 said = f"{person} lets {mitigation} stay until {until:%Y-%m-%d %H:%M} UTC: {reason}"
                 facts = {"until": until.isoformat(), "reason": reason}
-                self._tell(connection, row, f"extended/{row.revision}", person, said, **facts)
+                key = f"extended/{row.revision}"
+                self._tell(connection, row, key, person, said, **facts)
+                self._withdraw(connection, row, key, said)
             return _in_force(row)
 
     def make_permanent(self, mitigation: str, *, person: str, reason: str) -> InForce:
@@ -153,18 +156,19 @@ class MitigationsInForce:
 
         Raises:
             NotFoundError: It left nothing behind, or there is none.
-            ConflictError: It is undone, or its undo runs.
+            ConflictError: It is undone, or its undo is approved.
         """
         with self._database.write() as connection:
             row = _find(connection, mitigation)
             if row.state == ForceState.PERMANENT:
                 return _in_force(row)
             row = _open(connection, mitigation)
-            if _undo_runs(row, self._database.now()):
-                raise ConflictError(f"{row.undo} is about to undo {mitigation}: reject that first")
+            if _undo_runs(row, self._database.now()) and not _is_undecided(connection, row):
+                raise ConflictError(f"{row.undo} is approved and undoes {mitigation} now: wait for its end")
             _update(connection, row, state=ForceState.PERMANENT, closed_at=self._database.now())
             said = f"{person} makes {mitigation} permanent: {reason}"
             self._tell(connection, row, "permanent", person, said, reason=reason)
+            self._withdraw(connection, row, "permanent", said)
             return _in_force(_find(connection, mitigation))
 
     def tick(self, timer: InForceTimer) -> datetime | None:
@@ -188,24 +192,20 @@ class MitigationsInForce:
 
     def has_ended(self, result: MitigationResult) -> None:
         """Take down how an undo ended: another may be asked for. Repeating it is harmless."""
+        summary = f"{result.mitigation} {result.title}: {result.end.value}. {result.detail}"
+        ended = Evidence(
+            key=f"{result.mitigation}/ended",
+            kind=EvidenceKind.MITIGATION_ENDED,
+            incident=result.mitigation.partition("/")[0],
+            actor=ENGINE,
+            at=self._database.now(),
+            summary=one_line(summary.rstrip(". ")),
+            body={"result": result.model_dump(mode="json")},
+        )
         with self._database.write() as connection:
-            query = select(in_force).where(in_force.c.undo == result.mitigation)
-            row = connection.execute(query).one_or_none()
-            if row is None:
-                return
-            _update(connection, row, undo=None)
+            is_it = in_force.c.undo == result.mitigation
+            connection.execute(update(in_force).where(is_it).values(undo=None))
             guardrails.end(connection, result.mitigation, result.end)
-            ended = Evidence(
-                key=f"{result.mitigation}/ended",
-                kind=EvidenceKind.MITIGATION_ENDED,
-                incident=row.incident,
-                actor=ENGINE,
-                at=self._database.now(),
-                summary=one_line(
-                    f"{result.mitigation} {result.title}: {result.end.value}. {result.detail}".rstrip(". ")
-                ),
-                body={"result": result.model_dump(mode="json")},
-            )
             evidence.append(connection, ended)
 
     def found_undone(self, mitigation: str, steps: Collection[int]) -> None:
@@ -249,6 +249,21 @@ class MitigationsInForce:
             lane=f"{UNDO}/{request.mitigation}",
         )
         return request
+
+    def _withdraw(self, connection: Connection, row: Row[Any], key: str, reason: str) -> None:
+        """Take the question about its undo back, unless somebody has answered it."""
+        if row.undo is None or not _is_undecided(connection, row):
+            return
+        outbox.add(
+            connection,
+            self._database.now,
+            kind=WITHDRAW,
+            key=f"{row.undo}/{key}",
+            incident=row.incident,
+            payload={"mitigation": row.undo, "reason": reason},
+            trace={},
+            lane=f"{UNDO}/{row.undo}",  # behind its start
+        )
 
     def _remind(self, connection: Connection, row: Row[Any], number: int) -> None:
         until = f"{row.expires_at:%Y-%m-%d %H:%M} UTC"
@@ -389,6 +404,12 @@ def _stage(row: Row[Any], now: datetime) -> int:
 
 def _undo_runs(row: Row[Any], now: datetime) -> bool:
     return row.undo is not None and now - row.undo_asked_at < UNDO_LOST
+
+
+def _is_undecided(connection: Connection, row: Row[Any]) -> bool:
+    """Say whether nobody has decided about the undo yet, or it is not even planned."""
+    state = connection.scalar(select(approvals.c.state).where(approvals.c.mitigation == row.undo))
+    return state in (None, ApprovalState.PENDING)
 
 
 def _owner(connection: Connection, incident: str, approval: str) -> str:

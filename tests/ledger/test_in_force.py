@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from authority.decisions import Signer
 from authority.guardrails import Guard, Guardrails
+from contracts.approvals import Verdict
 from contracts.errors import ConflictError, InputError, NotFoundError
 from contracts.evidence import EvidenceKind
 from contracts.in_force import ForceState, InForceTimer
@@ -14,9 +16,9 @@ from contracts.messages import UndoRequest
 from contracts.outcomes import Direction, MitigationResult, Outcome, StepResult
 from contracts.plans import ActionCall, Plan, Step
 from ledger import Ledger, OutboxMessage, ladders
-from ledger.in_force import AGAIN, LONGEST, TIMER, UNDO, UNDO_LOST
+from ledger.in_force import AGAIN, LONGEST, TIMER, UNDO, UNDO_LOST, WITHDRAW
 from tests.ledger.crowd import at_once
-from tests.ledger.samples import NOON, Clock, open_incident, plan
+from tests.ledger.samples import NOON, POLICY, Clock, open_incident, plan
 
 DAY = timedelta(days=1)
 LEASE = timedelta(seconds=10)
@@ -286,8 +288,6 @@ def test_an_undo_is_asked_for_once(ledger: Ledger, clock: Clock, sealed: Plan) -
         [lambda: ledger.in_force.order_undo("INC-1/1", steps=(2,), person="ada", reason="r").mitigation] * 4
     )
     assert asked == ["INC-1/1-undo"] * 4
-    with pytest.raises(ConflictError, match="INC-1/1-undo is about to undo INC-1/1: reject that first"):
-        ledger.in_force.make_permanent("INC-1/1", person="ada", reason="r")
     (message,) = messages(ledger, UNDO)
     assert message.payload["steps"] == [2]
     ended = MitigationResult(
@@ -304,6 +304,68 @@ def test_an_undo_is_asked_for_once(ledger: Ledger, clock: Clock, sealed: Plan) -
     assert ledger.in_force.order_undo("INC-1/1", person="ada", reason="r").mitigation == "INC-1/1-undo-2"
     clock.forward(UNDO_LOST)
     assert ledger.in_force.order_undo("INC-1/1", person="ada", reason="r").mitigation == "INC-1/1-undo-3"
+
+
+@pytest.mark.parametrize("is_planned", [False, True])
+def test_an_undo_that_is_not_wanted_any_more(ledger: Ledger, sealed: Plan, *, is_planned: bool) -> None:
+    """More time, or for good, takes the question about an undo back, after its start and each once."""
+    ledger.in_force.order_undo("INC-1/1", person="stanch", reason="its time is over")
+    if is_planned:
+        ledger.approvals.ask(undoing(sealed), severity=Severity.SEV2)
+    ledger.in_force.extend("INC-1/1", until=NOON + 2 * DAY, person="ada", reason="wait")
+    ledger.in_force.make_permanent("INC-1/1", person="ada", reason="keep")
+    sent = []
+    for _ in range(3):
+        (message,) = (one for one in ledger.outbox.claim(20, LEASE) if one.kind in (UNDO, WITHDRAW))
+        ledger.outbox.done(message.id)
+        sent.append((message.kind, message.payload.get("reason")))
+
+    assert sent == [
+        (UNDO, "its time is over"),
+        (WITHDRAW, "ada lets INC-1/1 stay until 2026-03-03 12:00 UTC: wait"),
+        (WITHDRAW, "ada makes INC-1/1 permanent: keep"),
+    ]
+
+
+def test_an_undo_that_is_approved(ledger: Ledger, sealed: Plan, signer: Signer) -> None:
+    """What is approved is not called back: it runs to its end."""
+    ledger.in_force.order_undo("INC-1/1", person="grace", reason="r")
+    request = ledger.approvals.ask(undoing(sealed), severity=Severity.SEV2)
+    ledger.approvals.decide(
+        request.id,
+        verdict=Verdict.APPROVE,
+        plan_digest=request.plan_digest,
+        person="ada",
+        authenticated_by="token",
+        reason="",
+        policy=POLICY,
+        signer=signer,
+        trace={},
+    )
+    ledger.in_force.extend("INC-1/1", until=NOON + 2 * DAY, person="ada", reason="too late")
+
+    assert [message.kind for message in ledger.outbox.claim(20, LEASE)].count(WITHDRAW) == 0
+    with pytest.raises(ConflictError, match="INC-1/1-undo is approved and undoes INC-1/1 now"):
+        ledger.in_force.make_permanent("INC-1/1", person="ada", reason="r")
+
+
+def test_an_undo_that_was_taken_to_be_lost(ledger: Ledger, clock: Clock, sealed: Plan) -> None:
+    """When it ends after all that is taken down, what it held is free, and its successor goes on."""
+    ledger.in_force.order_undo("INC-1/1", person="ada", reason="r")
+    clock.forward(UNDO_LOST)
+    ledger.in_force.order_undo("INC-1/1", person="ada", reason="r")
+    back = undoing(sealed)
+    run(ledger, back, 1)
+    assert [lock.mitigation for lock in ledger.guardrails.locks()].count("INC-1/1-undo") == 1
+    ledger.in_force.has_ended(
+        MitigationResult(
+            mitigation="INC-1/1-undo", playbook="p", title="t", plan_digest="", end=AttemptEnd.EFFECTIVE
+        )
+    )
+
+    assert "INC-1/1-undo" not in [lock.mitigation for lock in ledger.guardrails.locks()]
+    assert ledger.in_force.get("INC-1/1").undo == "INC-1/1-undo-2"
+    assert ledger.evidence.entries()[-1].key == "INC-1/1-undo/ended"
 
 
 def test_a_wrong_step(ledger: Ledger, sealed: Plan) -> None:

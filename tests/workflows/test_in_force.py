@@ -37,7 +37,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sit
     """Give one product for all tests of this module; each uses a service of its own."""
     home = tmp_path_factory.mktemp("site")
     (home / "policy.cedar").write_text(POLICY, encoding="utf-8")
-    async with sites.site(home, services=4) as site:
+    async with sites.site(home, services=5) as site:
         yield site
 
 
@@ -127,7 +127,7 @@ async def test_rejected_and_asked_again(running: Site) -> None:
         running.dispatcher.wake()
     assert order.mitigation == f"{mitigation}-undo"
     running.decide(await question(running, order.mitigation), Verdict.REJECT, reason="not yet")
-    await until(lambda: running.ledger.in_force.get(mitigation).undo is None)
+    await until(lambda: running.ledger.in_force.get(mitigation).undo is None, what="the end")
     assert not is_on(running, mitigation)
     again = running.ledger.in_force.order_undo(mitigation, person="ada", reason="now")
     running.dispatcher.wake()
@@ -136,6 +136,22 @@ async def test_rejected_and_asked_again(running: Site) -> None:
 
     assert again.mitigation == f"{mitigation}-undo-2"
     assert is_on(running, mitigation)
+
+
+async def test_more_time_withdraws_the_question(running: Site) -> None:
+    """Who extends a mitigation need not reject its undo too: the question is gone, and may come again."""
+    mitigation = await mitigated(running, "s4")
+    end(running, mitigation)
+    asked = await question(running, f"{mitigation}-undo")
+    later = utc_now() + timedelta(hours=1)
+    running.ledger.in_force.extend(mitigation, until=later, person="ada", reason="not today")
+    running.dispatcher.wake()
+    state = await running.closed(asked.request.id)
+    await until(lambda: running.ledger.in_force.get(mitigation).undo is None, what="the end")
+
+    assert state is ApprovalState.WITHDRAWN
+    assert "not today" in running.ledger.approvals.get(asked.request.id).request.closed_reason
+    assert not is_on(running, mitigation)
 
 
 async def test_a_message_that_is_delivered_again(running: Site) -> None:
