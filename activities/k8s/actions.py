@@ -79,11 +79,11 @@ class KubernetesApi(Protocol):
 
 
 def read_deployment(api: KubernetesApi, at: InDeployment) -> tuple[KubernetesObject, DeploymentState]:
-    """Read a deployment, and while its rollout is under way why its pods do not start."""
+    """Read a deployment, and while its rollout is not complete why its pods do not start."""
     found = api.read(at)
     state = DeploymentState.read(at, found)
     seen = state.observed_generation >= state.generation
-    if not seen or state.progress(at.where).reached is not Reached.SETTLING:
+    if not seen or state.progress(at.where).reached is Reached.YES:
         return found, state
     try:
         pods = api.items(at, "pod", selected_by=found, fields="status.phase=Pending")
