@@ -27,6 +27,8 @@ from contracts.errors import (
     ActionRefusedError,
     ConflictError,
     ForbiddenError,
+    GuardrailError,
+    NotFoundError,
     PreconditionFailedError,
     ProviderUnavailableError,
 )
@@ -84,11 +86,10 @@ class Steps:
         with beating(), TRACER.start_as_current_span("run_step") as span:
             key = names.action_id(order.mitigation, order.step, order.direction.value)
             span.set_attribute("stanch.action", key)
-            plan = self._ledger.approvals.plan(order.plan_digest)
-            step = plan.steps[order.step - 1]
             try:
-                self._check_allowed(order, plan, step)
-            except ForbiddenError as error:
+                plan = self._ledger.approvals.plan(order.plan_digest)
+                step = self._checked(order, plan)
+            except (ForbiddenError, NotFoundError) as error:
                 return self._forbidden(order, key, str(error))
             entry = self._ledger.journal.begin(
                 key,
@@ -106,18 +107,21 @@ class Steps:
                 return self._run(Running(order, plan, step, key, action, request), entry)
             except ActionRefusedError as error:
                 current = self._ledger.journal.get(key) or entry
-                return self._settle(
-                    current, StepResult(action=key, outcome=Outcome.NOT_DONE, detail=str(error))
-                )
+                held = isinstance(error, GuardrailError)
+                result = StepResult(action=key, outcome=Outcome.NOT_DONE, detail=str(error), held=held)
+                return self._settle(current, result)
             except ConflictError as error:
                 raise ProviderUnavailableError(f"{key}: {error}") from error
 
-    def _check_allowed(self, order: StepOrder, plan: Plan, step: Step) -> None:
+    def _checked(self, order: StepOrder, plan: Plan) -> Step:
         """Check the decision again, here where it is acted on: whatever delivered it is not trusted.
 
         Raises:
-            ForbiddenError: It does not allow this step now.
+            ForbiddenError: It does not allow this step now, or there is no such step.
         """
+        step = next((step for step in plan.steps if step.number == order.step), None)
+        if step is None:
+            raise ForbiddenError(f"{plan.mitigation} has no step {order.step}")
         first = min(approved(order.signed, plan), default=1)
         begun = self._ledger.journal.get(names.action_id(plan.mitigation, first, Direction.APPLY.value))
         now = begun.intent_at if begun is not None and begun.intent_at is not None else self._clock()
@@ -127,6 +131,7 @@ class Steps:
             raise ForbiddenError(f"the plan is for {plan.mitigation}, not {order.mitigation}")
         if not self._catalogue.owns(plan.service, plan.environment, step.action.target):
             raise ForbiddenError(f"{step.action.target}: the catalogue no longer gives it to {plan.service}")
+        return step
 
     def _forbidden(self, order: StepOrder, key: str, reason: str) -> StepResult:
         self._ledger.evidence.append(

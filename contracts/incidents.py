@@ -110,6 +110,7 @@ class AttemptEnd(StrEnum):
     WITHDRAWN = "withdrawn"
     DRIFTED = "drifted"
     REFUSED = "refused"
+    HELD = "held"  # back by a guardrail
     IN_DOUBT = "in_doubt"
 
 

@@ -59,6 +59,7 @@ class StepResult(Frozen):
         action: The journal's key, ``INC-42/1/1/apply``.
         drift: What changed since the plan was sealed; then nothing was done.
         observed_only: True when the outcome was found by reading the target after a lost answer.
+        held: A guardrail held it back; when that is lifted, the same may be planned again.
         forbidden: Why the decision does not allow this step; then nothing was done and nothing is decided.
     """
 
@@ -68,6 +69,7 @@ class StepResult(Frozen):
     drift: tuple[Difference, ...] = ()
     no_op: bool = False
     observed_only: bool = False
+    held: bool = False
     forbidden: str = ""
     before: JsonObject = {}
     after: JsonObject = {}

@@ -53,6 +53,7 @@ ENDS: Final = {
     AttemptEnd.WITHDRAWN: ("↶", "withdrawn"),
     AttemptEnd.DRIFTED: ("≠", "target changed meanwhile"),
     AttemptEnd.REFUSED: ("⊘", "refused by the provider"),
+    AttemptEnd.HELD: ("‖", "held back by a guardrail"),
     AttemptEnd.IN_DOUBT: ("?", "in doubt: look at the target"),
 }
 STATES: Final = {

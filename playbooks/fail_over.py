@@ -27,7 +27,7 @@ UNGRACEFULLY = ", ungracefully"
 # Ends of a graceful attempt after which the ungraceful one may do what it could not.
 FAILED = (AttemptEnd.REFUSED, AttemptEnd.INEFFECTIVE, AttemptEnd.IN_DOUBT)
 # Nobody decided, or what was shown had changed: the same may be asked again.
-UNTRIED = (AttemptEnd.DRIFTED, AttemptEnd.EXPIRED, AttemptEnd.WITHDRAWN)
+UNTRIED = (AttemptEnd.DRIFTED, AttemptEnd.EXPIRED, AttemptEnd.HELD, AttemptEnd.WITHDRAWN)
 
 
 class Params(PlaybookParams):

@@ -19,6 +19,7 @@ from contracts.approvals import Approval, ApprovalState, SignedDecision, Verdict
 from contracts.catalogue import (
     Catalogue,
     Flag,
+    GuardrailLimits,
     LaunchDarklyProject,
     Person,
     Prometheus,
@@ -222,6 +223,8 @@ def catalogue(
         prometheus=(Prometheus(name="main", url=metrics.url),),
         monitoring=timedelta(milliseconds=500),
         approval=approval,
+        # Its incidents are not one after the other: one playbook fails in many of them on purpose.
+        guardrails=GuardrailLimits(ineffective_in_a_row=1_000),
         services=tuple(
             Service(
                 name=f"s{number}",

@@ -189,7 +189,8 @@ class MitigationWorkflow:
                     AttemptEnd.DRIFTED, f"step {step.number}: changed since the plan was sealed: {changed}"
                 )
             if result.outcome is not Outcome.DONE:
-                end = AttemptEnd.IN_DOUBT if result.outcome is Outcome.IN_DOUBT else AttemptEnd.REFUSED
+                end = AttemptEnd.HELD if result.held else AttemptEnd.REFUSED
+                end = AttemptEnd.IN_DOUBT if result.outcome is Outcome.IN_DOUBT else end
                 raise EndedError(end, f"step {step.number}: {result.detail}")
             self._applied = self._applied or not result.no_op
             done.append(step)

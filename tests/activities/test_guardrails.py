@@ -38,6 +38,7 @@ def test_a_frozen_step_reaches_no_provider(scene: Scene) -> None:
     result = scene.run()
 
     assert (result.outcome, scene.applied, scene.is_on) == (Outcome.NOT_DONE, 0, True)
+    assert result.held
     assert result.detail.startswith("guardrail freeze: grace stopped all changes at ")
     kinds = [entry.kind for entry in scene.ledger.evidence.entries(incident=scene.incident)]
     assert kinds[-2:] == [EvidenceKind.GUARDRAIL, EvidenceKind.OUTCOME]

@@ -32,8 +32,8 @@ CALLS = {
     names.CLOSE_APPROVAL,
     names.WRITE_POSTMORTEM,
 }
-# These need a fault of a provider, or a step without a measurement; tests/workflows has both.
-NOT_RECORDED = {AttemptEnd.IN_DOUBT, AttemptEnd.INCONCLUSIVE}
+# These need a fault of a provider, a step without a measurement, or a freeze; tests/workflows has them.
+NOT_RECORDED = {AttemptEnd.IN_DOUBT, AttemptEnd.INCONCLUSIVE, AttemptEnd.HELD}
 
 
 def history(path: Path) -> WorkflowHistory:

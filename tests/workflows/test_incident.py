@@ -281,3 +281,22 @@ async def test_thousands_of_alerts_do_not_stop_an_incident(running: Site, servic
 
     assert await running.closed(asked.request.id) is ApprovalState.WITHDRAWN
     assert len([one for one in running.ledger.incidents.list() if one.service == service]) == 1
+
+
+async def test_a_frozen_mitigation_can_be_planned_again(running: Site, service: str) -> None:
+    """What a freeze held back is not planned again by itself, and is when a person asks for it afterwards."""
+    frozen = running.ledger.freezes.set(service=service, reason="odd", person="ada")
+    running.alert(service)
+    incident = await running.command(service)
+    first = await running.asked(incident.id)
+    running.decide(first)
+    await until(lambda: running.ledger.incidents.get(incident.id).attempts or None, what="the attempt")
+    (attempt,) = running.ledger.incidents.get(incident.id).attempts
+    running.ledger.freezes.lift(frozen.id, reason="over", person="ada")
+    running.order(incident.id, "replan")
+    again = await running.asked(incident.id, 2)
+
+    assert [one.rule for one in first.plan.violations] == ["freeze"]
+    assert attempt.end is AttemptEnd.HELD
+    assert "guardrail freeze: ada stopped changes of" in attempt.detail
+    assert (again.plan.title, again.plan.violations) == (first.plan.title, ())
