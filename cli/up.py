@@ -124,7 +124,8 @@ async def _start(config: Settings, supervisor: Supervisor) -> None:
     settings.load_catalogue(path)
     load_policy(config)
     settings.signing_key(config)
-    settings.local_token(config)
+    if config.identity == "local":
+        settings.local_token(config)
     ledger = Ledger.open(config.ledger_url, clock=utc_now)
     ledger.migrate()
     ledger.close()

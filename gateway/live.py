@@ -14,6 +14,7 @@ from contracts.evidence import EvidenceEntry
 
 EVERY: Final = 0.3  # seconds: below what a person notices, far above what a query costs
 BEAT: Final = 15.0  # seconds: proxies cut a silent stream after 30 or more
+LONGEST: Final = 600.0  # seconds of one stream: who comes back is asked again who they are
 KEPT: Final = 2_000  # entries in memory; who is further behind reads the ledger
 PAGE: Final = 500
 
@@ -61,7 +62,15 @@ class _Recent:
 class Live:
     """Reads the log only while somebody listens; each listener keeps only its place in it."""
 
-    def __init__(self, evidence: EvidenceReader, *, every: float = EVERY, beat: float = BEAT) -> None:
+    def __init__(
+        self,
+        evidence: EvidenceReader,
+        *,
+        every: float = EVERY,
+        beat: float = BEAT,
+        longest: float = LONGEST,
+    ) -> None:
+        self._longest = longest
         self._evidence = evidence
         self._every = every
         self._beat = beat
@@ -85,7 +94,7 @@ class Live:
             await asyncio.gather(self._poller, return_exceptions=True)
 
     async def stream(self, *, incident: str | None, after: int | None) -> AsyncIterator[bytes]:
-        """Give the events of one listener, for ever: entries, trouble and its end, and heartbeats.
+        """Give the events of one listener: entries, trouble and its end, and heartbeats; then it comes back.
 
         Args:
             incident: Of this incident only.
@@ -105,8 +114,8 @@ class Live:
     async def _events(self, incident: str | None, after: int | None) -> AsyncIterator[bytes]:
         place = after
         troubled = False
-        spoke = time.monotonic()
-        while not self._closed:
+        spoke = began = time.monotonic()
+        while not self._closed and time.monotonic() - began < self._longest:
             news = self._news  # taken before looking: what comes while we look is not missed
             entries: list[EvidenceEntry] = []
             if self._recent is not None and not self._trouble:

@@ -107,6 +107,16 @@ async def test_what_was_and_what_comes(log: Log, stream: Live) -> None:
     assert before + await listener.indexes(2) == [1, 2, 3, 4]
 
 
+async def test_a_stream_ends(log: Log) -> None:
+    """After a while a listener is let go: who comes back is asked again who they are."""
+    short = Live(log, every=0.01, beat=0.02, longest=0.1)
+    async with asyncio.timeout(5):
+        told = [event async for event in short.stream(incident=None, after=None)]
+    await short.stop()
+
+    assert told
+
+
 async def test_from_now_on(log: Log, stream: Live) -> None:
     """Without a place a listener hears only what comes."""
     log.add(3)
