@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from math import inf
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AwareDatetime, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import AwareDatetime, Field, JsonValue, field_validator, model_validator
 
 from contracts.actions import ActionRequest, ProbeRequest
 from contracts.base import Frozen, JsonObject
@@ -31,6 +31,7 @@ SCHEMA_BACK_TO = f"{OURS}schema-back-to"
 MANAGER = "stanch"
 TEMPLATE_HASH_LABEL = "pod-template-hash"
 # What a kubelet says of an image that it has given up to pull for now.
+EVENTS_SHOWN, LONGEST_MESSAGE = 100, 600
 UNPULLABLE = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 
 # These belong to the Deployment and not to one of its revisions: kubectl leaves them in a rollback, we too.
@@ -331,7 +332,7 @@ class History(InDeployment):
                         },
                     )
                 )
-        except (AttributeError, KeyError, TypeError, ValidationError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ProviderUnavailableError(
                 f"{at.where}: the answer does not look like its revisions"
             ) from error
@@ -404,7 +405,7 @@ class WarningEvent(Frozen):
 
 
 class Warnings(Reading):
-    """The warnings about a deployment, newest first; the value is how many there are."""
+    """The warnings about a deployment; the value is how many there are, of which the newest are shown."""
 
     events: tuple[WarningEvent, ...]
 
@@ -425,18 +426,19 @@ class Warnings(Reading):
                     at=at,
                     about=about,
                     reason=one.get("reason") or "",
-                    message=one.get("message") or "",
+                    message=_line(one.get("message") or ""),
                     count=one.get("count") or 1,
                 )
                 if ours.fullmatch(about) and event.at >= request.since and one.get("type") == "Warning":
                     events.append(event)
-        except (AttributeError, KeyError, TypeError, ValidationError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ProviderUnavailableError(
                 f"{request.where}: the answer does not look like events"
             ) from error
         events.sort(key=lambda event: event.at, reverse=True)
         last = f": {events[0].about}: {events[0].reason}: {events[0].message}" if events else ""
-        return cls(value=len(events), at=now, detail=f"{len(events)} warnings{last}", events=tuple(events))
+        said = f"{len(events)} warnings{last}"
+        return cls(value=len(events), at=now, detail=said, events=tuple(events[:EVENTS_SHOWN]))
 
 
 class WarningEvents(InDeployment, ProbeRequest[Warnings]):
@@ -528,7 +530,7 @@ class DeploymentState(Frozen):
                 owners=owners(at.resource, metadata),
                 **_counts(at.kind, spec, deployment.get("status") or {}),
             )
-        except (AttributeError, KeyError, TypeError, ValidationError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ProviderUnavailableError(
                 f"{at.where}: the answer does not look like a {at.resource.kind}"
             ) from error
@@ -617,7 +619,7 @@ class Autoscaler(Frozen):
                 if (one["spec"]["scaleTargetRef"]["kind"], one["spec"]["scaleTargetRef"]["name"])
                 == (at.resource.kind, at.name)
             )
-        except (AttributeError, KeyError, TypeError, ValidationError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ProviderUnavailableError(
                 f"{at.where}: the answer does not look like autoscalers"
             ) from error
@@ -726,7 +728,7 @@ class SyncState(Frozen):
                 made_by=made_by(metadata),
                 owners=owners(at.resource, metadata),
             )
-        except (AttributeError, KeyError, TypeError, ValidationError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ProviderUnavailableError(
                 f"{at.where}: the answer does not look like a {at.resource.kind}"
             ) from error
@@ -766,8 +768,8 @@ def owners(resource: Resource, metadata: Mapping[str, Any]) -> tuple[Owner, ...]
     found = []
     app, _, tracked = str(annotations.get("argocd.argoproj.io/tracking-id", "")).partition(":")
     itself = f"{resource.group}/{resource.kind}:{metadata.get('namespace', '')}/{metadata.get('name', '')}"
-    if tracked == itself:  # the mark of another object was copied with the rest of it
-        namespace, _, name = app.rpartition("_")
+    if tracked == itself:  # else the mark of another object was copied with the rest of it
+        namespace, _, name = _name(app).rpartition("_")
         found.append(Owner(tool="Argo CD", kind="application", namespace=namespace, name=name))
     elif "argocd-controller" in managers or "argocd.argoproj.io/instance" in labels:
         name = labels.get("argocd.argoproj.io/instance") or labels.get("app.kubernetes.io/instance", "")
@@ -779,7 +781,7 @@ def owners(resource: Resource, metadata: Mapping[str, Any]) -> tuple[Owner, ...]
         name, namespace = labels.get(f"{group}/name", ""), labels.get(f"{group}/namespace", "")
         if (name or manager in managers) and annotations.get(f"{group}/reconcile") != "disabled":
             found.append(Owner(tool="Flux", kind=kind, namespace=namespace, name=name))
-    release = annotations.get("meta.helm.sh/release-name", "")
+    release = _name(annotations.get("meta.helm.sh/release-name", ""))
     by_helm = release or labels.get("app.kubernetes.io/managed-by") == "Helm" or "helm" in managers
     if by_helm and not found:
         found.append(Owner(tool="Helm", kind="release", name=release))
@@ -820,7 +822,8 @@ def waiting(template: Mapping[str, Any], pods: Iterable[KubernetesObject]) -> st
             why = (one.get("state") or {}).get("waiting") or {}
             reason = why.get("reason", "")
             if one.get("image") in wanted and reason not in {"", "ContainerCreating", "PodInitializing"}:
-                found.append((reason in UNPULLABLE, f"{reason}: {why.get('message') or one['image']}"))
+                said = _line(why.get("message") or one["image"])
+                found.append((reason in UNPULLABLE, f"{reason}: {said}"))
     return max(found)[1] if found else ""
 
 
@@ -861,7 +864,7 @@ def room(at: InCluster, template: Mapping[str, Any], quotas: Iterable[Kubernetes
                     name = quota["metadata"]["name"]
                     said = {"quota": name, "resource": resource, "used": str(used), "hard": str(hard)}
                     found.append(Room(**said, pods=int(left)))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ProviderUnavailableError(f"{at.where}: the answer does not look like quotas") from error
     return min(found, key=lambda one: one.pods, default=None)
 
@@ -944,12 +947,22 @@ def _settling(where: str, said: str) -> Progress:
     return Progress(reached=Reached.SETTLING, detail=f"{where}: {said}")
 
 
+def _name(text: object) -> str:
+    """Give a name that stands in an annotation, which may hold anything; nothing if it is none."""
+    return str(text) if re.fullmatch(r"[A-Za-z0-9._-]{1,253}", str(text)) else ""
+
+
+def _line(text: object) -> str:
+    """Make one line, not endless, of what a server says."""
+    return " ".join(str(text).split())[:LONGEST_MESSAGE]
+
+
 def _declared(template: Mapping[str, Any], annotation: str) -> float | None:
     """Give the number in an annotation of a template; one that cannot be read allows nothing."""
     text = (template.get("metadata", {}).get("annotations") or {}).get(annotation)
     if text is None:
         return None
-    return int(text) if str(text).isdecimal() else inf
+    return int(text) if re.fullmatch("[0-9]{1,18}", str(text)) else inf
 
 
 def _counts(kind: str, spec: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:

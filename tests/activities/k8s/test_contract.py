@@ -768,6 +768,24 @@ def test_a_sync_is_paused_and_resumed_as_it_was(place: Place, kind: str, spec: d
     assert after["spec"] == spec
 
 
+@pytest.mark.parametrize("kind", ["limits", "resume_application"])
+def test_a_late_repetition_finds_that_others_were_there_since(place: Place, kind: str) -> None:
+    """Even when somebody else has restored by hand what our call was based on, it is turned away later."""
+    request = place.asked(kind)
+    action, path = place.action(request), place.path_to(request)
+    mark = {"metadata": {"annotations": {ACTION: "INC-1/1/1/apply"}}}
+    assert place.call("PATCH", path, mark, kind=MERGE)[0] == 200
+    before = place.call("GET", path)[1]["spec"]
+    observed = action.observe(request)
+    action.apply(request, observed, action_id="INC-1/1/1/undo")
+    back = [{"op": "replace", "path": "/spec", "value": before}]
+    assert place.call("PATCH", path, back, kind=JSON_PATCH)[0] == 200
+
+    with pytest.raises(PreconditionFailedError):
+        action.apply(request, observed, action_id="INC-1/1/1/undo")
+    assert place.call("GET", path)[1]["spec"] == before
+
+
 def test_a_sync_that_is_off_already_is_left_alone(place: Place) -> None:
     """An Application that is not automated, or whose automation is switched off, has nothing to pause."""
     place.synced("application", {"syncPolicy": {"automated": {"enabled": False, "prune": True}}})

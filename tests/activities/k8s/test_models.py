@@ -1,5 +1,7 @@
 """When requests are good, templates the same, and rollouts done."""
 
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,8 +14,22 @@ from activities.k8s import (
     RollBackDeployment,
     RolloutStatus,
     ScaleDeployment,
+    SetAutoscalerLimits,
+    SetSync,
+    WarningEvents,
+    Warnings,
 )
-from activities.k8s.models import bare_template, same_template, template_differences, template_hash
+from activities.k8s.models import (
+    Room,
+    bare_template,
+    last_manager,
+    owners,
+    quantity,
+    room,
+    same_template,
+    template_differences,
+    template_hash,
+)
 from authority.seals import canonical
 from contracts.errors import ProviderUnavailableError
 from contracts.outcomes import Reached
@@ -335,3 +351,199 @@ def test_a_replica_set_without_a_number_is_not_in_the_history(number: str) -> No
     }
 
     assert History.read(RolloutStatus(**WEB), DeploymentState.read(HERE, deployment()), [one]).revisions == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2", "2"),
+        ("500m", "0.5"),
+        ("1.5Gi", str(3 * 2**29)),
+        ("2e3", "2000"),
+        ("100k", "1e5"),
+        ("3E", "3e18"),
+    ],
+)
+def test_quantities_are_read(text: str, value: str) -> None:
+    """All suffixes of Kubernetes, decimal and binary, and exponents."""
+    assert quantity(text) == Decimal(value)
+
+
+@pytest.mark.parametrize("text", ["", "x", "1 Gi", "1KiB", "--1", ".", "1e9999", None])
+def test_what_is_no_quantity_is_told(text: Any) -> None:
+    """Anything else is a ValueError and never a number."""
+    with pytest.raises(ValueError, match="is no quantity"):
+        quantity(text)
+
+
+def quota(hard: dict[str, str], used: dict[str, str], **spec: Any) -> dict[str, Any]:
+    """Give a quota."""
+    return {"metadata": {"name": "q"}, "spec": spec, "status": {"hard": hard, "used": used}}
+
+
+ASKING = template(resources={"requests": {"cpu": "500m"}, "limits": {"cpu": "1", "memory": "1Gi"}})
+
+
+@pytest.mark.parametrize(
+    ("hard", "used", "pods"),
+    [
+        ({"pods": "10"}, {"pods": "7"}, 3),
+        ({"requests.cpu": "4"}, {"requests.cpu": "2300m"}, 3),
+        ({"cpu": "4"}, {"cpu": "3500m"}, 1),
+        ({"limits.cpu": "4"}, {"limits.cpu": "3500m"}, 0),
+        ({"requests.memory": "5Gi"}, {}, 5),
+        ({"pods": "10", "memory": "2Gi"}, {"pods": "1", "memory": "0"}, 2),
+        ({"pods": "2"}, {"pods": "5"}, 0),
+        ({"requests.nvidia.com/gpu": "0", "count/secrets": "0", "requests.storage": "0"}, {}, None),
+    ],
+)
+def test_the_tightest_number_of_a_quota_counts(
+    hard: dict[str, str], used: dict[str, str], pods: int | None
+) -> None:
+    """A limit stands in for a request that is not given; what pods do not use does not matter."""
+    found = room(HERE, ASKING, [quota(hard, used)])
+
+    assert (found.pods if found else None) == pods
+
+
+def test_init_containers_count_where_they_ask_for_more() -> None:
+    """They run before the others and alone."""
+    first = {
+        **ASKING,
+        "spec": {**ASKING["spec"], "initContainers": [{"resources": {"requests": {"cpu": "2"}}}]},
+    }
+
+    assert room(HERE, first, [quota({"cpu": "4"}, {})]) == Room(
+        quota="q", resource="cpu", used="0", hard="4", pods=2
+    )
+
+
+@pytest.mark.parametrize("spec", [{"scopes": ["BestEffort"]}, {"scopeSelector": {"matchExpressions": []}}])
+def test_a_quota_for_some_pods_only_is_left_out(spec: dict[str, Any]) -> None:
+    """Whether it counts these pods cannot be told here; the API server will."""
+    assert room(HERE, ASKING, [quota({"pods": "0"}, {}, **spec)]) is None
+
+
+@pytest.mark.parametrize("broken", [{"pods": "many"}, {"cpu": "9e999"}, ["pods"]])
+def test_answers_that_are_no_quotas_are_not_believed(broken: Any) -> None:
+    """Whatever else comes is one sentence that can be retried."""
+    with pytest.raises(ProviderUnavailableError, match="does not look like quotas"):
+        room(HERE, ASKING, [quota(broken, {})])
+
+
+def entry(manager: str, second: int, *path: str) -> dict[str, Any]:
+    """Give one entry of ``managedFields``."""
+    fields: dict[str, Any] = {}
+    for name in reversed(path):
+        fields = {f"f:{name}": fields}
+    return {"manager": manager, "time": f"2026-01-31T03:04:{second:02}Z", "fieldsV1": fields}
+
+
+@pytest.mark.parametrize(
+    ("entries", "manager"),
+    [
+        ([entry("kubectl", 1, "spec", "template"), entry("stanch", 2, "spec", "template", "spec")], "stanch"),
+        (
+            [entry("stanch", 2, "spec", "template"), entry("argocd-controller", 2, "spec", "template")],
+            "argocd-controller",
+        ),
+        (
+            [entry("a", 1, "spec", "template"), entry("b", 9, "spec", "replicas"), entry("c", 9, "status")],
+            "a",
+        ),
+        ([entry("a", 1, "spec")], None),
+        ([{"manager": "a"}, {"manager": "b", "fieldsV1": {"f:spec": "x"}}], None),
+        (None, None),
+    ],
+)
+def test_the_last_manager_of_a_path_is_found(entries: Any, manager: str | None) -> None:
+    """Only who wrote at or below the path counts, the latest of them; of two in one second the other one."""
+    assert last_manager({"managedFields": entries}, "spec", "template") == manager
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        ({}, []),
+        ({"annotations": {"argocd.argoproj.io/tracking-id": "x:apps/Deployment:shop/other"}}, []),
+        ({"annotations": {"argocd.argoproj.io/tracking-id": "a\n<b>:apps/Deployment:shop/web"}}, ["Argo CD"]),
+        ({"labels": {"argocd.argoproj.io/instance": "x"}}, ["Argo CD (application x)"]),
+        ({"labels": {"app.kubernetes.io/instance": "x"}}, []),
+        ({"managedFields": [{"manager": "kustomize-controller"}]}, ["Flux"]),
+        (
+            {
+                "labels": {"kustomize.toolkit.fluxcd.io/name": "x"},
+                "annotations": {"kustomize.toolkit.fluxcd.io/reconcile": "disabled"},
+            },
+            [],
+        ),
+        ({"labels": {"app.kubernetes.io/managed-by": "Helm"}}, ["Helm"]),
+        ({"annotations": {"meta.helm.sh/release-name": "x"}}, ["Helm (release x)"]),
+    ],
+)
+def test_owners_are_found_by_their_marks(metadata: dict[str, Any], said: list[str]) -> None:
+    """Marks that were copied from elsewhere, or switched off, are none; hostile ones name nothing."""
+    about = {"namespace": "shop", "name": "web", **metadata}
+
+    assert [str(one) for one in owners(HERE.resource, about)] == said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"kind": "application", "suspended": True, "restore": {"prune": True}},
+        {"kind": "application", "suspended": False},
+        {"kind": "application", "suspended": False, "restore": True},
+        {"kind": "kustomization", "suspended": False, "restore": True},
+        {"kind": "kustomization", "suspended": True, "restore": False},
+        {"kind": "deployment", "suspended": True},
+    ],
+)
+def test_a_sync_is_asked_for_absolutely(arguments: dict[str, Any]) -> None:
+    """What to restore is given exactly where something is restored."""
+    with pytest.raises(ValidationError):
+        SetSync(**WEB, **arguments)
+
+
+def test_limits_are_in_order_and_a_daemon_set_has_no_count() -> None:
+    """Requests that no cluster could carry out are refused when they are made."""
+    with pytest.raises(ValidationError, match="minimum 3 is more than maximum 2"):
+        SetAutoscalerLimits(**WEB, autoscaler="web", minimum=3, maximum=2)
+    with pytest.raises(ValidationError):
+        ScaleDeployment(**WEB, kind="daemon_set", replicas=3)
+
+
+@pytest.mark.parametrize("number", ["x", "-1", "", "9" * 5000])
+def test_a_schema_that_cannot_be_read_allows_nothing(number: str) -> None:
+    """Whatever is declared and is no number refuses, on either side."""
+
+    def declaring(**marks: str) -> dict[str, Any]:
+        one = template()
+        one["metadata"]["annotations"] = {f"stanch.dev/{key}": value for key, value in marks.items()}
+        return one
+
+    def history(present: dict[str, Any]) -> History:
+        revision = {
+            "metadata": {"name": "x", **MINE, "creationTimestamp": "2026-01-31T03:04:05Z"},
+            "revision": 2,
+            "data": {"spec": {"template": present}},
+        }
+        return History.read(HERE, DeploymentState.read(HERE, deployment()), [revision])
+
+    unreadable = history(declaring(**{"schema-back-to": number}))
+    needs = history(declaring(**{"schema-back-to": "3"}))
+
+    assert "has changed the stored data" in unreadable.incompatible(declaring(schema="7"))
+    assert "has changed the stored data" in needs.incompatible(declaring(schema=number))
+    assert needs.incompatible(declaring(schema="3")) == ""
+
+
+@pytest.mark.parametrize(
+    "broken", [{}, {"involvedObject": "x"}, {"involvedObject": {}, "lastTimestamp": "then"}]
+)
+def test_answers_that_are_no_events_are_not_believed(broken: Any) -> None:
+    """The same for events."""
+    request = WarningEvents(**WEB, since=datetime(2026, 1, 1, tzinfo=UTC))
+
+    with pytest.raises(ProviderUnavailableError, match="does not look like events"):
+        Warnings.read(request, [{"metadata": {}, **broken}], now=request.since)
