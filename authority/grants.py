@@ -1,11 +1,19 @@
-"""What is inside a standing grant's envelope, and why something is outside."""
+"""What is inside a standing grant's envelope, why something is outside, and its limits as people write."""
 
+import json
+import math
+import re
+from collections.abc import Iterable
 from datetime import datetime
 
-from contracts.approvals import Bound, Grant
+from pydantic import JsonValue
+
+from contracts.approvals import Bound, Envelope, Grant
+from contracts.errors import InputError
 from contracts.plans import ActionCall, Needs, Plan, Risk, Step
 
 _RISKS = list(Risk)
+_LIMIT = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)\s*(<=|>=|=)\s*(\S.*?)\s*", re.DOTALL)
 
 
 def outside(grant: Grant, plan: Plan, at: datetime) -> dict[int, str]:
@@ -58,3 +66,49 @@ def _holds(bound: Bound, action: ActionCall, name: str) -> bool:
     return (bound.at_least is None or value >= bound.at_least) and (
         bound.at_most is None or value <= bound.at_most
     )
+
+
+def read_limits(lines: Iterable[str]) -> dict[str, Bound]:
+    """Read limits as people write them: ``replicas <= 10``, ``weight >= 5``, ``on = false``.
+
+    Of ``=`` there may be several for one argument: it is one of these, each as JSON or else as text.
+
+    Raises:
+        InputError: One of them cannot be read, or says twice what may be said once.
+    """
+    limits: dict[str, Bound] = {}
+    for line in lines:
+        found = _LIMIT.fullmatch(line)
+        if found is None:
+            raise InputError(f"{line[:80]!r} is no limit: write replicas<=10, weight>=5 or on=false")
+        name, sign, text = found.groups()
+        bound = limits.get(name, Bound())
+        value = _value(text)
+        if sign == "=":
+            limits[name] = bound.model_copy(update={"one_of": (*(bound.one_of or ()), value)})
+            continue
+        field = "at_most" if sign == "<=" else "at_least"
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise InputError(f"{line[:80]!r}: {text[:40]!r} is no number")
+        if getattr(bound, field) is not None:
+            raise InputError(f"{name} is limited twice by {sign}: say it once")
+        limits[name] = bound.model_copy(update={field: float(value)})
+    return limits
+
+
+def write_limits(envelope: Envelope) -> list[str]:
+    """Give the limits of an envelope as ``read_limits`` reads them."""
+    lines = []
+    for name, bound in envelope.limits.items():
+        lines += [f"{name} >= {bound.at_least:g}"] if bound.at_least is not None else []
+        lines += [f"{name} <= {bound.at_most:g}"] if bound.at_most is not None else []
+        lines += [f"{name} = {json.dumps(value, ensure_ascii=False)}" for value in bound.one_of or ()]
+    return lines
+
+
+def _value(text: str) -> JsonValue:
+    try:
+        value: JsonValue = json.loads(text, parse_constant=str)
+    except (ValueError, RecursionError):
+        return text
+    return text if isinstance(value, float) and not math.isfinite(value) else value

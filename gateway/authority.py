@@ -13,7 +13,7 @@ from pydantic import Field
 from authority.decisions import Signer, Verifier
 from authority.directory import groups_of
 from authority.policy import Policy
-from contracts.approvals import Envelope, Review, Reviewed, SignedDecision, StandingGrant
+from contracts.approvals import Envelope, Grant, Review, Reviewed, SignedDecision, StandingGrant
 from contracts.base import Strict
 from contracts.errors import InputError
 from contracts.incidents import Role, Severity
@@ -71,14 +71,14 @@ class Authority:
 
     orders: Orders
 
-    def grant(self, order: GrantOrder, principal: Principal) -> StandingGrant:
-        """Give a standing grant.
+    def check_may_grant(self, order: GrantOrder, principal: Principal) -> None:
+        """Check that this person may give this grant.
 
         Raises:
-            InputError: It has no reason or names what is not the service's, or lasts too long.
+            InputError: It names what is not the service's.
             ForbiddenError: The person may not, or nobody could approve this alone.
         """
-        orders, clock = self.orders, self.orders.ledger.database.now
+        orders = self.orders
         incident = orders.ledger.incidents.get(order.incident) if order.incident else None
         if incident and (incident.service, incident.environment) != (order.service, order.environment):
             raise InputError(f"{incident.id} is about {incident.service} in {incident.environment}")
@@ -95,6 +95,16 @@ class Authority:
             severity=incident.severity if incident else Severity.SEV1,
             groups=groups_of(orders.catalogue, principal.person, principal.groups),
         )
+
+    def grant(self, order: GrantOrder, principal: Principal) -> StandingGrant:
+        """Give a standing grant.
+
+        Raises:
+            InputError: It has no reason or names what is not the service's, or lasts too long.
+            ForbiddenError: The person may not, or nobody could approve this alone.
+        """
+        self.check_may_grant(order, principal)
+        orders, clock = self.orders, self.orders.ledger.database.now
         given = orders.ledger.grants.give(
             order.envelope,
             service=order.service,
@@ -118,14 +128,22 @@ class Authority:
             InputError: There is no reason.
             ForbiddenError: The person is none of these.
         """
-        orders = self.orders
-        found = orders.ledger.grants.get(grant).grant
-        incident = orders.ledger.incidents.get(found.incident) if found.incident else None
-        commands = incident is not None and incident.roles.get(Role.INCIDENT_COMMANDER) == principal.person
-        if principal.person != found.given_by and not commands:
-            orders.check_on_call(found.service, principal.person)
+        ledger = self.orders.ledger
+        self.check_may_revoke(ledger.grants.get(grant).grant, principal.person)
         why = spoken(reason, "a reason", LONGEST_REASON)
-        return orders.ledger.grants.revoke(grant, person=principal.person, reason=why)
+        return ledger.grants.revoke(grant, person=principal.person, reason=why)
+
+    def check_may_revoke(self, grant: Grant, person: str) -> None:
+        """Check that this person gave the grant, commands its incident or is on call for its service.
+
+        Raises:
+            ForbiddenError: The person is none of these.
+        """
+        orders = self.orders
+        incident = orders.ledger.incidents.get(grant.incident) if grant.incident else None
+        commands = incident is not None and incident.roles.get(Role.INCIDENT_COMMANDER) == person
+        if person != grant.given_by and not commands:
+            orders.check_on_call(grant.service, person)
 
     def force(self, approval: str, order: ForceOrder, principal: Principal) -> SignedDecision:
         """Switch a step of an approved plan that is running to its ungraceful variant.
@@ -195,6 +213,11 @@ def router(authority: Authority, identity: Identity) -> APIRouter:
     def give_grant(order: GrantOrder, principal: by) -> StandingGrant:
         """Say yes ahead of time to whatever is inside an envelope."""
         return authority.grant(order, principal)
+
+    @routes.get("/grants/{grant}", dependencies=reads)
+    def get_grant(grant: str) -> StandingGrant:
+        """Show one standing grant."""
+        return ledger.grants.get(grant)
 
     @routes.post("/grants/{grant}/revoke")
     def revoke_grant(grant: str, order: RevokeOrder, principal: by) -> StandingGrant:

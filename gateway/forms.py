@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from contracts.errors import InputError
 
 _LARGEST: Final = 64 * 1024
-_MOST_FIELDS: Final = 32
+_MOST_FIELDS: Final = 64
 _OWN_PATH = re.compile(r"/(?!/)[A-Za-z0-9/._-]*")
 
 

@@ -106,6 +106,11 @@ class EvidenceLog:
         with self._database.read() as connection:
             return [entry_of(*row) for row in connection.execute(query)]
 
+    def has(self, key: str) -> bool:
+        """Say whether there is an entry with this key."""
+        with self._database.read() as connection:
+            return has(connection, key)
+
     def size(self) -> int:
         """Give the number of entries."""
         with self._database.read() as connection:

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from authority.grants import outside
-from contracts.approvals import Bound
+from authority.grants import outside, read_limits, write_limits
+from contracts.approvals import Bound, Envelope
+from contracts.errors import InputError
 from contracts.plans import Needs, Plan, Risk
 from tests.authority.plans import NOW, grant, plan
 
@@ -74,3 +75,37 @@ def test_what_needs_more_than_one_is_outside_every_grant(needs: Needs) -> None:
 def test_out_of_scope_or_time(changes: dict[str, Any], at: Any) -> None:
     """Another incident, service or environment, and any time but its own, is outside for every step."""
     assert list(outside(grant().model_copy(update=changes), one_step(), at)) == [1]
+
+
+@pytest.mark.parametrize(
+    ("lines", "limits"),
+    [
+        (["replicas<=10"], {"replicas": Bound(at_most=10)}),
+        ([" replicas >= 2 ", "replicas <= 10"], {"replicas": Bound(at_least=2, at_most=10)}),
+        (["on = false"], {"on": Bound(one_of=(False,))}),
+        (["key=a b", 'key="1"', "key=1"], {"key": Bound(one_of=("a b", "1", 1))}),
+        (["weight=NaN", "weight=1e999"], {"weight": Bound(one_of=("NaN", "1e999"))}),
+        ([], {}),
+    ],
+)
+def test_limits_as_people_write_them(lines: list[str], limits: dict[str, Bound]) -> None:
+    """What people write is read, and what is written of it is read the same."""
+    envelope = Envelope(actions=("k8s.scale",), targets=("k8s:deployment/a/b/c",), limits=limits)
+
+    assert read_limits(lines) == limits
+    assert read_limits(write_limits(envelope)) == limits
+
+
+@pytest.mark.parametrize(
+    "line", ["", "replicas", "replicas < 10", "replicas <= ten", "replicas<=true", "a b = 1", "x<=NaN", "x="]
+)
+def test_a_limit_that_is_none(line: str) -> None:
+    """What cannot be read as a limit is refused, not left out."""
+    with pytest.raises(InputError, match="is no"):
+        read_limits([line])
+
+
+def test_a_limit_said_twice() -> None:
+    """Of two upper limits neither wins."""
+    with pytest.raises(InputError, match="limited twice"):
+        read_limits(["replicas<=10", "replicas<=20"])
