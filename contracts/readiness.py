@@ -1,5 +1,6 @@
 """Whether what an incident may need would work now: found out before there is one."""
 
+from datetime import datetime
 from enum import StrEnum
 
 from contracts.base import Frozen
@@ -40,3 +41,32 @@ class Readiness(Frozen):
         if CheckState.NOT_READY in states:
             return CheckState.NOT_READY
         return CheckState.OK if states == {CheckState.OK} else CheckState.UNKNOWN
+
+
+class ReadinessLook(Frozen):
+    """How ready a service's failover was at one moment."""
+
+    at: datetime
+    state: CheckState
+
+
+class ServiceReadiness(Frozen):
+    """How ready a service's failover is in one environment, as far as anybody has looked.
+
+    Attributes:
+        state: Unknown while nobody has looked.
+        at: When it was looked at last.
+        since: Since when it is in this state.
+        next_at: When it is looked at next.
+        checks: What the last look found.
+        history: The former looks and the last one, oldest first.
+    """
+
+    service: str
+    environment: str
+    state: CheckState = CheckState.UNKNOWN
+    at: datetime | None = None
+    since: datetime | None = None
+    next_at: datetime | None = None
+    checks: tuple[ReadinessCheck, ...] = ()
+    history: tuple[ReadinessLook, ...] = ()

@@ -16,7 +16,9 @@ from ledger.journal import Journal
 from ledger.notices import Notices
 from ledger.outbox import Outbox
 from ledger.postmortems import Postmortems
+from ledger.readiness import ReadinessRecords
 from ledger.reviews import Reviews
+from ledger.watches import Watches
 
 
 class Ledger:
@@ -42,6 +44,8 @@ class Ledger:
         self.in_force = MitigationsInForce(database)
         self.evidence = EvidenceLog(database)
         self.postmortems = Postmortems(database)
+        self.readiness = ReadinessRecords(database)
+        self.watches = Watches(database)
         self.sessions = Sessions(database)
         self.tokens = Tokens(database)
 

@@ -243,6 +243,27 @@ in_force = Table(
     Column("undo_asked_at", Moment),
 )
 
+watch = Table(
+    "watch",
+    metadata,
+    Column("item", Words, primary_key=True),
+    Column("next_at", Moment, index=True),  # when it is due, or until when somebody has it
+    Column("readings", Json, nullable=False),
+    Column("state", Json, nullable=False),
+)
+
+readiness = Table(
+    "readiness",
+    metadata,
+    Column("number", BigId, primary_key=True),
+    Column("service", Words, nullable=False),
+    Column("environment", Words, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("checks", Json, nullable=False),
+    Index("ix_readiness_service_environment", "service", "environment", "number"),
+)
+
 ladder = Table(
     "ladder",
     metadata,

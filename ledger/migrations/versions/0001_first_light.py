@@ -158,6 +158,26 @@ def upgrade() -> None:
     )
     op.create_index("ix_handoff_incident", "handoff", ["incident"])
     op.create_table(
+        "watch",
+        sa.Column("item", sa.Text(), nullable=False),
+        sa.Column("next_at", sa.DateTime(timezone=True)),
+        sa.Column("readings", sa.JSON(), nullable=False),
+        sa.Column("state", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("item", name="pk_watch"),
+    )
+    op.create_index("ix_watch_next_at", "watch", ["next_at"])
+    op.create_table(
+        "readiness",
+        sa.Column("number", BigId, nullable=False),
+        sa.Column("service", sa.Text(), nullable=False),
+        sa.Column("environment", sa.Text(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("checks", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("number", name="pk_readiness"),
+    )
+    op.create_index("ix_readiness_service_environment", "readiness", ["service", "environment", "number"])
+    op.create_table(
         "ladder",
         sa.Column("subject", sa.Text(), nullable=False),
         sa.Column("incident", sa.Text(), nullable=False),

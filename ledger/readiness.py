@@ -1,0 +1,106 @@
+"""How ready services' failovers were, look after look; whoever is on call hears when one is not any more."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select
+
+from contracts.evidence import ENGINE, Evidence, EvidenceKind
+from contracts.readiness import CheckState, Readiness, ServiceReadiness
+from ledger import evidence, ladders
+from ledger.database import Database
+from ledger.schema import readiness as looks
+from ledger.schema import watch
+from ledger.storable import one_line
+
+KEPT = 500  # looks of one service in one environment: ten days of one every half hour
+WORDS = {
+    CheckState.OK: "is ready",
+    CheckState.NOT_READY: "is not ready",
+    CheckState.UNKNOWN: "is not known to be ready",
+}
+
+
+class ReadinessRecords:
+    """All looks at the readiness of failovers."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def record(self, service: str, environment: str, found: Readiness, on_call: Sequence[str]) -> None:
+        """Keep what a look found; a change is evidence, and one to not ready is told to who is on call."""
+        with self._database.write() as connection:
+            mine = _of(service, environment)
+            last = _last(connection, mine)
+            known = _last(connection, mine & (looks.c.state != CheckState.UNKNOWN))
+            now, state = self._database.now(), found.state
+            checks = [check.model_dump(mode="json") for check in found.checks]
+            fresh = {"service": service, "environment": environment, "at": now, "state": state}
+            fresh_look = insert(looks).values(fresh | {"checks": checks}).returning(looks.c.number)
+            number = connection.execute(fresh_look).scalar_one()
+            beyond = select(looks.c.number).where(mine).order_by(looks.c.number.desc()).offset(KEPT).limit(1)
+            oldest = connection.scalar(beyond)
+            if oldest is not None:
+                connection.execute(delete(looks).where(mine, looks.c.number <= oldest))
+            if state == last:
+                return
+            said = f"The failover of {service} in {environment} {WORDS[state]}{_why(found)}"
+            key = f"readiness/{service}/{environment}/{number}"
+            entry = Evidence(
+                key=key,
+                kind=EvidenceKind.READINESS,
+                incident=None,
+                actor=ENGINE,
+                at=now,
+                summary=one_line(said),
+                body={"service": service, "environment": environment, "state": state, "checks": checks},
+            )
+            evidence.append(connection, entry)
+            # A look that saw nothing in between does not make it news again.
+            if state is CheckState.NOT_READY and known != CheckState.NOT_READY:
+                whom = [f"person:{person}" for person in on_call]
+                ladders.tell(connection, self._database.now, None, whom, said, key=key)
+
+    def get(self, service: str, environment: str, *, history: int = KEPT) -> ServiceReadiness:
+        """Give how ready a failover is, and how it was in the latest so many looks."""
+        named = {"service": service, "environment": environment}
+        query = select(looks.c.at, looks.c.state).where(_of(service, environment))
+        query = query.order_by(looks.c.number.desc()).limit(KEPT)
+        latest = select(looks.c.checks).where(_of(service, environment)).order_by(looks.c.number.desc())
+        due = select(watch.c.next_at).where(watch.c.item == item(service, environment))
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+            checks = connection.scalar(latest.limit(1))
+            next_at = connection.scalar(due)
+        if not rows:
+            return ServiceReadiness.model_validate(named | {"next_at": next_at})
+        before = next((number for number, row in enumerate(rows) if row.state != rows[0].state), len(rows))
+        facts = {
+            "state": rows[0].state,
+            "at": rows[0].at,
+            "since": rows[before - 1].at,
+            "next_at": next_at,
+            "checks": checks,
+            "history": [row._asdict() for row in rows[history - 1 :: -1]] if history else [],
+        }
+        return ServiceReadiness.model_validate(named | facts)
+
+
+def item(service: str, environment: str) -> str:
+    """Give the name by which it is watched."""
+    return f"readiness/{service}/{environment}"
+
+
+def _of(service: str, environment: str) -> ColumnElement[bool]:
+    return and_(looks.c.service == service, looks.c.environment == environment)
+
+
+def _last(connection: Connection, which: ColumnElement[bool]) -> str | None:
+    state: str | None = connection.scalar(
+        select(looks.c.state).where(which).order_by(looks.c.number.desc()).limit(1)
+    )
+    return state
+
+
+def _why(found: Readiness) -> str:
+    bad = [check for check in found.checks if check.state is not CheckState.OK]
+    return ": " + "; ".join(f"{check.name} of {check.target}: {check.detail}" for check in bad) if bad else ""
