@@ -4,7 +4,7 @@ import builtins
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -179,6 +179,15 @@ class Approvals:
             query = query.where(approvals.c.incident == incident)
         with self._database.read() as connection:
             return [_request(row) for row in connection.execute(query)]
+
+    def waits(self) -> builtins.list[tuple[Severity, timedelta]]:
+        """Give, of each request that people answered or let expire, its severity and how long it waited."""
+        ended = (ApprovalState.APPROVED, ApprovalState.REJECTED, ApprovalState.EXPIRED)
+        query = select(approvals.c.severity, approvals.c.asked_at, approvals.c.closed_at)
+        query = query.where(approvals.c.state.in_(ended), approvals.c.needs != Needs.NOBODY)
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+        return [(Severity(row.severity), row.closed_at - row.asked_at) for row in rows]
 
     def decide(
         self,
@@ -509,11 +518,16 @@ def _plan(connection: Connection, seal: str) -> Plan:
 
 
 def _repeated(row: Row[Any], answer: _Answer) -> SignedDecision | None:
-    """Give the recorded decision or approval if this is the same person's same answer again."""
+    """Give the recorded decision or approval if this is the same person's same answer again.
+
+    Who has given the first of two approvals and then breaks the glass says something else.
+    """
     same = (answer.person, answer.verdict, answer.plan_digest)
-    for one in [row.signed, *row.given] if row.signed is not None else row.given:
-        signed = SignedDecision.model_validate(one)
-        if (signed.decision.person, signed.decision.verdict, signed.decision.plan_digest) == same:
+    request = _request(row)
+    recorded = request.given if request.signed is None else (request.signed, *request.signed.others)
+    for signed in recorded:
+        said = signed.decision
+        if (said.person, said.verdict, said.plan_digest) == same and answer.break_glass <= said.break_glass:
             return signed
     return None
 

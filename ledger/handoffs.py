@@ -58,11 +58,11 @@ class Handoffs:
                 raise ConflictError(f"{seen.id}: the roles have changed since just now: look again")
             if incident.roles.get(role) == person:
                 raise ConflictError(f"{seen.id}: {person} holds this role already")
+            now = self._database.now()
             for known in _open(connection, seen.id, role):
-                if (known.person, known.giver) == (person, by):
+                if (known.person, known.giver) == (person, by) and now < known.expires_at:
                     return _handoff(known)
                 self._close(connection, known, HandoffState.WITHDRAWN, by, "another offer takes its place")
-            now = self._database.now()
             values = {
                 "incident": seen.id,
                 "role": role,

@@ -1,0 +1,1 @@
+"""Campaigns: what is tried thousands of times, with a table of what was reached."""
