@@ -2,14 +2,15 @@
 
 import argparse
 import sys
-
-from pydantic import JsonValue, TypeAdapter
+from datetime import datetime
 
 from authority import seals
 from cli import plans, show
 from cli.client import Gateway, add_person, parse, segment
 from contracts.approvals import Approval, ApprovalRequest, ApprovalState, SignedDecision, Verdict
+from contracts.base import JsonObject
 from contracts.errors import ConflictError, InputError
+from contracts.notices import Notice
 from runtime.clock import utc_now
 
 _SHORTEST_DIGEST = 12  # hex digits that a person may pin instead of all 64
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.set_defaults(call=_list)
     one = verbs.add_parser("show", help="show one request with its whole plan")
     one.add_argument("approval", metavar="ID", help="for example APR-7")
+    add_person(one)
     show.add_json(one)
     one.set_defaults(call=_show)
 
@@ -127,7 +129,7 @@ def _list(args: argparse.Namespace) -> int:
     answer = Gateway.of(args).get("/v1/approvals", query)
     requests = parse(list[ApprovalRequest], answer)
     if args.json:
-        print(show.as_json(_dump(requests)))
+        print(show.as_json([_dump(request) for request in requests]))
         return 0
     if not requests:
         print("Nothing waits for a decision." if query else "No plan was ever sealed.")
@@ -150,17 +152,33 @@ def _list(args: argparse.Namespace) -> int:
     return 0
 
 
-def _dump(requests: list[ApprovalRequest]) -> JsonValue:
-    value: JsonValue = TypeAdapter(list[ApprovalRequest]).dump_python(requests, mode="json")
-    return value
+def _dump(request: ApprovalRequest) -> JsonObject:
+    """Give a request for programs, with how long it waited, or has waited until now, and for whom."""
+    waited = (request.closed_at or utc_now()) - request.asked_at
+    answered_by = request.signed.decision.person if request.signed else None
+    more: JsonObject = {"waited_seconds": waited.total_seconds(), "answered_by": answered_by}
+    return request.model_dump(mode="json") | more
+
+
+def _notice_line(notice: Notice, now: datetime) -> str:
+    at = notice.seen_at or notice.sent_at or notice.queued_at
+    line = f"{show.clean(notice.person)} by {notice.channel}: {notice.state}, {show.moment(at, now)}"
+    return show.field("told", f"{line}: {show.clean(notice.error)}" if notice.error else line)
 
 
 def _show(args: argparse.Namespace) -> int:
-    approval = _fetch(Gateway.of(args), args.approval)
+    gateway = Gateway.of(args)
+    approval = _fetch(gateway, args.approval)
+    path = f"/v1/approvals/{segment(approval.request.id)}"
+    notices = parse(list[Notice], gateway.get(f"{path}/notices"))
+    if gateway.person and approval.request.state is ApprovalState.PENDING:
+        gateway.tell(f"{path}/seen")
     if args.json:
-        print(show.as_json(approval.model_dump(mode="json")))
+        told = [notice.model_dump(mode="json") for notice in notices]
+        print(show.as_json(approval.model_dump(mode="json") | {"notices": told}))
         return 0
-    print("\n".join(plans.approval_lines(approval, utc_now())))
+    now = utc_now()
+    print("\n".join([*plans.approval_lines(approval, now), *(_notice_line(one, now) for one in notices)]))
     if not _is_whole(approval):
         print("stanch: sealed by another version; what this one does not know is not shown", file=sys.stderr)
     return 0

@@ -11,6 +11,7 @@ from cli.client import Gateway, add_person, parse, segment
 from contracts.base import JsonObject
 from contracts.evidence import EvidenceEntry
 from contracts.incidents import OPEN_PHASES, Incident, Role, Severity
+from contracts.notices import Handoff
 from runtime.clock import utc_now
 
 _TIMELINE = 30  # entries that fit a screen
@@ -42,10 +43,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     acknowledge = _incident(verbs, "ack", "acknowledge: take the Incident Commander's role", person=True)
     acknowledge.set_defaults(call=_command, body=lambda _: {})
 
-    handoff = _incident(verbs, "handoff", "give a role to somebody", person=True)
-    handoff.set_defaults(command="roles", call=_command, body=lambda a: {"role": a.role, "person": a.to})
-    handoff.add_argument("--to", required=True, metavar="PERSON", help="an id from the catalogue")
+    take = _incident(verbs, "take-over", "take command from who cannot be reached", person=True)
+    take.add_argument("--from", dest="holder", required=True, metavar="PERSON", help="who commands it now")
+    take.set_defaults(call=_command, body=lambda a: {"holder": a.holder, "reason": a.reason})
+
+    handoff = _incident(verbs, "handoff", "offer a role to somebody, who accepts it", person=True)
     handoff.add_argument("--role", choices=list(Role), default=Role.INCIDENT_COMMANDER, type=Role)
+    what = handoff.add_mutually_exclusive_group(required=True)
+    what.add_argument("--to", metavar="PERSON", help="an id from the catalogue")
+    what.add_argument("--withdraw", action="store_true", help="take the offer back")
+    handoff.set_defaults(call=_handoff)
+
+    accept = _incident(verbs, "accept", "accept the role that is offered to you", person=True)
+    accept.add_argument("--role", choices=list(Role), type=Role, help="which one, when several are offered")
+    accept.set_defaults(call=_handoff, to=None, withdraw=False)
+
+    assign = _incident(verbs, "assign", "give a role other than command to somebody", person=True)
+    assign.set_defaults(command="roles", call=_command, body=lambda a: {"role": a.role, "person": a.to})
+    assign.add_argument("--to", required=True, metavar="PERSON", help="an id from the catalogue")
+    assign.add_argument("--role", choices=list(Role), required=True, type=Role)
 
     severity = _incident(verbs, "severity", "change the severity", person=True)
     severity.add_argument("severity", type=_severity, choices=list(Severity))
@@ -56,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     resolve = _incident(verbs, "resolve", "say that it is over", person=True)
     resolve.set_defaults(call=_command, body=lambda a: {"reason": a.reason})
-    for parser_with_reason in (severity, replan, resolve):
+    for parser_with_reason in (take, severity, replan, resolve):
         parser_with_reason.add_argument("--reason", required=True, help="kept with the evidence")
 
 
@@ -182,6 +198,40 @@ def _declare(args: argparse.Namespace) -> int:
     else:
         print(f"{incident.id} declared. Take the lead with `stanch incident ack {incident.id}`.")
     return 0
+
+
+def _handoff(args: argparse.Namespace) -> int:
+    path = f"/v1/incidents/{segment(args.incident)}/handoff"
+    gateway = Gateway.of(args)
+    if args.to:
+        answer = gateway.post(path, {"role": args.role, "person": args.to})
+    else:
+        answer = gateway.post(f"{path}/{'withdraw' if args.withdraw else 'accept'}", {"role": args.role})
+    if args.json:
+        print(show.as_json(answer))
+        return 0
+    for handoff in parse(list[Handoff], answer if isinstance(answer, list) else [answer]):
+        role = handoff.role.replace("_", " ")
+        print(f"{handoff.id}: {role} from {handoff.giver} to {handoff.person}, {handoff.state}.")
+        if not args.withdraw:
+            print("\n".join(_packet_lines(handoff)))
+    return 0
+
+
+def _packet_lines(handoff: Handoff) -> list[str]:
+    packet, now = handoff.packet, utc_now()
+    lines = [show.field("state", f"{packet.severity}, {packet.phase}: {show.clean(packet.title)}")]
+    if packet.attention:
+        lines.append(show.field("attention", show.clean(packet.attention)))
+    lines += [show.field("firing", show.clean(name)) for name in packet.firing]
+    lines += [show.field("waits", f"{one.id} {show.clean(one.title)} ({one.risk})") for one in packet.pending]
+    lines += [show.field("in force", show.clean(one)) for one in packet.in_force]
+    lines += [show.field("tried", f"{show.clean(one.title)}: {one.end}") for one in packet.tried]
+    lines += [
+        show.field("next", f"{show.moment(timer.at, now)} {show.clean(timer.what)}")
+        for timer in packet.timers
+    ]
+    return lines
 
 
 def _command(args: argparse.Namespace) -> int:

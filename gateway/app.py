@@ -22,7 +22,19 @@ from contracts.errors import (
     StanchError,
 )
 from contracts.playbooks import Playbook
-from gateway import api, authority, console, freezing, intake, metrics, mitigations, signin, tokens
+from gateway import (
+    api,
+    authority,
+    console,
+    freezing,
+    handoffs,
+    intake,
+    metrics,
+    mitigations,
+    notices,
+    signin,
+    tokens,
+)
 from gateway.edge import Answer, Edge
 from gateway.engine import Engine
 from gateway.identity import OIDC, FreshSignInNeededError, Identity, SignInNeededError, UnauthenticatedError
@@ -149,7 +161,11 @@ def build(
     app.include_router(api.approvals_router(orders, identity))
     app.include_router(authority.router(authority.Authority(orders), identity))
     app.include_router(api.playbooks_router(orders, identity, engine, playbooks, clock=clock))
-    rooms = console.Console(orders, identity, pages, clock=clock)
+    handovers = handoffs.Handovers(orders)
+    rooms = console.Console(orders, handovers, identity, pages, clock=clock)
+    app.include_router(handoffs.router(handovers, identity))
+    app.include_router(handoffs.pages(handovers, orders, identity))
+    app.include_router(notices.router(orders, identity))
     app.include_router(console.router(rooms, identity, pages))
     app.include_router(signin.router(identity, pages, signin.provider(settings, catalogue, clock=clock)))
     app.include_router(freezing.api(orders, identity))

@@ -19,6 +19,7 @@ from contracts.incidents import OPEN_PHASES, Incident, Phase, Role, Severity
 from contracts.messages import CommandKind
 from gateway import forms
 from gateway.forms import see
+from gateway.handoffs import Handovers
 from gateway.identity import Identity, Principal, Session, decision_form
 from gateway.orders import Orders
 from gateway.pages import Pages
@@ -70,9 +71,16 @@ class Console:
     """What the pages show and what their forms do."""
 
     def __init__(
-        self, orders: Orders, identity: Identity, pages: Pages, *, clock: Callable[[], datetime]
+        self,
+        orders: Orders,
+        handovers: Handovers,
+        identity: Identity,
+        pages: Pages,
+        *,
+        clock: Callable[[], datetime],
     ) -> None:
         self._orders = orders
+        self._handovers = handovers
         self._ledger = orders.ledger
         self._catalogue = orders.catalogue
         self._identity = identity
@@ -127,6 +135,9 @@ class Console:
             roles=list(Role),
             severities=list(Severity),
             dashboards=environment.dashboards if environment else {},
+            offers=[one for one in self._ledger.handoffs.list(incident) if one.state == "offered"],
+            told=self._ledger.notices.list(subject=incident),
+            may_take_over=self._may_take_over(found, session),
             has_postmortem=any(entry.kind is EvidenceKind.POSTMORTEM_WRITTEN for entry in entries),
         )
 
@@ -141,6 +152,7 @@ class Console:
             incident=incident,
             form=self._identity.form_token(session),
             cannot_take=self._cannot_take(incident, session),
+            told=self._ledger.notices.list(subject=request.id),
             last=self._ledger.evidence.size() - 1,
             names={person.id: person.name for person in self._identity.people},
         )
@@ -189,9 +201,12 @@ class Console:
         return see(f"/incidents/{incident.id}")
 
     def assign(self, incident: str, form: Mapping[str, str], principal: Principal) -> Response:
-        """Give a role to somebody."""
-        role = _choice(Role, form.get("role", ""))
-        self._orders.assign(incident, role, form.get("person", ""), principal)
+        """Give a role to somebody; command is offered, for the other to accept."""
+        role, person = _choice(Role, form.get("role", "")), form.get("person", "")
+        if role is Role.INCIDENT_COMMANDER and person != principal.person:
+            self._handovers.offer(incident, role, person, principal)
+        else:
+            self._orders.assign(incident, role, person, principal)
         return see(f"/incidents/{incident}")
 
     def command(
@@ -257,6 +272,17 @@ class Console:
         except ForbiddenError as error:
             return str(error)
         return ""
+
+    def _may_take_over(self, incident: Incident, session: Session) -> bool:
+        """Say whether the person is on call while somebody else commands the incident."""
+        holder = incident.roles.get(Role.INCIDENT_COMMANDER, session.person.id)
+        if holder == session.person.id or incident.phase not in OPEN_PHASES:
+            return False
+        try:
+            self._orders.check_may_command(incident, session.person.id)
+        except ForbiddenError:
+            return False
+        return True
 
     def _on_call(self, incident: Incident) -> tuple[str, ...]:
         service = self._catalogue.service(incident.service)

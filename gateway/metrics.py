@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from contracts.approvals import ApprovalState
@@ -15,6 +15,7 @@ from ledger import Ledger
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _MOST = 1_000  # more open incidents or requests than a person can look at; the gauge then stays there
+_WAITS = (5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
 
 log = logging.getLogger(__name__)
 
@@ -99,4 +100,17 @@ class _FromLedger(Collector):
             ("stanch_evidence_entries", "Entries of the evidence log.", float(self._ledger.evidence.size())),
         ]
         gauges = [GaugeMetricFamily(name, text, value=value) for name, text, value in plain]
-        return [incidents, frozen, *gauges]
+        return [incidents, frozen, self._waits(), *gauges]
+
+    def _waits(self) -> Metric:
+        family = HistogramMetricFamily(
+            "stanch_approval_wait_seconds",
+            "How long questions waited until people answered or they expired, over all gateways.",
+            labels=["severity"],
+        )
+        waits = self._ledger.approvals.waits()
+        for severity in Severity:
+            seconds = [wait.total_seconds() for one, wait in waits if one is severity]
+            counts = [(f"{edge:g}", float(sum(one <= edge for one in seconds))) for edge in _WAITS]
+            family.add_metric([severity.value], [*counts, ("+Inf", float(len(seconds)))], sum(seconds))
+        return family

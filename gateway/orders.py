@@ -66,13 +66,15 @@ class Orders:
             ForbiddenError: The service has people on call, and the person is not one of them.
             ConflictError: Somebody holds it, or the incident is closed.
         """
-        now = self._open(incident)
+        now = self.open_incident(incident)
         holder = now.roles.get(Role.INCIDENT_COMMANDER)
         if holder == principal.person:
             return now
         self.check_may_command(now, principal.person)
         if holder:
-            raise ConflictError(f"{incident} is commanded by {holder}: ask {holder} to hand the role over")
+            raise ConflictError(
+                f"{incident} is commanded by {holder}: ask {holder} to hand the role over, or take it over"
+            )
         person = principal.person
         after = self.ledger.incidents.assign(incident, Role.INCIDENT_COMMANDER, person, by=person, seen=now)
         self.wake()
@@ -102,19 +104,20 @@ class Orders:
     def assign(self, incident: str, role: Role, person: str, principal: Principal) -> Incident:
         """Give a role to somebody.
 
-        The Incident Commander hands out every role, the own one included; anybody may take another role.
+        The Incident Commander hands out every role but the own one; anybody may take another role.
 
         Raises:
-            ForbiddenError: The person is unknown or not on call, or the role is not the asking one's to give.
+            ForbiddenError: The person is unknown or not on call, the role is not the asking one's to give, or
+                it is command, which is offered and accepted.
             ConflictError: The incident is closed.
         """
         chosen = self.identity.person(person).id
         if role is Role.INCIDENT_COMMANDER and chosen == principal.person:
             return self.take_command(incident, principal)
-        now = self._open(incident)
+        now = self.open_incident(incident)
         if role is Role.INCIDENT_COMMANDER:
-            self.check_may_command(now, chosen)
-        if role is Role.INCIDENT_COMMANDER or chosen != principal.person:
+            raise ForbiddenError(f"command is not given but accepted: offer it to {chosen}, as a handoff")
+        if chosen != principal.person:
             _check_commands(now, principal.person)
         after = self.ledger.incidents.assign(incident, role, chosen, by=principal.person, seen=now)
         self.wake()
@@ -140,7 +143,7 @@ class Orders:
             ConflictError: The incident is closed.
         """
         why = spoken(reason, "a reason", LONGEST_REASON)
-        _check_commands(self._open(incident), principal.person)
+        _check_commands(self.open_incident(incident), principal.person)
         order = Command(
             id=f"{incident}/{kind}/{principal.person}/{key or secrets.token_hex(8)}",
             kind=kind,
@@ -213,7 +216,13 @@ class Orders:
         self.wake()
         return signed
 
-    def _open(self, incident: str) -> Incident:
+    def open_incident(self, incident: str) -> Incident:
+        """Give an incident that can be ordered about.
+
+        Raises:
+            NotFoundError: There is none.
+            ConflictError: It is over.
+        """
         found = self.ledger.incidents.get(incident)
         if found.phase not in OPEN_PHASES:
             raise ConflictError(

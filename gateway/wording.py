@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from contracts.approvals import ApprovalState
 from contracts.evidence import EvidenceKind
 from contracts.incidents import AttemptEnd, Incident, Phase, Role, Severity
+from contracts.notices import NoticeState
 from contracts.plans import ActionCall, Plan, Reading, Risk, Step, Verification
 
 SEVERITIES: Final = {
@@ -63,6 +64,13 @@ STATES: Final = {
     ApprovalState.EXPIRED: "expired unanswered",
     ApprovalState.WITHDRAWN: "withdrawn",
 }
+NOTICES: Final = {
+    NoticeState.QUEUED: ("…", "on its way since"),
+    NoticeState.SENT: ("→", "told, not seen yet,"),
+    NoticeState.FAILED: ("✕", "did not arrive"),
+    NoticeState.SEEN: ("✓", "seen"),
+    NoticeState.DROPPED: ("↶", "settled before it was sent"),
+}
 RAIL: Final = (Phase.DETECTED, Phase.TRIAGE, Phase.MITIGATING, Phase.MONITORING, Phase.RESOLVED)
 _AFTER_RESOLVED: Final = {Phase.LEARNING, Phase.CLOSED}
 
@@ -73,10 +81,12 @@ LOUD: Final = {
     EvidenceKind.ALERT_REFUSED,
     EvidenceKind.DRIFT,
     EvidenceKind.REFUSED,
+    EvidenceKind.ESCALATION,
 }
 HUMAN: Final = {
     EvidenceKind.DECISION,
     EvidenceKind.ROLE_ASSIGNED,
+    EvidenceKind.HANDOFF,
     EvidenceKind.COMMAND,
     EvidenceKind.INCIDENT_DECLARED,
     EvidenceKind.SEVERITY_CHANGED,

@@ -129,7 +129,14 @@ def check_is_not_final(row: Row[Any]) -> None:
 
 
 def give_role(
-    connection: Connection, clock: Clock, row: Row[Any], role: Role, person: str, *, by: str
+    connection: Connection,
+    clock: Clock,
+    row: Row[Any],
+    role: Role,
+    person: str,
+    *,
+    by: str,
+    reason: str = "",
 ) -> None:
     """Give a role to a person, with evidence, within the caller's transaction; who holds it keeps it.
 
@@ -142,7 +149,8 @@ def give_role(
     key = f"{incident}/role/{row.revision + 1}"
     changed = {"roles": row.roles | {role.value: person}, "revision": row.revision + 1}
     connection.execute(update(incidents).where(incidents.c.number == row.number).values(changed))
-    said = one_line(_says(role, person, by) + (f"; until now {holder} had it" if holder else ""))
+    said = _says(role, person, by) + (f"; until now {holder} had it" if holder else "")
+    said = one_line(f"{said}: {reason}" if reason else said)
     evidence.append(
         connection,
         Evidence(
@@ -152,7 +160,7 @@ def give_role(
             actor=by,
             at=clock(),
             summary=said,
-            body={"role": role.value, "person": person, "by": by, "before": holder},
+            body={"role": role.value, "person": person, "by": by, "before": holder, "reason": reason},
         ),
     )
     whom = [f"person:{one}" for one in (holder, person) if one not in (None, by)]
@@ -234,7 +242,14 @@ class Incidents:
             return load(connection, [find(connection, incident)])[0]
 
     def assign(
-        self, incident: str, role: Role, person: str, *, by: str, seen: Incident | None = None
+        self,
+        incident: str,
+        role: Role,
+        person: str,
+        *,
+        by: str,
+        seen: Incident | None = None,
+        reason: str = "",
     ) -> Incident:
         """Give a role to a person; who holds it already keeps it.
 
@@ -245,6 +260,7 @@ class Incidents:
             by: Who gives it.
             seen: The incident as it was when it was checked who may do this: other roles now are a conflict,
                 so that of two who take a free role at once only one gets it.
+            reason: Why, where it is taken from somebody.
 
         Raises:
             NotFoundError: There is no such incident.
@@ -257,7 +273,7 @@ class Incidents:
             if seen is not None and holder != person and row.roles != seen.model_dump(mode="json")["roles"]:
                 held = f"{holder} holds it" if holder else "the roles have changed"
                 raise ConflictError(f"{incident}: {held} since just now: look again")
-            give_role(connection, self._database.now, row, role, person, by=by)
+            give_role(connection, self._database.now, row, role, person, by=by, reason=reason)
             return load(connection, [find(connection, incident)])[0]
 
     def command(self, incident: str, command: Command, *, trace: Mapping[str, str]) -> None:

@@ -15,6 +15,7 @@ from authority import seals
 from contracts.approvals import Approval, ApprovalRequest, Decision, SignedDecision, Verdict
 from contracts.evidence import EvidenceEntry, EvidenceKind
 from contracts.incidents import Alert, Attempt, AttemptEnd, Effect, Incident, Phase, Role, Severity
+from contracts.notices import Handoff, Notice, NoticeState, Packet, PendingQuestion, Timer, Tried
 from contracts.plans import (
     ActionCall,
     Difference,
@@ -80,6 +81,49 @@ REQUEST = ApprovalRequest(
 )
 
 APPROVAL = Approval(request=REQUEST, plan=PLAN)
+
+NOTICE = Notice(
+    subject="APR-2",
+    incident="INC-1",
+    person="grace",
+    channel="webhook",
+    title="APR-2",
+    text="may this run?",
+    state=NoticeState.FAILED,
+    times=1,
+    attempts=3,
+    queued_at=NOW,
+    error="webhook of grace at chat.example.com: 500",
+)
+
+HANDOFF = Handoff(
+    id="HND-1",
+    incident="INC-1",
+    role=Role.INCIDENT_COMMANDER,
+    giver="ada",
+    person="bo",
+    packet=Packet(
+        title="5xx rate above 5 %",
+        severity=Severity.SEV2,
+        phase=Phase.MITIGATING,
+        attention="a decision on APR-2",
+        firing=("HighErrorRate",),
+        pending=(
+            PendingQuestion(
+                id="APR-2",
+                title=PLAN.title,
+                risk=Risk.LOW,
+                plan_digest=seals.digest(PLAN),
+                expires_at=PLAN.expires_at,
+            ),
+        ),
+        in_force=("INC-1/1: Restart web (ada)",),
+        timers=(Timer(what="APR-2 expires", at=PLAN.expires_at),),
+        tried=(Tried(mitigation="INC-1/1", title="Restart web", end=AttemptEnd.INEFFECTIVE),),
+    ),
+    offered_at=NOW,
+    expires_at=NOW + timedelta(minutes=15),
+)
 
 INCIDENT = Incident(
     id="INC-1",

@@ -11,7 +11,7 @@ import pytest
 
 from authority import seals
 from contracts.approvals import Approval, ApprovalState, Verdict
-from tests.cli.answers import APPROVAL, NOW, PLAN, REQUEST, STEP, Answers, signed
+from tests.cli.answers import APPROVAL, NOTICE, NOW, PLAN, REQUEST, STEP, Answers, signed
 from tests.cli.conftest import Terminal
 from tests.cli.test_main import ROOT, STANCH
 
@@ -23,8 +23,44 @@ DECIDE = f"POST {PATH}/decision"
 def asks(gateway: Answers) -> Answers:
     """Give a gateway that asks about the plan."""
     gateway.give(f"GET {PATH}", APPROVAL)
+    gateway.give(f"GET {PATH}/notices", [NOTICE])
+    gateway.give(f"POST {PATH}/seen", b"", status=204)
     gateway.give(DECIDE, signed(Verdict.APPROVE))
     return gateway
+
+
+def test_show_says_who_was_told(stanch: Terminal, asks: Answers) -> None:
+    """Who looks at a request sees who was told of it, and has seen it by that."""
+    said = stanch("approval", "show", "APR-2")
+    for_programs = json.loads(stanch("approval", "show", "APR-2", "--json").out)
+
+    assert "told      grace by webhook: failed, " in said.out
+    assert "webhook of grace at chat.example.com: 500" in " ".join(said.out.split())
+    assert [one.path for one in asks.orders] == [f"{PATH}/seen"] * 2
+    assert [one["person"] for one in for_programs["notices"]] == ["grace"]
+
+
+def test_showing_as_nobody_tells_nothing(
+    run: Terminal, asks: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who does not say who is asking only looks."""
+    monkeypatch.setenv("STANCH_HTTP_PORT", str(asks.port))
+    said = run("approval", "show", "APR-2")
+
+    assert (said.code, asks.orders) == (0, [])
+
+
+def test_the_list_for_programs_says_how_long_it_took(stanch: Terminal, gateway: Answers) -> None:
+    """With --json each request has how long it waited, and who answered."""
+    answer = signed(Verdict.APPROVE)
+    closed = {"state": ApprovalState.APPROVED, "signed": answer, "closed_at": NOW + timedelta(seconds=90)}
+    gateway.give("GET /v1/approvals", [REQUEST.model_copy(update=closed), REQUEST])
+
+    first, second = json.loads(stanch("approval", "list", "--json").out)
+
+    assert (first["waited_seconds"], first["answered_by"]) == (90.0, "ada")
+    assert second["answered_by"] is None
+    assert second["waited_seconds"] > 0
 
 
 def test_approve_shows_the_whole_plan(stanch: Terminal, asks: Answers) -> None:

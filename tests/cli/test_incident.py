@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 
 from contracts.incidents import Phase
+from contracts.notices import HandoffState
 from runtime.clock import utc_now
-from tests.cli.answers import INCIDENT, Answers, entry
+from tests.cli.answers import HANDOFF, INCIDENT, Answers, entry
 from tests.cli.conftest import Terminal
 
 
@@ -84,11 +85,15 @@ def test_declare_says_how_to_take_the_lead(stanch: Terminal, gateway: Answers) -
     ("argv", "path", "body"),
     [
         (["ack", "INC-1"], "ack", {}),
-        (["handoff", "INC-1", "--to", "bo"], "roles", {"role": "incident_commander", "person": "bo"}),
         (
-            ["handoff", "INC-1", "--to", "bo", "--role", "scribe"],
+            ["assign", "INC-1", "--to", "bo", "--role", "scribe"],
             "roles",
             {"role": "scribe", "person": "bo"},
+        ),
+        (
+            ["take-over", "INC-1", "--from", "bo", "--reason", "no answer"],
+            "take-over",
+            {"holder": "bo", "reason": "no answer"},
         ),
         (
             ["severity", "INC-1", "SEV1", "--reason", "worse"],
@@ -109,3 +114,48 @@ def test_commands_are_sent_as_they_are(
 
     assert (said.code, said.err) == (0, "")
     assert [(one.path, one.body) for one in gateway.orders] == [(f"/v1/incidents/INC-1/{path}", body)]
+
+
+@pytest.mark.parametrize(
+    ("argv", "path", "body"),
+    [
+        (["handoff", "INC-1", "--to", "bo"], "handoff", {"role": "incident_commander", "person": "bo"}),
+        (
+            ["handoff", "INC-1", "--to", "bo", "--role", "scribe"],
+            "handoff",
+            {"role": "scribe", "person": "bo"},
+        ),
+        (["accept", "INC-1"], "handoff/accept", {"role": None}),
+        (["accept", "INC-1", "--role", "scribe"], "handoff/accept", {"role": "scribe"}),
+    ],
+)
+def test_a_handoff_shows_its_packet(
+    stanch: Terminal, gateway: Answers, argv: list[str], path: str, body: dict[str, str]
+) -> None:
+    """Who offers or accepts a role sees what there is to know: what waits, what is in force, what comes."""
+    gateway.give(f"POST /v1/incidents/INC-1/{path}", HANDOFF)
+
+    said = stanch("incident", *argv)
+    lines = said.out.splitlines()
+
+    assert [(one.path, one.body) for one in gateway.orders] == [(f"/v1/incidents/INC-1/{path}", body)]
+    assert lines[:6] == [
+        "HND-1: incident commander from ada to bo, offered.",
+        "state     SEV2, mitigating: 5xx rate above 5 %",
+        "attention a decision on APR-2",
+        "firing    HighErrorRate",
+        "waits     APR-2 Disable flag new-recommendations (low)",
+        "in force  INC-1/1: Restart web (ada)",
+    ]
+    assert lines[6] == "tried     Restart web: ineffective"
+    assert lines[7].startswith("next      ")
+
+
+def test_an_offer_is_taken_back(stanch: Terminal, gateway: Answers) -> None:
+    """Taking back says which offers are gone."""
+    gone = HANDOFF.model_copy(update={"state": HandoffState.WITHDRAWN})
+    gateway.give("POST /v1/incidents/INC-1/handoff/withdraw", [gone])
+
+    said = stanch("incident", "handoff", "INC-1", "--withdraw")
+
+    assert said.out == "HND-1: incident commander from ada to bo, withdrawn.\n"

@@ -132,6 +132,7 @@ def test_an_incident_is_declared_led_and_handed_over(run: Terminal, house: House
         run("incident", "severity", incident, "SEV1", "--reason", "checkout too"),
         run("incident", "replan", incident, "--reason", "new facts"),
         run("incident", "handoff", incident, "--to", "bo"),
+        run("incident", "accept", incident, "--as", "bo"),
         run("incident", "resolve", incident, "--reason", "over", "--as", "bo"),
         run("incident", "list"),
         run("incident", "show", incident),

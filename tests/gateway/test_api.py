@@ -1,6 +1,7 @@
 """The HTTP interface: who may do what, and how it says no."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from authority.seals import digest
 from contracts.approvals import Approval, ApprovalState, SignedDecision
 from contracts.evidence import EvidenceKind
 from contracts.incidents import Phase, Role, Severity
+from ledger import ladders
 from ledger.audit import verify
 from tests.gateway.conftest import Door
 from tests.gateway.seed import Scene
@@ -61,15 +63,27 @@ async def test_one_of_many_takes_command(door: Door, scene: Scene) -> None:
 
 
 async def test_handing_over(door: Door, scene: Scene) -> None:
-    """The commander hands the role to somebody on call, and then has it no more."""
+    """The commander offers the role to somebody on call, who accepts it; from then on it is theirs alone."""
     incident = scene.open_incident()
     scene.take(incident)
-    order = {"role": "incident_commander", "person": "grace"}
-    async with door.client("ada") as client:
-        handed = await client.post(f"/v1/incidents/{incident}/roles", json=order)
+    request = scene.ask(incident)
+    path = f"/v1/incidents/{incident}/handoff"
+    async with door.client("ada") as client, door.client("grace") as grace:
+        offered = await client.post(path, json={"person": "grace"})
+        between = await client.get(f"/v1/incidents/{incident}")
+        mine = await client.post(f"{path}/accept", json={})
+        handed = await grace.post(f"{path}/accept", json={})
         late = await client.post(f"/v1/incidents/{incident}/resolve", json={"reason": "over"})
+        approve = {"verdict": "approve", "plan_digest": request.plan_digest}
+        old = await client.post(f"/v1/approvals/{request.id}/decision", json=approve)
+        new = await grace.post(f"/v1/approvals/{request.id}/decision", json=approve)
+        listed = await grace.get(f"/v1/incidents/{incident}/handoffs")
 
-    assert handed.json()["roles"] == {"incident_commander": "grace"}
+    assert offered.json()["packet"]["pending"][0]["id"] == request.id
+    assert between.json()["roles"] == {"incident_commander": "ada"}
+    assert (mine.status_code, handed.status_code) == (403, 200)
+    assert (old.status_code, new.status_code) == (403, 200)
+    assert [one["state"] for one in listed.json()] == ["accepted"]
     assert (late.status_code, late.json()["error"]) == (
         403,
         f"{incident}: only the Incident Commander (grace) may do this, not ada",
@@ -84,6 +98,7 @@ ASSIGNMENTS = [
     ("linus", "incident_commander", "linus", 403),
     ("grace", "incident_commander", "linus", 403),
     ("ada", "incident_commander", "linus", 403),
+    ("ada", "incident_commander", "grace", 403),
     ("ada", "technical_lead", "mallory", 403),
     ("ada", "king", "ada", 422),
 ]
@@ -98,6 +113,72 @@ async def test_roles(door: Door, scene: Scene, *, person: str, role: str, chosen
         answer = await client.post(f"/v1/incidents/{incident}/roles", json={"role": role, "person": chosen})
 
     assert answer.status_code == status, answer.text
+
+
+OFFERS = [
+    ("ada", {"person": "grace"}, 201),
+    ("ada", {"person": "linus", "role": "technical_lead"}, 201),
+    ("ada", {"person": "linus"}, 403),
+    ("ada", {"person": "mallory"}, 403),
+    ("grace", {"person": "grace"}, 403),
+    ("linus", {"person": "linus", "role": "scribe"}, 403),
+    ("ada", {"person": "ada"}, 409),
+    ("ada", {"person": "grace", "role": "king"}, 422),
+    ("ada", {}, 422),
+]
+
+
+@pytest.mark.parametrize(("person", "order", "status"), OFFERS)
+async def test_offers(door: Door, scene: Scene, *, person: str, order: dict[str, str], status: int) -> None:
+    """A role is offered by who holds it or commands, to somebody who may have it."""
+    incident = scene.open_incident()
+    scene.take(incident)
+    async with door.client(person) as client:
+        answer = await client.post(f"/v1/incidents/{incident}/handoff", json=order)
+
+    assert answer.status_code == status, answer.text
+
+
+async def test_taking_over(door: Door, scene: Scene) -> None:
+    """Somebody on call takes command from who cannot be reached: with a reason, once, and the other hears."""
+    incident = scene.open_incident()
+    scene.take(incident)
+    path = f"/v1/incidents/{incident}/take-over"
+    order = {"holder": "ada", "reason": "no answer for ten minutes"}
+    async with door.client("grace") as grace, door.client("linus") as linus:
+        stranger = await linus.post(path, json=order)
+        wrong = await grace.post(path, json=order | {"holder": "linus"})
+        silent = await grace.post(path, json=order | {"reason": " "})
+        taken = await grace.post(path, json=order)
+        again = await grace.post(path, json=order)
+
+    assert [one.status_code for one in (stranger, wrong, silent)] == [403, 409, 422]
+    assert taken.json()["roles"] == again.json()["roles"] == {"incident_commander": "grace"}
+    sentence = "grace takes command; until now ada had it: no answer for ten minutes"
+    assert scene.ledger.evidence.entries(incident=incident)[-1].summary == sentence
+    told = [one for one in scene.ledger.outbox.claim(100, timedelta(seconds=9)) if one.kind == ladders.TELL]
+    assert [one.payload for one in told] == [{"whom": ["person:ada"], "text": sentence}]
+
+
+async def test_who_was_told(door: Door, scene: Scene) -> None:
+    """Who was told of a request is listed; saying that one looks is an order, and looking is none."""
+    incident = scene.open_incident()
+    scene.take(incident)
+    request = scene.ask(incident)
+    scene.ledger.notices.climb(request.id, 0, scene.catalogue)
+    path = f"/v1/approvals/{request.id}"
+    async with door.client("ada") as client:
+        await client.get(path)
+        before = await client.get(f"{path}/notices")
+        seen = await client.post(f"{path}/seen")
+        after = await client.get(f"{path}/notices")
+        all_of_it = await client.get(f"/v1/incidents/{incident}/notices")
+        nothing = await client.post("/v1/approvals/APR-99/seen")
+
+    states = [[(one["person"], one["state"]) for one in answer.json()] for answer in (before, after)]
+    assert states == [[("ada", "sent"), ("grace", "sent")], [("ada", "seen"), ("grace", "sent")]]
+    assert (seen.status_code, nothing.status_code) == (204, 404)
+    assert all_of_it.json() == after.json()
 
 
 async def test_orders(door: Door, scene: Scene) -> None:

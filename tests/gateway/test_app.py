@@ -26,6 +26,10 @@ PARAMETERS = {
     "kind": "replan",
     "token": "TOK-1",
     "freeze": "FRZ-1",
+    "grant": "GRT-1",
+    "number": "1",
+    "order": "undo",
+    "answer": "accept",
 }
 
 
@@ -119,6 +123,10 @@ async def test_metrics(door: Door, scene: Scene) -> None:
         'stanch_incidents_open{severity="SEV1"} 1.0',
         'stanch_incidents_open{severity="SEV2"} 1.0',
         'stanch_incidents_open{severity="SEV3"} 0.0',
+        'stanch_approval_wait_seconds_bucket{le="120",severity="SEV2"} 0.0',
+        'stanch_approval_wait_seconds_bucket{le="300",severity="SEV2"} 1.0',
+        'stanch_approval_wait_seconds_sum{severity="SEV2"} 220.0',
+        'stanch_approval_wait_seconds_count{severity="SEV1"} 0.0',
         f"stanch_outbox_backlog {backlog:.1f}",
         f"stanch_evidence_entries {size:.1f}",
     ):

@@ -121,7 +121,21 @@ function adopt(page) {
   const reached = Number(page.body.dataset.after ?? -1);
   if (reached > last) last = reached;
   tick();
+  look();
 }
+
+// Who has a question open before their eyes has seen it: said once, by a form that also works as a button.
+const looked = new Set();
+function look() {
+  if (document.visibilityState !== "visible") return;
+  for (const form of document.querySelectorAll("form[data-seen]")) {
+    if (looked.has(form.action)) continue;
+    looked.add(form.action);
+    const body = new URLSearchParams(new FormData(form));
+    fetch(form.action, { method: "POST", body, redirect: "manual" }).catch(() => looked.delete(form.action));
+  }
+}
+document.addEventListener("visibilitychange", look);
 
 async function refresh() {
   if (refreshing) {
@@ -198,5 +212,6 @@ window.addEventListener("pageshow", (event) => {
 window.addEventListener("pagehide", () => source?.close());
 
 tick();
+look();
 setInterval(tick, CLOCK_EVERY);
 listen();
