@@ -10,7 +10,7 @@ from activities.k8s.models import RESTARTED_AT, InCluster, KubernetesObject
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
 from contracts.outcomes import Reached
 from contracts.plans import Difference, Risk
-from tests.activities.k8s.conftest import ALL_KINDS, DEPLOYMENT_KINDS, IMAGES, KINDS, Place, now
+from tests.activities.k8s.conftest import ALL_KINDS, DEPLOYMENT_KINDS, IMAGES, KINDS, MERGE, Place, now
 
 
 def test_risks_are_declared() -> None:
@@ -293,3 +293,27 @@ def test_two_reads_of_different_objects_are_not_mixed(shop: Place) -> None:
 
     with pytest.raises(ProviderUnavailableError, match="it was replaced while it was read"):
         action.observe(request)
+
+
+def test_limits_settle_until_the_autoscaler_has_acted(fake: FakeKubernetes, shop: Place) -> None:
+    """Limits that are stored have brought no pod yet."""
+    request = shop.asked("limits")
+    action = shop.action(request)
+    fake.world.lag = 1e6
+    action.apply(request, action.observe(request), action_id="x")
+    progress = action.is_reached(request, action.observe(request))
+
+    assert progress.reached is Reached.SETTLING
+    assert progress.detail.endswith("its autoscaler has yet to set its count, which is 3")
+
+
+def test_another_minimum_alone_turns_a_change_of_the_limits_away(shop: Place) -> None:
+    """Each of the two numbers is what the change was planned upon."""
+    request = shop.asked("limits")
+    action = shop.action(request)
+    observed = action.observe(request)
+    lower = {"spec": {"minReplicas": 1}}
+    assert shop.call("PATCH", shop.path_to(request), lower, kind=MERGE)[0] == 200
+
+    with pytest.raises(PreconditionFailedError):
+        action.apply(request, observed, action_id="x")

@@ -643,7 +643,7 @@ def test_a_release_that_cannot_work_with_the_data_is_refused(place: Place, kind:
     place.kind = kind
     place.deploy()
     marked(place, V2, **{"schema": "7", "schema-back-to": "7"})
-    marked(place, V3, **{"schema": "8", "schema-back-to": "7"})
+    marked(place, V3, schema="8")
     numbers = {one.images[0]: one.number for one in place.history().revisions}
     old, good = place.roll_back(1), place.roll_back(numbers[V2])
     action = place.action(old)
