@@ -36,7 +36,7 @@ class Undoing:
         """Seal a plan of a mitigation's undos, the last step's first, and ask for its approval.
 
         What is gone already is taken down as undone. A step whose change somebody else has changed further is
-        planned with more risk, and the plan says so.
+        planned with high risk, and the plan says so.
 
         Idempotent: the plan that was asked about under this name is given again.
         """
@@ -118,7 +118,7 @@ class Undoing:
                     action=applied.undo,
                     undo_first=step.undo_first,
                     verification=step.verification,
-                    risk=Risk.MEDIUM if moved else None,
+                    risk=Risk.HIGH if moved else None,
                 )
             )
         return Proposal(title=f"Undo {in_force.title}", rationale=" ".join(said), steps=tuple(proposed))

@@ -1,15 +1,18 @@
 """The way back from a mitigation in force: last step first, seen anew, and asked about like any plan."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from temporalio.testing import ActivityEnvironment
 
 import worker
+from activities.k8s import ScaleDeployment
+from activities.k8s.fake import FakeKubernetes, manifest
 from activities.launchdarkly import SetFlag
 from activities.launchdarkly.fake import FakeLaunchDarkly, Fault
 from activities.planning import Planning, answer_of
@@ -21,6 +24,8 @@ from authority.policy import Policy
 from contracts.approvals import Verdict
 from contracts.catalogue import (
     Catalogue,
+    Cluster,
+    Deployment,
     Flag,
     LaunchDarklyProject,
     Prometheus,
@@ -42,6 +47,7 @@ from runtime.clock import utc_now
 KEY = Ed25519PrivateKey.generate()
 # A failover of two steps: the standby takes the load before it gets the traffic.
 STEPS = {"standby": True, "primary": False}
+Plans = Callable[[Incident, Any, ServiceLook], Awaitable[Proposal]]
 
 
 async def fail_over(_: Incident, __: PlaybookParams, look: ServiceLook) -> Proposal:
@@ -62,10 +68,20 @@ async def fail_over(_: Incident, __: PlaybookParams, look: ServiceLook) -> Propo
     )
 
 
-class Scene:
-    """A service that has failed over, and whatever happens to it then."""
+async def scale_out(_: Incident, __: PlaybookParams, ___: ServiceLook) -> Proposal:
+    """Double the pods."""
+    action = ScaleDeployment(cluster="demo", namespace="shop", name="web", replicas=4).call()
+    return Proposal(
+        title="Scale out", rationale="It is full.", steps=(ProposedStep(title="Scale web", action=action),)
+    )
 
-    def __init__(self, stack: ExitStack, home: Path) -> None:
+
+class Scene:
+    """A service that was mitigated, by a failover if nothing else, and whatever happens to it then."""
+
+    def __init__(self, stack: ExitStack, home: Path, *, by: Plans = fail_over) -> None:
+        self.cluster = stack.enter_context(FakeKubernetes())
+        self.cluster.create("deployments", manifest("web", "shop:v1", replicas=2))
         self.flags = stack.enter_context(FakeLaunchDarkly(utc_now))
         self.metrics = stack.enter_context(FakePrometheus(utc_now))
         self.metrics.set("q", ({}, "0.01"))
@@ -74,7 +90,9 @@ class Scene:
         self.ledger = Ledger.open(f"sqlite:///{home / 'ledger.db'}", clock=utc_now)
         self.ledger.migrate()
         stack.callback(self.ledger.close)
+        self.web = Deployment(cluster="demo", namespace="shop", name="web")
         self.catalogue = Catalogue(
+            clusters=(Cluster(name="demo", kubeconfig=str(self.cluster.kubeconfig(home / "kubeconfig"))),),
             launchdarkly=(LaunchDarklyProject(project="web", api=self.flags.url),),
             prometheus=(Prometheus(name="main", url=self.metrics.url),),
             services=(
@@ -82,6 +100,7 @@ class Scene:
                     name="shop",
                     environments={
                         "production": ServiceEnvironment(
+                            deployments=(self.web,),
                             flags=tuple(
                                 Flag(project="web", environment="production", key=key) for key in STEPS
                             ),
@@ -120,7 +139,7 @@ class Scene:
             risk=Risk.LOW,
             order=1,
             params=PlaybookParams,
-            plan=fail_over,
+            plan=by,
         )
         self.plan = self.planning.propose(playbook, self.incident, "INC-1/1")
         approval = self.ledger.approvals.ask(self.plan, severity=Severity.SEV2)
@@ -264,6 +283,23 @@ def test_what_is_gone_already(scene: Scene) -> None:
     assert answer.approval == ""
     assert answer.notes == ("INC-1/1: nothing of it is in force any more",)
     assert scene.in_force().state is ForceState.UNDONE
+
+
+def test_what_somebody_has_changed_further(tmp_path: Path) -> None:
+    """Where a target is neither as before nor as the mitigation left it, the plan says so and risks more."""
+    with ExitStack() as stack:
+        scene = Scene(stack, tmp_path, by=scale_out)
+        untouched = scene.sealed(scene.ask())
+        scene.ledger.in_force.has_ended(answer_of(untouched, "").ended(AttemptEnd.REJECTED, ""))
+        request = ScaleDeployment(cluster="demo", namespace="shop", name="web", replicas=9)
+        action, _ = scene.registry.action(request.call())
+        action.apply(request, action.observe(request), action_id="somebody")
+        plan = scene.sealed(scene.ask())
+
+        assert "no longer" not in untouched.rationale
+        assert f"{scene.web.target()} is no longer as INC-1/1 left it" in plan.rationale
+        assert (untouched.risk, plan.risk) == (Risk.MEDIUM, Risk.HIGH)
+        assert [(one.before, one.after) for one in plan.steps[0].change] == [(9, 2)]
 
 
 def test_what_is_no_longer_ours(scene: Scene) -> None:

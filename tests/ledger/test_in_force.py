@@ -228,6 +228,18 @@ def test_a_long_silence(ledger: Ledger, clock: Clock, sealed: Plan) -> None:
     assert len(told(ledger)) == 4
 
 
+def test_a_timer_whose_answer_is_lost(ledger: Ledger, clock: Clock, sealed: Plan) -> None:
+    """A timer that goes off again, as after the death of its gateway, tells and asks nothing twice."""
+    assert sealed
+    timer = InForceTimer(mitigation="INC-1/1", revision=0)
+    clock.forward(DAY)
+    due = [ledger.in_force.tick(timer) for _ in range(2)]
+
+    assert due == [clock() + AGAIN] * 2
+    assert len(told(ledger)) == 2
+    assert len(messages(ledger, ladders.TELL)) == 1
+
+
 def test_more_time(ledger: Ledger, clock: Clock, sealed: Plan) -> None:
     """With more time the reminders are counted anew, and the timer of the old time does nothing."""
     assert sealed
@@ -237,6 +249,7 @@ def test_more_time(ledger: Ledger, clock: Clock, sealed: Plan) -> None:
     found = ledger.in_force.extend("INC-1/1", until=until, person="ada", reason="the fix is on Thursday")
     assert found.expires_at == until
     assert ledger.in_force.extend("INC-1/1", until=until, person="ada", reason="again") == found
+    assert ledger.in_force.tick(InForceTimer(mitigation="INC-1/1", revision=0)) is None
     clock.forward(DAY)
     tick(ledger)
     assert told(ledger)[1:] == [
