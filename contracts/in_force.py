@@ -21,6 +21,9 @@ class StepInForce(Frozen):
     Attributes:
         undo: The absolute call that brings back what was there before.
         undone_at: When that was done.
+        changed_by: Who has changed it back behind our back, as the provider names them; empty when it does
+            not, ``None`` while it is as the step left it.
+        changed_at: When that was seen.
     """
 
     step: int
@@ -29,6 +32,8 @@ class StepInForce(Frozen):
     undo: ActionCall
     since: datetime
     undone_at: datetime | None = None
+    changed_by: str | None = None
+    changed_at: datetime | None = None
 
 
 class InForce(Frozen):

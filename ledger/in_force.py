@@ -18,7 +18,7 @@ from contracts.base import JsonObject
 from contracts.errors import ConflictError, InputError, NotFoundError
 from contracts.evidence import ENGINE, Evidence, EvidenceKind
 from contracts.in_force import ForceState, InForce, InForceTimer, StepInForce
-from contracts.incidents import Role
+from contracts.incidents import OPEN_PHASES, Role
 from contracts.messages import UndoRequest
 from contracts.outcomes import Direction, MitigationResult
 from contracts.plans import Plan, Step
@@ -26,6 +26,7 @@ from ledger import evidence, guardrails, incidents, ladders, outbox
 from ledger.database import Clock, Database
 from ledger.schema import approval as approvals
 from ledger.schema import in_force
+from ledger.schema import incident as incident_table
 from ledger.storable import one_line
 
 UNDO = "mitigation.undo"
@@ -218,6 +219,43 @@ class MitigationsInForce:
                 said = f"{mitigation} is as it was before: somebody has undone it elsewhere"
                 key = f"found/{'-'.join(map(str, gone))}/{row.undos}"
                 self._tell(connection, row, key, ENGINE, said, steps=list(gone))
+
+    def looked(self, mitigation: str, step: int, changed_by: str | None) -> None:
+        """Take down whether a step's change still is in place; only news are told.
+
+        Args:
+            mitigation: Which.
+            step: Which of its steps.
+            changed_by: Who has changed it back, empty when nobody knows; ``None``: it is in place.
+        """
+        with self._database.write() as connection:
+            row = _find(connection, mitigation)
+            left = _in_force(row).left if row.state == ForceState.IN_FORCE else ()
+            found = next((one for one in left if one.step == step), None)
+            if found is None or (found.changed_by is None) == (changed_by is None):
+                return
+            now = self._database.now()
+            seen = {"changed_by": changed_by, "changed_at": None if changed_by is None else now}
+            others = [one for one in _in_force(row).steps if one.step != step]
+            _update(connection, row, steps=_dump([*others, found.model_copy(update=seen)]))
+            back = f"{mitigation} step {step} was changed back by "
+            said = f"{back}{changed_by or 'somebody'}: {found.title}"
+            if changed_by is None:
+                said = f"{mitigation} step {step} is in place again: {found.title}"
+            key = f"changed/{step}/{now.isoformat()}"
+            self._tell(connection, row, key, ENGINE, said, step=step, changed_by=changed_by)
+            is_it = (incident_table.c.number == incidents.number_of(row.incident, "INC")) & (
+                incident_table.c.phase.in_(OPEN_PHASES)
+            )
+            if changed_by is None:
+                mine = is_it & incident_table.c.attention.startswith(back, autoescape=True)
+                connection.execute(update(incident_table).where(mine).values(attention=None))
+                return
+            unset = is_it & incident_table.c.attention.is_(None)
+            connection.execute(update(incident_table).where(unset).values(attention=one_line(said)))
+            whom = [f"person:{row.owner}" if row.owner else "incident_commander"]
+            named = f"{mitigation}/in_force/{key}"
+            ladders.tell(connection, self._database.now, row.incident, whom, said, key=named)
 
     def _order(
         self, connection: Connection, row: Row[Any], steps: tuple[int, ...], person: str, reason: str
