@@ -114,5 +114,6 @@ def test_recordings_name_no_machine(path: Path) -> None:
     """No recording tells of the machine that made it: no absolute path, no process, no user."""
     telling = re.compile(r"(?<![\w:/.})-])/[A-Za-z]\w*/|\d+@|stackTrace")
     texts = strings(json.loads(path.read_text(encoding="utf-8")))
+    texts = [re.sub(r'"signature":"[^"]*"', "", text) for text in texts]  # base64 looks like anything
 
     assert [text for text in texts if telling.search(text)] == []
