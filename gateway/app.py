@@ -26,6 +26,7 @@ from gateway import (
     api,
     authority,
     console,
+    deciding,
     freezing,
     handoffs,
     intake,
@@ -159,13 +160,16 @@ def build(
     )
     app.include_router(api.incidents_router(orders, identity, live))
     app.include_router(api.approvals_router(orders, identity))
-    app.include_router(authority.router(authority.Authority(orders), identity))
+    powers = authority.Authority(orders)
+    app.include_router(authority.router(powers, identity))
     app.include_router(api.playbooks_router(orders, identity, engine, playbooks, clock=clock))
     handovers = handoffs.Handovers(orders)
-    rooms = console.Console(orders, handovers, identity, pages, clock=clock)
+    questions = deciding.Deciding(powers, identity)
+    rooms = console.Console(orders, handovers, questions, identity, pages, clock=clock)
     app.include_router(handoffs.router(handovers, identity))
     app.include_router(handoffs.pages(handovers, orders, identity))
     app.include_router(notices.router(orders, identity))
+    app.include_router(deciding.pages(questions, powers, identity, pages))
     app.include_router(console.router(rooms, identity, pages))
     app.include_router(signin.router(identity, pages, signin.provider(settings, catalogue, clock=clock)))
     app.include_router(freezing.api(orders, identity))

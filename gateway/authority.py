@@ -21,6 +21,7 @@ from gateway.identity import Identity, Principal
 from gateway.orders import LONGEST_REASON, Orders, spoken
 from gateway.tracing import span
 from ledger import Ledger, OutboxMessage
+from ledger.grants import LONGEST
 
 Limit = Annotated[int, Query(ge=1, le=1_000)]
 
@@ -40,7 +41,7 @@ class GrantOrder(Strict):
     environment: str
     envelope: Envelope
     reason: str = Field(max_length=LONGEST_REASON)
-    lasts: timedelta = timedelta(hours=1)
+    lasts: timedelta = Field(timedelta(hours=1), gt=timedelta(), le=LONGEST)
     uses: int | None = Field(None, ge=1)
     after: timedelta = Field(timedelta(), ge=timedelta())
 

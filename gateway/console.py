@@ -5,26 +5,25 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from authority.directory import on_call
 from authority.seals import canonical
-from contracts.approvals import Approval, ApprovalState, Verdict
-from contracts.errors import ForbiddenError, InputError
+from contracts.approvals import ApprovalState
+from contracts.errors import ForbiddenError
 from contracts.evidence import EvidenceEntry, EvidenceKind
 from contracts.incidents import OPEN_PHASES, Incident, Phase, Role, Severity
 from contracts.messages import CommandKind
 from gateway import forms
+from gateway.deciding import Deciding, choice
 from gateway.forms import see
 from gateway.handoffs import Handovers
-from gateway.identity import Identity, Principal, Session, decision_form
+from gateway.identity import Identity, Principal, Session
 from gateway.orders import Orders
 from gateway.pages import Pages
-
-EnumT = TypeVar("EnumT", bound=StrEnum)
 
 _SHOWN = 300  # entries of the timeline on the page; the log itself has all of them
 _PAGE = 1_000
@@ -39,22 +38,6 @@ _PUBLIC = {
     EvidenceKind.PHASE_CHANGED,
     EvidenceKind.SEVERITY_CHANGED,
 }
-
-
-@dataclass(frozen=True)
-class Question:
-    """An approval request as a page shows it to one person.
-
-    Attributes:
-        refusal: Why this person may not decide it; empty when it may be decided now.
-        tokens: By verdict, for its form: bound to the session, this request and this plan.
-        stale: Whether approving needs a sign-in that is newer than this person's.
-    """
-
-    approval: Approval
-    refusal: str
-    tokens: Mapping[str, str]
-    stale: bool
 
 
 @dataclass(frozen=True)
@@ -74,6 +57,7 @@ class Console:
         self,
         orders: Orders,
         handovers: Handovers,
+        deciding: Deciding,
         identity: Identity,
         pages: Pages,
         *,
@@ -81,6 +65,7 @@ class Console:
     ) -> None:
         self._orders = orders
         self._handovers = handovers
+        self._deciding = deciding
         self._ledger = orders.ledger
         self._catalogue = orders.catalogue
         self._identity = identity
@@ -103,6 +88,7 @@ class Console:
             open_now=sorted(open_now, key=lambda incident: incident.severity),
             closed=[incident for incident in listed if incident.phase not in OPEN_PHASES][:_CLOSED_SHOWN],
             pending={request.incident: request for request in pending},
+            reviews=len(self._ledger.reviews.list(open_only=True)),
             services=self._catalogue.services,
             severities=list(Severity),
             names={person.id: person.name for person in self._identity.people},
@@ -114,6 +100,7 @@ class Console:
         found = self._ledger.incidents.get(incident)
         requests = self._ledger.approvals.list(incident=incident, limit=_LISTED)
         pending = [request for request in requests if request.state is ApprovalState.PENDING]
+        latest = max(requests, key=lambda request: request.asked_at, default=None)
         environment = self._catalogue.environment(found.service, found.environment)
         return self._pages.page(
             "incident.html",
@@ -124,8 +111,9 @@ class Console:
             entries=entries[: -_SHOWN - 1 : -1],
             hidden=max(0, len(entries) - _SHOWN),
             last=entries[-1].index if entries else -1,
-            questions=[self._question(request.id, found, session) for request in pending],
-            latest=max(requests, key=lambda request: request.asked_at, default=None),
+            questions=[self._deciding.question(request.id, found, session) for request in pending],
+            latest=latest,
+            forcings=self._deciding.question(latest.id, found, session).forcings if latest else (),
             requests={request.mitigation: request for request in requests},
             commands=found.roles.get(Role.INCIDENT_COMMANDER) == session.person.id,
             cannot_take=self._cannot_take(found, session),
@@ -148,7 +136,7 @@ class Console:
         return self._pages.page(
             "approval.html",
             session=session,
-            question=self._question(approval, incident, session),
+            question=self._deciding.question(approval, incident, session),
             incident=incident,
             form=self._identity.form_token(session),
             cannot_take=self._cannot_take(incident, session),
@@ -195,14 +183,14 @@ class Console:
             title=form.get("title", ""),
             service=service,
             environment=environment,
-            severity=_choice(Severity, form.get("severity", "")),
+            severity=choice(Severity, form.get("severity", "")),
             principal=principal,
         )
         return see(f"/incidents/{incident.id}")
 
     def assign(self, incident: str, form: Mapping[str, str], principal: Principal) -> Response:
         """Give a role to somebody; command is offered, for the other to accept."""
-        role, person = _choice(Role, form.get("role", "")), form.get("person", "")
+        role, person = choice(Role, form.get("role", "")), form.get("person", "")
         if role is Role.INCIDENT_COMMANDER and person != principal.person:
             self._handovers.offer(incident, role, person, principal)
         else:
@@ -213,24 +201,13 @@ class Console:
         self, incident: str, kind: CommandKind, form: Mapping[str, str], principal: Principal
     ) -> Response:
         """Give an order; a form that is sent twice, as it was shown once, is one order."""
-        severity = _choice(Severity, form.get("severity", "")) if kind is CommandKind.SEVERITY else None
+        severity = choice(Severity, form.get("severity", "")) if kind is CommandKind.SEVERITY else None
         reason = form.get("reason", "")
         said = hashlib.sha256(f"{form.get('seen', '')}|{severity}|{reason}".encode()).hexdigest()
         self._orders.command(
             incident, kind, principal=principal, reason=reason, key=said[:16], severity=severity
         )
         return see(f"/incidents/{incident}")
-
-    def decide(self, approval: str, form: Mapping[str, str], principal: Principal) -> Response:
-        """Answer an approval request."""
-        signed = self._orders.decide(
-            approval,
-            verdict=_choice(Verdict, form.get("verdict", "")),
-            plan_digest=form.get("plan_digest", ""),
-            reason=form.get("reason", ""),
-            principal=principal,
-        )
-        return see(f"/incidents/{signed.decision.incident}")
 
     def _entries(self, incident: str) -> list[EvidenceEntry]:
         entries: list[EvidenceEntry] = []
@@ -241,27 +218,6 @@ class Console:
             if len(page) < _PAGE:
                 break
         return entries
-
-    def _question(self, approval: str, incident: Incident, session: Session) -> Question:
-        found = self._ledger.approvals.get(approval)
-        refusal = ""
-        try:
-            self._orders.policy.check_may_decide(incident, session.person.id)
-        except ForbiddenError as error:
-            refusal = str(error)
-        if found.request.expires_at <= self._clock():
-            refusal = f"{approval} has expired: ask for a new plan"
-        tokens = {
-            verdict.value: self._identity.form_token(
-                session, decision_form(approval, found.request.plan_digest, verdict)
-            )
-            for verdict in Verdict
-        }
-        try:
-            self._identity.check_may_approve(session.principal, found.request)
-        except ForbiddenError:
-            return Question(found, refusal, tokens, stale=True)
-        return Question(found, refusal, tokens, stale=False)
 
     def _cannot_take(self, incident: Incident, session: Session) -> str | None:
         """Say why the person cannot take command; ``""`` when it is free, ``None`` when it is taken."""
@@ -285,8 +241,7 @@ class Console:
         return True
 
     def _on_call(self, incident: Incident) -> tuple[str, ...]:
-        service = self._catalogue.service(incident.service)
-        return service.on_call if service else ()
+        return on_call(self._catalogue, incident.service, self._clock())
 
     def _public(self) -> list[PublicIncident]:
         listed = self._ledger.incidents.list(open_only=True, limit=_LISTED)
@@ -310,11 +265,6 @@ def router(  # noqa: C901  (a list of routes, not a decision)
 
     def sender(request: Request, session: looks, form: filled) -> Principal:
         identity.check_form(request, session, form.get("token", ""))
-        return session.principal
-
-    def decider(request: Request, approval: str, session: looks, form: filled) -> Principal:
-        about = decision_form(approval, form.get("plan_digest", ""), form.get("verdict", ""))
-        identity.check_form(request, session, form.get("token", ""), about)
         return session.principal
 
     sent_by = Annotated[Principal, Depends(sender)]
@@ -351,10 +301,6 @@ def router(  # noqa: C901  (a list of routes, not a decision)
     def command(incident: str, kind: CommandKind, principal: sent_by, form: filled) -> Response:
         return console.command(incident, kind, form, principal)
 
-    @routes.post("/approvals/{approval}/decision")
-    def decide(approval: str, principal: Annotated[Principal, Depends(decider)], form: filled) -> Response:
-        return console.decide(approval, form, principal)
-
     @routes.get("/status")
     def status() -> Response:
         return console.status()
@@ -368,10 +314,3 @@ def router(  # noqa: C901  (a list of routes, not a decision)
         return pages.static("stanch.svg")
 
     return routes
-
-
-def _choice(kind: type[EnumT], text: str) -> EnumT:
-    try:
-        return kind(text)
-    except ValueError as error:
-        raise InputError(f"choose one of {', '.join(kind)}") from error

@@ -11,6 +11,7 @@ from typing import Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse, Response
 
+from authority.grants import write_limits
 from contracts.errors import NotFoundError
 from contracts.guardrails import Freeze
 from gateway import wording
@@ -39,7 +40,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(words=wording)
+    environment.globals.update(words=wording, limits=write_limits)
     return environment
 
 

@@ -12,7 +12,7 @@ from contracts.approvals import ApprovalState
 from contracts.evidence import EvidenceKind
 from contracts.incidents import AttemptEnd, Incident, Phase, Role, Severity
 from contracts.notices import NoticeState
-from contracts.plans import ActionCall, Plan, Reading, Risk, Step, Verification
+from contracts.plans import ActionCall, Needs, Plan, Reading, Risk, Step, Verification
 
 SEVERITIES: Final = {
     Severity.SEV1: "critical",
@@ -43,6 +43,12 @@ RISKS: Final = {
     Risk.LOW: "Low risk",
     Risk.MEDIUM: "Medium risk",
     Risk.HIGH: "High risk",
+}
+NEEDS: Final = {
+    Needs.NOBODY: "nobody",
+    Needs.ONE: "one person",
+    Needs.TWO: "two people",
+    Needs.DENIED: "in vain: the policy denies it",
 }
 ENDS: Final = {
     AttemptEnd.EFFECTIVE: ("✓", "effective"),

@@ -308,6 +308,18 @@ def test_broken_glass_is_reviewed_by_two_others(ledger: Ledger, signer: Signer, 
     assert [one.was_right for one in ledger.reviews.list()[0].reviews] == [True, False]
 
 
+def test_the_first_of_two_breaks_the_glass(ledger: Ledger, signer: Signer, verifier: Verifier) -> None:
+    """Who has approved and finds no second person may break the glass; that is not the same answer again."""
+    sealed = ask(ledger, Needs.TWO)
+    decide(ledger, signer, sealed, "ada")
+    signed = decide(ledger, signer, sealed, "ada", break_glass=True)
+
+    assert (signed.decision.break_glass, signed.others, state(ledger)) == (True, (), ApprovalState.APPROVED)
+    verifier.check_approves(signed, sealed, now=NOON)
+    assert decide(ledger, signer, sealed, "ada", break_glass=True) == signed
+    assert len(delivered(ledger)) == 1
+
+
 def test_no_glass_no_review(ledger: Ledger, signer: Signer) -> None:
     """An ordinary approval has no review."""
     decide(ledger, signer, ask(ledger, Needs.ONE), "ada")

@@ -44,10 +44,12 @@ function say(state, text) {
   setText(element, text);
 }
 
+const said = (field) => (field.type === "checkbox" || field.type === "radio" ? "checked" : "value");
+
 // What a person has done to a region: text typed, choices made, details opened, where the focus is.
 function remember(region) {
   const fields = new Map();
-  for (const field of region.querySelectorAll("input[id], textarea[id], select[id]")) fields.set(field.id, field.value);
+  for (const field of region.querySelectorAll("input[id], textarea[id], select[id]")) fields.set(field.id, field[said(field)]);
   const open = new Set([...region.querySelectorAll("details[id][open]")].map((details) => details.id));
   const active = region.contains(document.activeElement) ? document.activeElement : null;
   const summary = active?.tagName === "SUMMARY" ? active.parentElement.id : "";
@@ -57,7 +59,7 @@ function remember(region) {
 
 function restore(region, memory, touched) {
   for (const field of region.querySelectorAll("input[id], textarea[id], select[id]")) {
-    if (touched.has(field.id) && memory.fields.has(field.id)) field.value = memory.fields.get(field.id);
+    if (touched.has(field.id) && memory.fields.has(field.id)) field[said(field)] = memory.fields.get(field.id);
   }
   for (const details of region.querySelectorAll("details[id]")) {
     if (memory.open.has(details.id)) details.open = true;
