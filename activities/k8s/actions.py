@@ -5,9 +5,10 @@ or one that arrives late, is turned away by the API server itself. The resource 
 status writes move it all the time.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, cast
 
 from activities.k8s.models import (
     ACTION,
@@ -39,7 +40,7 @@ from activities.k8s.models import (
     template_differences,
     waiting,
 )
-from contracts.actions import Action
+from contracts.actions import Action, RequestT
 from contracts.errors import ActionRefusedError, ProviderUnavailableError
 from contracts.outcomes import Progress, Reached
 from contracts.plans import Difference, Observation, Risk
@@ -101,8 +102,10 @@ def read_history(api: KubernetesApi, at: InDeployment) -> tuple[KubernetesObject
     return found, state.model_copy(update={"revision": state.revision or number}), history
 
 
-class _InCluster:
-    """What the actions share: the clusters, a clock, and asking a cluster why it would refuse."""
+class _Patches(ABC, Generic[RequestT]):
+    """What the actions share: each sends one patch to one object, if there is something to change."""
+
+    subresource = ""
 
     def __init__(self, api: KubernetesApi, clock: Callable[[], datetime]) -> None:
         self._api = api
@@ -114,12 +117,41 @@ class _InCluster:
             del plain["changed_by"]
         return Observation(state=plain, guard={key: plain[key] for key in guard}, at=self._clock())
 
-    def _refusals(self, at: InCluster, patch: Patch, *, subresource: str = "") -> tuple[str, ...]:
-        what = f"{at.resource.name}/{subresource}" if subresource else at.resource.name
+    @abstractmethod
+    def change(self, request: RequestT, observed: Observation) -> tuple[Difference, ...]:
+        """Give the exact difference that it would make."""
+
+    @abstractmethod
+    def _stops(self, request: RequestT, observed: Observation) -> tuple[str, ...]:
+        """Say why the change would do nothing, or would not last, or would do harm."""
+
+    @abstractmethod
+    def _patch(self, request: RequestT, observed: Observation, action_id: str) -> Patch:
+        """Give the patch, with the tests of what it was planned upon."""
+
+    def _at(self, request: RequestT) -> InCluster:
+        return cast(InCluster, request)
+
+    def preflight(self, request: RequestT, observed: Observation) -> tuple[str, ...]:
+        """Find what stands against it, a missing permission, and whatever a dry run tells."""
+        if not self.change(request, observed):
+            return ()
+        return self._stops(request, observed) or self._refusals(request, observed)
+
+    def apply(self, request: RequestT, observed: Observation, *, action_id: str) -> None:
+        """Send the patch, if there is something to change."""
+        if self.change(request, observed):
+            patch = self._patch(request, observed, action_id)
+            self._api.patch(self._at(request), patch, subresource=self.subresource, action_id=action_id)
+
+    def _refusals(self, request: RequestT, observed: Observation) -> tuple[str, ...]:
+        at, sub = self._at(request), self.subresource
+        what = f"{at.resource.name}/{sub}" if sub else at.resource.name
         try:
-            if not self._api.may_patch(at, subresource):
+            if not self._api.may_patch(at, sub):
                 return (f"{at.where}: the credential may not patch {what} in namespace {at.namespace}",)
-            self._api.patch(at, patch, subresource=subresource, action_id="dry-run", dry_run=True)
+            patch = self._patch(request, observed, "dry-run")
+            self._api.patch(at, patch, subresource=sub, action_id="dry-run", dry_run=True)
         except ActionRefusedError as error:
             # Some admission webhooks cannot be asked; the real call still passes through them.
             return () if "does not support dry run" in str(error) else (str(error),)
@@ -141,7 +173,7 @@ class _InCluster:
         return {"autoscalers": autoscalers, "room": left, "unknown": tuple(unknown)}
 
 
-class RestartDeploymentAction(_InCluster, Action[RestartDeployment]):
+class RestartDeploymentAction(_Patches[RestartDeployment], Action[RestartDeployment]):
     """Replace all pods, with the template as it is, in the way of ``kubectl rollout restart``.
 
     Idempotent: a second call with the same time finds that time in the template and changes nothing.
@@ -167,20 +199,11 @@ class RestartDeploymentAction(_InCluster, Action[RestartDeployment]):
         path = f"spec.template.metadata.annotations[{RESTARTED_AT}]"
         return (Difference(path=path, before=before, after=request.restarted_at),)
 
-    def preflight(self, request: RestartDeployment, observed: Observation) -> tuple[str, ...]:
-        """Find a pause, a missing permission, and whatever a dry run tells."""
-        state = DeploymentState.model_validate(observed.state)
-        if _stopped(request, state):
-            return _stopped(request, state)
-        if not self.change(request, observed):
-            return ()
-        return self._refusals(request, _restart_patch(request, state, "dry-run"))
+    def _stops(self, request: RestartDeployment, observed: Observation) -> tuple[str, ...]:
+        return _stopped(request, DeploymentState.model_validate(observed.state))
 
-    def apply(self, request: RestartDeployment, observed: Observation, *, action_id: str) -> None:
-        """Send the annotation, if it is not there."""
-        if self.change(request, observed):
-            state = DeploymentState.model_validate(observed.state)
-            self._api.patch(request, _restart_patch(request, state, action_id), action_id=action_id)
+    def _patch(self, request: RestartDeployment, observed: Observation, action_id: str) -> Patch:
+        return _restart_patch(request, DeploymentState.model_validate(observed.state), action_id)
 
     def is_reached(self, request: RestartDeployment, observed: Observation) -> Progress:
         """Look for the annotation, then at the rollout."""
@@ -203,7 +226,7 @@ class RestartDeploymentAction(_InCluster, Action[RestartDeployment]):
         return said + _notes(request, state)
 
 
-class RollBackDeploymentAction(_InCluster, Action[RollBackDeployment]):
+class RollBackDeploymentAction(_Patches[RollBackDeployment], Action[RollBackDeployment]):
     """Restore the pod template of a former revision, in the way of ``kubectl rollout undo --to-revision``.
 
     Other than kubectl it sends the template that was planned, never "the one before", and tests that nothing
@@ -246,22 +269,13 @@ class RollBackDeploymentAction(_InCluster, Action[RollBackDeployment]):
         )
         return template_differences(state.template, request.template) + marks
 
-    def preflight(self, request: RollBackDeployment, observed: Observation) -> tuple[str, ...]:
-        """Find a pause, data that it cannot work with, a missing permission, and whatever a dry run tells."""
+    def _stops(self, request: RollBackDeployment, observed: Observation) -> tuple[str, ...]:
         state = RollBackState.model_validate(observed.state)
-        if _stopped(request, state):
-            return _stopped(request, state)
-        if not self.change(request, observed):
-            return ()
-        if state.incompatible:
-            return (f"{request.where}: {state.incompatible}",)
-        return self._refusals(request, _roll_back_patch(request, state, "dry-run"))
+        unfit = (f"{request.where}: {state.incompatible}",) if state.incompatible else ()
+        return _stopped(request, state) or unfit
 
-    def apply(self, request: RollBackDeployment, observed: Observation, *, action_id: str) -> None:
-        """Send the template, if it is not in place."""
-        if self.change(request, observed):
-            state = RollBackState.model_validate(observed.state)
-            self._api.patch(request, _roll_back_patch(request, state, action_id), action_id=action_id)
+    def _patch(self, request: RollBackDeployment, observed: Observation, action_id: str) -> Patch:
+        return _roll_back_patch(request, RollBackState.model_validate(observed.state), action_id)
 
     def is_reached(self, request: RollBackDeployment, observed: Observation) -> Progress:
         """Compare the templates, then look at the rollout."""
@@ -299,7 +313,7 @@ class RollBackDeploymentAction(_InCluster, Action[RollBackDeployment]):
         return said + _notes(request, state)
 
 
-class ScaleDeploymentAction(_InCluster, Action[ScaleDeployment]):
+class ScaleDeploymentAction(_Patches[ScaleDeployment], Action[ScaleDeployment]):
     """Set how many pods there are, through the scale subresource.
 
     Idempotent: a second call finds that many pods wanted and changes nothing.
@@ -307,6 +321,7 @@ class ScaleDeploymentAction(_InCluster, Action[ScaleDeployment]):
     """
 
     request_type = ScaleDeployment
+    subresource = "scale"
     risk = Risk.MEDIUM
     idempotent = "A second call finds that number already asked for and changes nothing."
 
@@ -331,26 +346,16 @@ class ScaleDeploymentAction(_InCluster, Action[ScaleDeployment]):
             return ()
         return (Difference(path="spec.replicas", before=before, after=request.replicas),)
 
-    def preflight(self, request: ScaleDeployment, observed: Observation) -> tuple[str, ...]:
-        """Find an autoscaler that would set it again, a full quota, a missing permission, a dry run's no."""
-        if not self.change(request, observed):
-            return ()
+    def _stops(self, request: ScaleDeployment, observed: Observation) -> tuple[str, ...]:
         state = ScaleState.model_validate(observed.state)
-        if state.unknown:
-            return state.unknown
-        if state.autoscalers:
-            said = (
-                f"autoscaler {', '.join(map(str, state.autoscalers))} owns its count and would set it again"
-            )
-            return (f"{request.where}: {said}; change the autoscaler's limits instead",)
-        full = _too_many(request, state, request.replicas)
-        return full or self._refusals(request, _scale_patch(request, state), subresource="scale")
+        if state.unknown or not state.autoscalers:
+            return state.unknown or _too_many(request, state, request.replicas)
+        owned = f"autoscaler {', '.join(map(str, state.autoscalers))} owns its count and would set it again"
+        return (f"{request.where}: {owned}; change the autoscaler's limits instead",)
 
-    def apply(self, request: ScaleDeployment, observed: Observation, *, action_id: str) -> None:
-        """Send the number, if it is another one."""
-        if self.change(request, observed):
-            patch = _scale_patch(request, ScaleState.model_validate(observed.state))
-            self._api.patch(request, patch, subresource="scale", action_id=action_id)
+    def _patch(self, request: ScaleDeployment, observed: Observation, action_id: str) -> Patch:
+        del action_id  # the scale subresource keeps no annotation; the user agent has it
+        return _scale_patch(request, ScaleState.model_validate(observed.state))
 
     def is_reached(self, request: ScaleDeployment, observed: Observation) -> Progress:
         """Compare the wanted numbers, then count what serves."""
@@ -375,7 +380,7 @@ class ScaleDeploymentAction(_InCluster, Action[ScaleDeployment]):
         return said + _headroom(state, request.replicas) + _notes(request, state)
 
 
-class SetAutoscalerLimitsAction(_InCluster, Action[SetAutoscalerLimits]):
+class SetAutoscalerLimitsAction(_Patches[SetAutoscalerLimits], Action[SetAutoscalerLimits]):
     """Set between which numbers of pods an autoscaler moves: how to scale what an autoscaler scales.
 
     Idempotent: a second call finds these limits and changes nothing.
@@ -423,26 +428,20 @@ class SetAutoscalerLimitsAction(_InCluster, Action[SetAutoscalerLimits]):
             if before != after
         )
 
-    def preflight(self, request: SetAutoscalerLimits, observed: Observation) -> tuple[str, ...]:
-        """Find who would set the limits again, a full quota, a missing permission, and a dry run's no."""
-        if not self.change(request, observed):
-            return ()
+    def _stops(self, request: SetAutoscalerLimits, observed: Observation) -> tuple[str, ...]:
         state = LimitsState.model_validate(observed.state)
-        if state.unknown:
-            return state.unknown
         if state.made_by:
             said = f"autoscaler {request.autoscaler} is made by {state.made_by}, which would set it again"
             return (f"{request.where}: {said}; change that instead",)
         if not state.replicas:
             return (f"{request.where}: it has no pods, which switches its autoscaler off; scale it first",)
-        full = _too_many(request, state, request.minimum)
-        return full or self._refusals(request.limits, _limits_patch(request, state, "dry-run"))
+        return state.unknown or _too_many(request, state, request.minimum)
 
-    def apply(self, request: SetAutoscalerLimits, observed: Observation, *, action_id: str) -> None:
-        """Send the two numbers, if they are others."""
-        if self.change(request, observed):
-            patch = _limits_patch(request, LimitsState.model_validate(observed.state), action_id)
-            self._api.patch(request.limits, patch, action_id=action_id)
+    def _patch(self, request: SetAutoscalerLimits, observed: Observation, action_id: str) -> Patch:
+        return _limits_patch(request, LimitsState.model_validate(observed.state), action_id)
+
+    def _at(self, request: SetAutoscalerLimits) -> InCluster:
+        return request.limits
 
     def is_reached(self, request: SetAutoscalerLimits, observed: Observation) -> Progress:
         """Compare the limits, then count what is asked for and what serves."""
@@ -473,7 +472,7 @@ class SetAutoscalerLimitsAction(_InCluster, Action[SetAutoscalerLimits]):
         return said + _headroom(state, request.minimum) + _notes(request, state)
 
 
-class SetSyncAction(_InCluster, Action[SetSync]):
+class SetSyncAction(_Patches[SetSync], Action[SetSync]):
     """Pause Argo CD or Flux for what it applies, or let it go on: else it puts back what is changed by hand.
 
     Pausing removes Argo CD's ``spec.syncPolicy.automated``, or sets Flux's ``spec.suspend``. A sync that is
@@ -504,21 +503,13 @@ class SetSyncAction(_InCluster, Action[SetSync]):
         path = ".".join(_sync_path(request))
         return (Difference(path=path, before=state.value, after=request.value),)
 
-    def preflight(self, request: SetSync, observed: Observation) -> tuple[str, ...]:
-        """Find who would set the field again, a missing permission, and whatever a dry run tells."""
-        if not self.change(request, observed):
-            return ()
-        state = SyncState.model_validate(observed.state)
-        if state.made_by:
-            said = f"it is made by {state.made_by}, which would set it again; pause it there"
-            return (f"{request.where}: {said}",)
-        return self._refusals(request, _sync_patch(request, state, "dry-run"))
+    def _stops(self, request: SetSync, observed: Observation) -> tuple[str, ...]:
+        made = SyncState.model_validate(observed.state).made_by
+        said = f"{request.where}: it is made by {made}, which would set it again; pause it there"
+        return (said,) if made else ()
 
-    def apply(self, request: SetSync, observed: Observation, *, action_id: str) -> None:
-        """Send the field, if it is not as it should be."""
-        if self.change(request, observed):
-            patch = _sync_patch(request, SyncState.model_validate(observed.state), action_id)
-            self._api.patch(request, patch, action_id=action_id)
+    def _patch(self, request: SetSync, observed: Observation, action_id: str) -> Patch:
+        return _sync_patch(request, SyncState.model_validate(observed.state), action_id)
 
     def is_reached(self, request: SetSync, observed: Observation) -> Progress:
         """Compare the field; a sync that runs all the same is told."""
