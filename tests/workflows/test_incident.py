@@ -209,7 +209,11 @@ async def test_unknown_service_asks_a_person(running: Site) -> None:
     running.alert("nobody-knows")
     incident = await running.incident("nobody-knows")
 
-    assert "the catalogue has no service nobody-knows" in await running.attention(incident.id)
+    def said() -> bool | None:
+        attention = running.ledger.incidents.get(incident.id).attention or ""
+        return "the catalogue has no service nobody-knows" in attention or None
+
+    assert await until(said, what="a person is asked for")
 
 
 async def test_unanswered_question_expires(tmp_path: Path) -> None:
