@@ -13,16 +13,19 @@ from temporalio.client import Client
 from temporalio.common import VersioningBehavior
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
+import playbooks.fail_over
 import playbooks.kit
 from activities import aws, http, k8s, launchdarkly, prometheus
 from activities.aws.client import AwsClient
 from activities.http.client import HookClient, HttpClient
 from activities.k8s.client import KubernetesClusters
 from activities.launchdarkly.client import LaunchDarklyClient
+from activities.lookout import Lookout
 from activities.planning import Planning
 from activities.prometheus.client import PrometheusClient
 from activities.records import Records
 from activities.registry import Registry
+from activities.rehearsal import Rehearsal
 from activities.steps import Steps
 from activities.undoing import Undoing
 from activities.verification import Watching
@@ -91,22 +94,33 @@ def _checked(catalogue: Catalogue) -> set[str]:
     return {url for environment in environments for url in environment.checks.values()}
 
 
-def build(config: Settings, client: Client, ledger: Ledger, catalogue: Catalogue, verbs: Registry) -> Worker:
-    """Put the worker together."""
-    policy = load_policy(config)
-    planning = Planning(
+def _planning(config: Settings, ledger: Ledger, catalogue: Catalogue, verbs: Registry) -> Planning:
+    return Planning(
         ledger=ledger,
         catalogue=catalogue,
         playbooks=playbooks.kit.catalogue(),
         registry=verbs,
-        policy=policy,
+        policy=load_policy(config),
         clock=utc_now,
     )
+
+
+def lookout(config: Settings, ledger: Ledger, catalogue: Catalogue, verbs: Registry) -> Lookout:
+    """Put together what looks at everything that goes on beside the incidents."""
+    failing_over = next(one for one in playbooks.kit.catalogue() if one.name == playbooks.fail_over.NAME)
+    planning = _planning(config, ledger, catalogue, verbs)
+    rehearsal = Rehearsal(registry=verbs, planning=planning, playbook=failing_over, clock=utc_now)
+    return Lookout(ledger=ledger, catalogue=catalogue, registry=verbs, rehearsal=rehearsal, clock=utc_now)
+
+
+def build(config: Settings, client: Client, ledger: Ledger, catalogue: Catalogue, verbs: Registry) -> Worker:
+    """Put the worker together."""
+    planning = _planning(config, ledger, catalogue, verbs)
     steps = Steps(
         ledger=ledger,
         catalogue=catalogue,
         registry=verbs,
-        verifier=Verifier(settings.public_keys(config)),
+        verifier=Verifier(settings.public_keys(config), reread=lambda: settings.public_keys(config)),
         clock=utc_now,
     )
     watching = Watching(ledger=ledger, catalogue=catalogue, registry=verbs, clock=utc_now)
@@ -151,7 +165,9 @@ async def run(config: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with build(config, client, ledger, catalogue, registry(catalogue)):
+    verbs = registry(catalogue)
+    beside = lookout(config, ledger, catalogue, verbs)
+    async with build(config, client, ledger, catalogue, verbs), beside.running():
         logging.getLogger("stanch").info("worker ready")
         await stop.wait()
     ledger.close()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from temporalio import activity
@@ -16,6 +17,7 @@ from contracts.incidents import Effect
 from contracts.messages import MonitorOrder, MonitorResult, VerifyOrder
 from contracts.outcomes import Direction, EffectResult, Progress, Reached
 from contracts.plans import Reading, Step, Verification
+from contracts.watches import Watch, gap
 from ledger import Ledger
 
 SETTLE_WITHIN = timedelta(minutes=10)
@@ -104,31 +106,17 @@ class Watching:
     def verify_step(self, order: VerifyOrder) -> EffectResult:
         """Wait until the step has settled, then judge what it did for the users.
 
-        Idempotent: it only looks; a second run looks anew.
+        Idempotent: it only looks; a second run gives the first one's judgement, or goes on from its readings.
         """
         with beating():
-            plan = self._ledger.approvals.plan(order.plan_digest)
-            step = plan.steps[order.step - 1]
-            settled = self._settle(step, order.direction)
-            verification = step.verification if order.direction is not Direction.UNDO else None
-            readings: list[Reading] = []
-            if settled.reached not in (Reached.YES, Reached.UNKNOWN):
-                effect, detail = Effect.INEFFECTIVE, f"step {step.number} did not settle: {settled.detail}"
-            elif verification is None:
-                told = "settled" if settled.reached is Reached.YES else f"was taken ({settled.detail})"
-                effect, detail = Effect.INCONCLUSIVE, f"step {step.number} {told}; nothing was measured"
-            else:
-                effect, readings = self._judge(verification)
-                detail = says(verification, effect, readings)
             key = names.action_id(order.mitigation, order.step, order.direction.value)
-            result = EffectResult(
-                effect=effect,
-                detail=detail,
-                baseline=verification.baseline if verification else None,
-                readings=tuple(readings[-100:]),
-                settled=None if settled.reached is Reached.UNKNOWN else settled,
-                ended_at=self._clock(),
-            )
+            step = self._ledger.approvals.plan(order.plan_digest).steps[order.step - 1]
+            kept = self._ledger.watches.get(f"verification/{key}")
+            if "result" in kept.state:
+                result = EffectResult.model_validate(kept.state["result"])
+            else:
+                result = self._verify(step, order.direction, kept)
+                self._ledger.watches.keep(kept.item, (), {"result": result.model_dump(mode="json")})
             self._ledger.evidence.append(
                 Evidence(
                     key=f"{key}/verification",
@@ -136,7 +124,7 @@ class Watching:
                     incident=order.incident,
                     actor=ENGINE,
                     at=result.ended_at,
-                    summary=f"{order.mitigation} {step.title}: {detail}",
+                    summary=f"{order.mitigation} {step.title}: {result.detail}",
                     body=result.model_dump(mode="json"),
                 )
             )
@@ -168,6 +156,27 @@ class Watching:
             )
             return result
 
+    def _verify(self, step: Step, direction: Direction, kept: Watch) -> EffectResult:
+        settled = self._settle(step, direction)
+        verification = step.verification if direction is not Direction.UNDO else None
+        readings: list[Reading] = []
+        if settled.reached not in (Reached.YES, Reached.UNKNOWN):
+            effect, detail = Effect.INEFFECTIVE, f"step {step.number} did not settle: {settled.detail}"
+        elif verification is None:
+            told = "settled" if settled.reached is Reached.YES else f"was taken ({settled.detail})"
+            effect, detail = Effect.INCONCLUSIVE, f"step {step.number} {told}; nothing was measured"
+        else:
+            effect, readings = self._judge(verification, kept)
+            detail = says(verification, effect, readings)
+        return EffectResult(
+            effect=effect,
+            detail=detail,
+            baseline=verification.baseline if verification else None,
+            readings=tuple(readings[-100:]),
+            settled=None if settled.reached is Reached.UNKNOWN else settled,
+            ended_at=self._clock(),
+        )
+
     def _settle(self, step: Step, direction: Direction) -> Progress:
         """Wait until the provider has carried the step out; unavailable counts as not yet."""
         call = {Direction.APPLY: step.action, Direction.FORCE: step.forced, Direction.UNDO: step.undo}[
@@ -191,11 +200,22 @@ class Watching:
                 return progress
             time.sleep(SETTLE_EVERY)
 
-    def _judge(self, verification: Verification) -> tuple[Effect, list[Reading]]:
-        until = self._clock() + verification.within
-        readings: list[Reading] = []
+    def _judge(self, verification: Verification, kept: Watch) -> tuple[Effect, list[Reading]]:
+        """Read until there is a judgement; what a killed run of the same step has read counts."""
+        now = began = self._clock()
+        until = began + verification.within
+        readings = list(kept.readings)
+        if readings:
+            began = datetime.fromisoformat(str(kept.state["began"]))
+            left = verification.within - (readings[-1].at - began)
+            until = now + max(left, verification.hold)  # while nobody looked no time has passed
+            if now - readings[-1].at > gap(verification, verification.every):
+                readings.append(Reading(value=None, at=now, detail="nobody looked: the worker was away"))
         while True:
             readings.append(self._read(verification))
+            # A run that cannot keep its readings is as good as one that could, while it lives.
+            with suppress(ProviderUnavailableError):
+                self._ledger.watches.keep(kept.item, readings, {"began": began.isoformat()})
             effect = judge(verification, readings, final=self._clock() >= until)
             if effect is not None:
                 return effect, readings

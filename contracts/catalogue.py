@@ -491,6 +491,9 @@ class Failover(Strict):
     in_force_for: Span = Field(
         timedelta(days=1), description="How long it may stay before its owner is asked to fail back."
     )
+    check_every: Annotated[timedelta, Field(ge=timedelta(seconds=10), le=timedelta(days=1))] = Field(
+        timedelta(minutes=30), description="How often it is found out whether a move would work now."
+    )
 
     def check(self, regions: tuple[str, ...]) -> None:
         """Check that it speaks of these regions.

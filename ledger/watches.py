@@ -92,7 +92,7 @@ class Watches:
 
     def keep(self, item: str, readings: Sequence[Reading], state: JsonObject) -> None:
         """Keep the readings of something that its own activity looks at."""
-        with self._database.write() as connection:
+        with self._database.write(serial=False) as connection:
             _put(connection, item, readings=_dump(readings), state=state)
 
     def hasten(self, item: str) -> None:
