@@ -1,0 +1,154 @@
+"""Who is asked and what they said, as the whole product acts on it, on the real engine."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from authority.policy import DEFAULT
+from contracts import names
+from contracts.approvals import Approval, ApprovalState, Envelope, SignedDecision, Verdict
+from contracts.evidence import EvidenceKind
+from contracts.incidents import AttemptEnd, Incident, Role
+from runtime.clock import utc_now
+from runtime.policy import load_policy
+from tests import site as sites
+from tests.site import Site, until
+
+TWO, NOBODY, GRANTED, SIGNALLED, BROKEN, OUTSIDE = (f"s{number}" for number in range(6))
+POLICY = DEFAULT.replace('@id("one-person")\npermit (principal, action == Action::"run", resource)\nwhen {',
+    f'@id("two-for-one")\nforbid (principal, action == Action::"run", resource)\n'
+    f'when {{ ["{TWO}", "{BROKEN}"].contains(context.service) && context.approvals < 2 }};\n'
+    f'@id("nobody-for-one")\npermit (principal, action == Action::"run", resource)\n'
+    f'when {{ context.service == "{NOBODY}" }};\n'
+    '@id("one-person")\npermit (principal, action == Action::"run", resource)\nwhen {',
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    """Give one product with a policy of its own; each test uses a service of its own."""
+    home = tmp_path_factory.mktemp("site")
+    (home / "policy.cedar").write_text(POLICY, encoding="utf-8")
+    async with sites.site(home) as site:
+        yield site
+
+
+async def asked(site: Site, service: str) -> tuple[Incident, Approval]:
+    """Open an incident that ada commands and grace leads technically, with its first question."""
+    site.alert(service)
+    incident = await site.command(service)
+    site.ledger.incidents.assign(incident.id, Role.TECHNICAL_LEAD, "grace", by="ada")
+    return incident, await site.asked(incident.id)
+
+
+async def settled(site: Site, question: Approval) -> ApprovalState:
+    """Say where a request is when everything that might have answered it by itself has had its time."""
+    await asyncio.sleep(1)
+    return site.ledger.approvals.get(question.request.id).request.state
+
+
+def changes(site: Site, service: str) -> int:
+    """Count how many changes of a service's flags arrived at LaunchDarkly."""
+    return sum(site.changes(f"{service}-{flag}") for flag in ("old", "new"))
+
+
+async def first_end(site: Site, incident: str) -> AttemptEnd:
+    """Wait until the first mitigation has ended."""
+    return await until(
+        lambda: next((one.end for one in site.ledger.incidents.get(incident).attempts), None), what="an end"
+    )
+
+
+async def test_two_people(running: Site) -> None:
+    """Nothing runs on the first yes; on the second it does."""
+    incident, question = await asked(running, TWO)
+    running.decide(question)
+
+    assert "two-for-one" in question.plan.steps[0].rules
+    assert await settled(running, question) is ApprovalState.PENDING
+    running.decide(question, person="grace")
+    assert await first_end(running, incident.id) is AttemptEnd.INEFFECTIVE
+    assert changes(running, TWO) == 1
+    running.check_audit()
+
+
+async def test_nobody_is_asked(running: Site) -> None:
+    """What the policy asks nobody for runs by itself, and the log says under which authority."""
+    running.alert(NOBODY)
+    incident = await running.command(NOBODY)
+
+    assert await first_end(running, incident.id) is AttemptEnd.INEFFECTIVE
+    signed = (await running.asked(incident.id)).request.signed
+    assert signed is not None
+    assert signed.decision.authenticated_by == "policy"
+    running.check_audit()
+
+
+@pytest.mark.parametrize(("service", "covers"), [(GRANTED, True), (OUTSIDE, False)])
+async def test_grant(running: Site, service: str, covers: bool) -> None:  # noqa: FBT001  (a table's column)
+    """A standing grant runs what is inside its envelope unasked; what is outside waits for a person."""
+    target = f"launchdarkly:flag/web/production/{'*' if covers else 'another'}"
+    running.ledger.grants.give(
+        Envelope(actions=("launchdarkly.set_flag",), targets=(target,)),
+        service=service,
+        environment="production",
+        incident=None,
+        person="ada",
+        authenticated_by="local",
+        reason="flags are safe",
+        expires_at=utc_now() + timedelta(hours=1),
+        uses=1,
+        after=timedelta(),
+        signer=running.signer,
+    )
+    incident, question = await asked(running, service)
+    if not covers:
+        assert await settled(running, question) is ApprovalState.PENDING
+        return
+
+    assert await first_end(running, incident.id) is AttemptEnd.INEFFECTIVE
+    signed = running.ledger.approvals.get(question.request.id).request.signed
+    assert signed is not None
+    assert signed.decision.grant is not None
+    # It was good for one plan: the next one asks.
+    second = await running.asked(incident.id, 2)
+    assert await settled(running, second) is ApprovalState.PENDING
+
+
+async def test_signalled_decision(running: Site) -> None:
+    """A script may give the signed object by a plain signal; one that nobody signed does nothing."""
+    incident, question = await asked(running, SIGNALLED)
+    handle = running.client.get_workflow_handle(names.mitigation_workflow_id(question.request.mitigation))
+    signed = running.decide(question)
+    forged = signed.model_copy(update={"signature": "AAAA"})
+    await handle.signal(names.SIGNAL_DECISION, forged)
+    await handle.signal(names.SIGNAL_DECISION, signed)
+
+    assert await first_end(running, incident.id) is AttemptEnd.INEFFECTIVE
+    assert EvidenceKind.DECISION_REFUSED in running.kinds(incident.id)
+    assert changes(running, SIGNALLED) == 1
+
+
+async def test_broken_glass(running: Site) -> None:
+    """One person runs what asks two, and two others have to say something about it."""
+    incident, question = await asked(running, BROKEN)
+    signed: SignedDecision = running.ledger.approvals.decide(
+        question.request.id,
+        verdict=Verdict.APPROVE,
+        plan_digest=question.request.plan_digest,
+        person="ada",
+        authenticated_by="local",
+        reason="nobody else is awake",
+        policy=load_policy(running.config),
+        signer=running.signer,
+        trace={},
+        break_glass=True,
+    )
+    running.dispatcher.wake()
+
+    assert signed.decision.break_glass
+    assert await first_end(running, incident.id) is AttemptEnd.INEFFECTIVE
+    assert question.request.id in [one.request.id for one in running.ledger.reviews.list(open_only=True)]
+    running.check_audit()
