@@ -446,6 +446,7 @@ class Approvals:
                 said = f"{answer.person} approves {request.mitigation}, the first of two: {request.title}"
                 key = f"{request.id}/given/{answer.person}"
                 self._log(connection, EvidenceKind.APPROVAL_GIVEN, key, said, signed)
+                ladders.look_again(connection, self._database.now, subject=request.id)
                 return signed
         content = signed.model_dump(mode="json")
         values = {"state": _STATE[answer.verdict], "signed": content, "closed_at": now}

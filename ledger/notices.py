@@ -258,6 +258,9 @@ class _Climb(_Call):
         super().__init__(connection, database, catalogue, row.subject, row.incident)
         self.row = row
         self.found = _incident(connection, row.incident)
+        self.question = None if row.subject == row.incident else _approval(connection, row.subject)
+        given = self.question.given if self.question else []
+        self.given = [SignedDecision.model_validate(one).decision.person for one in given]
 
     def go(self) -> datetime | None:
         """Climb as far as it is time for, and give when to look again."""
@@ -269,8 +272,10 @@ class _Climb(_Call):
         climbed: int = self.row.rung
         told = _rows(self.connection, self.subject)
         held = self._held(told)
+        if held is not None and held > self.now:
+            return held  # somebody looks at it
         if held is not None and held > started:
-            started, climbed = held, 0  # somebody looks at it: begin anew when nothing comes of that
+            started, climbed = held, 0  # nothing came of that: begin anew
         again = rungs[-1].after + directory.again(self.catalogue, self.found.severity)
         if climbed >= len(rungs) and started + again <= self.now:
             started, climbed = self.now, 0
@@ -286,7 +291,8 @@ class _Climb(_Call):
 
     def _reach(self, rung: Rung, number: int, started: datetime) -> bool:
         """Call the people of one rung, and say whether it means anybody."""
-        people = directory.resolve(self.catalogue, self.found, rung.notify, self.now)
+        meant = directory.resolve(self.catalogue, self.found, rung.notify, self.now)
+        people = [person for person in meant if person not in self.given]  # theirs was the first of two
         title, text = self._said()
         self.queue(people, title, text, rung=number, first=rung.channel)
         if number:
@@ -297,12 +303,8 @@ class _Climb(_Call):
 
     def _held(self, told: Sequence[Row[Any]]) -> datetime | None:
         """Give until when somebody's looking at it keeps the ladder still; who has answered does not."""
-        answered: set[str] = set()
-        if self.subject != self.incident:
-            given = _approval(self.connection, self.subject).given
-            answered = {SignedDecision.model_validate(one).decision.person for one in given}
         looked: list[datetime] = [
-            row.seen_at for row in told if row.seen_at is not None and row.person not in answered
+            row.seen_at for row in told if row.seen_at is not None and row.person not in self.given
         ]
         return max(looked) + HELD if looked else None
 
@@ -310,11 +312,12 @@ class _Climb(_Call):
         """Give the title and the text of a notice."""
         incident = self.found
         where = f"{incident.id} {incident.severity} {incident.service} ({incident.environment})"
-        if self.subject == self.incident:
+        row = self.question
+        if row is None:
             text = f"Nobody commands it. Take command on its page, or: stanch incident ack {incident.id}"
             return one_line(f"{where}: {incident.title}", 200), text
-        row = _approval(self.connection, self.subject)
         lines = (
+            *(f"{person} has approved; one more person is needed" for person in self.given),
             f"{self.subject} asks whether {row.mitigation} may run: {row.title}",
             f"{where}: {incident.title}",
             f"Risk: {row.risk}. Expires at {row.expires_at:%H:%M} UTC. Plan digest: {row.plan_digest[:12]}",

@@ -1,4 +1,4 @@
-"""Notices on their whole way: from the change in the ledger, by the dispatcher, to a server that takes them."""
+"""Notices on their whole way: from the change in the ledger, by the dispatcher, to who takes them."""
 
 import asyncio
 import sys

@@ -5,16 +5,18 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from contracts.approvals import ApprovalState
+from authority.decisions import Signer
+from contracts.approvals import ApprovalState, Verdict
 from contracts.catalogue import Catalogue, Person, Rung, Service, ServiceEnvironment, Team
 from contracts.errors import NotFoundError
 from contracts.evidence import EvidenceKind
 from contracts.incidents import Role, Severity
 from contracts.messages import Command, CommandKind
 from contracts.notices import Notice, NoticeState
+from contracts.plans import Needs
 from ledger import Ledger, ladders
 from tests.ledger.crowd import at_once
-from tests.ledger.samples import NOON, Clock, open_incident, plan
+from tests.ledger.samples import NOON, POLICY, Clock, open_incident, plan
 
 LEASE = timedelta(seconds=10)
 MINUTE = timedelta(minutes=1)
@@ -419,3 +421,38 @@ def test_a_notice_is_read_as_it_was_written(ledger: Ledger) -> None:
     (notice,) = ledger.notices.list(subject=approval)
 
     assert Notice.model_validate_json(notice.model_dump_json()) == notice
+
+
+def test_the_second_of_two_is_called(ledger: Ledger, clock: Clock, signer: Signer, post: Post) -> None:
+    """Who has given the first approval is not called again, holds nothing, and the second one is."""
+    incident = open_incident(ledger, commander="ada")
+    sealed = plan(incident)
+    steps = (sealed.steps[0].model_copy(update={"needs": Needs.TWO}),)
+    approval = ledger.approvals.ask(sealed.model_copy(update={"steps": steps}), severity=Severity.SEV1).id
+    post.round()
+    ledger.notices.seen(approval, "ada")
+    post.round()
+    ledger.approvals.decide(
+        approval,
+        verdict=Verdict.APPROVE,
+        plan_digest=ledger.approvals.get(approval).request.plan_digest,
+        person="ada",
+        authenticated_by="local",
+        reason="",
+        policy=POLICY,
+        signer=signer,
+        trace={},
+    )
+    post.round()
+    clock.forward(5 * MINUTE)
+    post.round()
+    clock.forward(5 * MINUTE)
+    post.round()
+
+    assert post.sent == [
+        f"{approval}/ada/webhook/1",
+        f"{approval}/grace/email/1",
+        f"{approval}/grace/email/2",
+    ]
+    grace = next(one for one in ledger.notices.list(subject=approval) if one.person == "grace")
+    assert grace.text.splitlines()[0] == "ada has approved; one more person is needed"
