@@ -87,7 +87,7 @@ def _sizes(running: ControlPlane) -> str:
 
 
 def _say(text: str) -> None:
-    print(f"control plane: {text}", file=sys.stderr, flush=True)  # noqa: T201  (a program of its own)
+    print(f"control plane: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
