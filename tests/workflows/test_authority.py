@@ -8,9 +8,9 @@ import pytest
 
 from authority.policy import DEFAULT
 from contracts import names
-from contracts.approvals import Approval, ApprovalState, Envelope, SignedDecision, Verdict
+from contracts.approvals import Approval, ApprovalState, Decision, Envelope, SignedDecision, Verdict
 from contracts.evidence import EvidenceKind
-from contracts.incidents import AttemptEnd, Incident, Role
+from contracts.incidents import AttemptEnd, Incident, Phase, Role
 from runtime.clock import utc_now
 from runtime.policy import load_policy
 from tests import site as sites
@@ -71,7 +71,6 @@ async def test_two_people(running: Site) -> None:
     running.decide(question, person="grace")
     assert await first_end(running, incident.id) is AttemptEnd.INEFFECTIVE
     assert changes(running, TWO) == 1
-    running.check_audit()
 
 
 async def test_nobody_is_asked(running: Site) -> None:
@@ -83,7 +82,6 @@ async def test_nobody_is_asked(running: Site) -> None:
     signed = (await running.asked(incident.id)).request.signed
     assert signed is not None
     assert signed.decision.authenticated_by == "policy"
-    running.check_audit()
 
 
 @pytest.mark.parametrize(("service", "covers"), [(GRANTED, True), (OUTSIDE, False)])
@@ -118,16 +116,32 @@ async def test_grant(running: Site, service: str, covers: bool) -> None:  # noqa
 
 
 async def test_signalled_decision(running: Site) -> None:
-    """A script may give the signed object by a plain signal; one that nobody signed does nothing."""
+    """A script may give the signed object by a plain signal; one that our key did not sign does nothing."""
     incident, question = await asked(running, SIGNALLED)
-    handle = running.client.get_workflow_handle(names.mitigation_workflow_id(question.request.mitigation))
-    signed = running.decide(question)
-    forged = signed.model_copy(update={"signature": "AAAA"})
-    await handle.signal(names.SIGNAL_DECISION, forged)
-    await handle.signal(names.SIGNAL_DECISION, signed)
+    request, plan = question.request, question.plan
+    decision = Decision(
+        request=request.id,
+        incident=incident.id,
+        mitigation=plan.mitigation,
+        plan_digest=request.plan_digest,
+        policy_digest=plan.policy_digest,
+        verdict=Verdict.APPROVE,
+        person="ada",
+        authenticated_by="token",
+        decided_at=utc_now(),
+        expires_at=plan.expires_at,
+    )
+    signed = running.signer.sign(decision)
+    handle = running.client.get_workflow_handle(names.mitigation_workflow_id(plan.mitigation))
+    await running.phase(incident.id, Phase.MITIGATING)
+    await handle.signal(names.SIGNAL_DECISION, signed.model_copy(update={"signature": "AAAA"}))
+    await until(
+        lambda: EvidenceKind.DECISION_REFUSED in running.kinds(incident.id) or None, what="the refusal"
+    )
 
+    assert changes(running, SIGNALLED) == 0
+    await handle.signal(names.SIGNAL_DECISION, signed)
     assert await first_end(running, incident.id) is AttemptEnd.INEFFECTIVE
-    assert EvidenceKind.DECISION_REFUSED in running.kinds(incident.id)
     assert changes(running, SIGNALLED) == 1
 
 
@@ -151,4 +165,3 @@ async def test_broken_glass(running: Site) -> None:
     assert signed.decision.break_glass
     assert await first_end(running, incident.id) is AttemptEnd.INEFFECTIVE
     assert question.request.id in [one.request.id for one in running.ledger.reviews.list(open_only=True)]
-    running.check_audit()
