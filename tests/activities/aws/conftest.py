@@ -7,8 +7,9 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import boto3.session  # type: ignore[import-untyped]
@@ -32,9 +33,9 @@ RULE = f"{PANEL}/safetyrule/one-on"
 PLAN = "arn:aws:arc-region-switch::123456789012:plan/shop:0abc12"
 
 
-@pytest.fixture(scope="session")
-def moto() -> Iterator[str]:
-    """A moto server of our own."""
+@contextmanager
+def moto_server() -> Iterator[str]:
+    """Start a moto server of our own; give its URL."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
@@ -46,6 +47,13 @@ def moto() -> Iterator[str]:
     finally:
         server.kill()  # it keeps nothing, and would wait for connections
         server.wait()
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """A moto server for the whole session."""
+    with moto_server() as url:
+        yield url
 
 
 def is_up(url: str) -> bool:
@@ -83,7 +91,12 @@ def aws(proxy: FakeAws) -> FakeAws:
 
 @pytest.fixture(scope="session")
 def accounts(proxy: FakeAws, tmp_path_factory: pytest.TempPathFactory) -> Aws:
-    """A catalogue's accounts: one whose key may do all, one whose changes have a key of their own."""
+    """The accounts, for the whole session."""
+    return accounts_at(proxy, tmp_path_factory.mktemp("aws"))
+
+
+def accounts_at(proxy: FakeAws, folder: Path) -> Aws:
+    """Give a catalogue's accounts: one whose key may do all, one whose changes have a key of their own."""
     lines = []
     for profile in ("main", "limited"):
         lines += [
@@ -92,7 +105,7 @@ def accounts(proxy: FakeAws, tmp_path_factory: pytest.TempPathFactory) -> Aws:
             "aws_secret_access_key = not-a-secret",
             f"endpoint_url = {proxy.url}",
         ]
-    config = tmp_path_factory.mktemp("aws") / "config"
+    config = folder / "config"
     config.write_text("\n".join(lines), encoding="utf-8")
     endpoints = [{"region": region, "url": proxy.open_endpoint(region)} for region in ENDPOINTS]
     panel = {"account": "main", "arn": PANEL, "endpoints": endpoints, "controls": CONTROLS}

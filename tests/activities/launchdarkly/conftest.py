@@ -1,7 +1,7 @@
 """A LaunchDarkly with one service's flags, and clients of it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -52,27 +52,30 @@ def ld(clock: Clock) -> Iterator[FakeLaunchDarkly]:
         yield fake
 
 
+def client_at(
+    url: str, clock: Callable[[], datetime], *, patience: float = 20.0, sdk_wait: float = 10.0, **project: Any
+) -> LaunchDarklyClient:
+    """Give our client of a LaunchDarkly, which waits for so many seconds."""
+    entry = {"project": "shop", "api": url, "token_env": "TOKEN", "stream": url, **project}
+    return LaunchDarklyClient(
+        [LaunchDarklyProject.model_validate(entry)],
+        secret=secret,
+        clock=clock,
+        connect_timeout=5.0,
+        read_timeout=patience,
+        change_timeout=patience,
+        sdk_wait=sdk_wait,
+        stale_after=0.2,
+    )
+
+
 @pytest.fixture
 def client_of(clock: Clock) -> Iterator[ClientOf]:
     """Makes clients of a LaunchDarkly, closed at the end."""
     with ExitStack() as stack:
 
-        def make(
-            url: str, *, patience: float = 20.0, sdk_wait: float = 10.0, **project: Any
-        ) -> LaunchDarklyClient:
-            entry = {"project": "shop", "api": url, "token_env": "TOKEN", "stream": url, **project}
-            client = LaunchDarklyClient(
-                [LaunchDarklyProject.model_validate(entry)],
-                secret=secret,
-                clock=clock,
-                connect_timeout=5.0,
-                read_timeout=patience,
-                change_timeout=patience,
-                sdk_wait=sdk_wait,
-                stale_after=0.2,
-            )
-            stack.callback(client.close)
-            return client
+        def make(url: str, **more: Any) -> LaunchDarklyClient:
+            return stack.enter_context(closing(client_at(url, clock, **more)))
 
         yield make
 
