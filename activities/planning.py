@@ -237,8 +237,10 @@ class Planning:
                 raise ActionRefusedError(
                     f"{proposed.action.target}: the catalogue does not give it to {where}"
                 )
-            if incident.has_tried(str(proposed.action)) and not proposal.repeats:
-                raise NothingToProposeError(f"{proposed.action} was already tried in {incident.id}")
+        tried = [step.action for step in proposal.steps if incident.has_tried(str(step.action))]
+        if proposal.steps and len(tried) == len(proposal.steps) and not proposal.repeats:
+            # A step that others share, as a paused sync, is no reason: a plan of nothing new is.
+            raise NothingToProposeError(f"{tried[0]} was already tried in {incident.id}")
         with ThreadPoolExecutor(max_workers=max(1, len(proposal.steps))) as pool:
             steps = tuple(
                 pool.map(
