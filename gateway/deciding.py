@@ -90,6 +90,13 @@ class Question:
     no_force: str = ""
     ahead: Envelope | None = None
 
+    @property
+    def needs(self) -> Needs:
+        """Whom the policy asks about the steps that are open to this person."""
+        closed = self.closed or {}
+        plan = self.approval.plan
+        return plan.needs([step.number for step in plan.steps if step.number not in closed])
+
 
 @dataclass(frozen=True)
 class ShownGrant:
