@@ -301,3 +301,17 @@ def test_the_countdown(browser: Browser, scene: Scene, story: str) -> None:
         expect(left).to_have_text(re.compile(r"6 min \d\d s left"))
         watch.page.clock.fast_forward(10 * 60 * 1000)
         expect(left).to_have_text("expired")
+
+
+def test_opening_a_question_says_that_it_was_seen(browser: Browser, scene: Scene, story: str) -> None:
+    """Who has the page of a question before their eyes has seen it, and the page says so by itself."""
+    (request,) = scene.ledger.approvals.list(ApprovalState.PENDING)
+    scene.ledger.notices.climb(request.id, 0, scene.catalogue)
+    with opened(browser, scene) as watch:
+        watch.sign_in(f"/approvals/{request.id}")
+
+        expect(watch.page.locator("#told li").first).to_contain_text("seen just now")
+        expect(watch.page.locator("#told li").nth(1)).to_contain_text("told, not seen yet")
+        assert watch.page.get_by_role("button", name="I am looking at it").count() == 0
+    said = [one.summary for one in scene.ledger.evidence.entries(incident=story)]
+    assert said.count(f"ada has seen {request.id}") == 1
