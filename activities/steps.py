@@ -4,6 +4,7 @@ A run that finds an outcome gives it back. A run that finds an intent without an
 before anything is sent again, and stops in doubt when it is neither as it was nor as it should be.
 """
 
+import hashlib
 import itertools
 import time
 from collections.abc import Callable
@@ -31,12 +32,15 @@ from contracts.errors import (
     NotFoundError,
     PreconditionFailedError,
     ProviderUnavailableError,
+    StanchError,
+    UnknownKeyError,
 )
 from contracts.evidence import ENGINE, Evidence, EvidenceKind
 from contracts.messages import StepOrder
 from contracts.outcomes import Direction, Outcome, Reached, StepResult
 from contracts.plans import ActionCall, Difference, Observation, Plan, Step
 from ledger import JournalEntry, JournalState, Ledger
+from ledger.storable import canonical_text, one_line
 
 TRACER = trace.get_tracer("stanch")
 
@@ -90,7 +94,7 @@ class Steps:
                 plan = self._ledger.approvals.plan(order.plan_digest)
                 step = self._checked(order, plan)
             except (ForbiddenError, NotFoundError) as error:
-                return self._forbidden(order, key, str(error))
+                return self._forbidden(order, key, error)
             entry = self._ledger.journal.begin(
                 key,
                 incident=plan.incident,
@@ -122,30 +126,56 @@ class Steps:
         step = next((step for step in plan.steps if step.number == order.step), None)
         if step is None:
             raise ForbiddenError(f"{plan.mitigation} has no step {order.step}")
-        first = min(approved(order.signed, plan), default=1)
-        begun = self._ledger.journal.get(names.action_id(plan.mitigation, first, Direction.APPLY.value))
-        now = begun.intent_at if begun is not None and begun.intent_at is not None else self._clock()
+        first = self._applied(plan, min(approved(order.signed, plan), default=1))
+        now = first.intent_at if first is not None and first.intent_at is not None else self._now()
         check = self._verifier.check_approves
         check(order.signed, plan, now=now, step=step.number, direction=order.direction)
+        if order.direction is not Direction.APPLY and not _may_have_acted(self._applied(plan, step.number)):
+            raise ForbiddenError(f"{plan.mitigation}: step {step.number} was never begun")
         if (plan.incident, plan.mitigation) != (order.incident, order.mitigation):
             raise ForbiddenError(f"the plan is for {plan.mitigation}, not {order.mitigation}")
         if not self._catalogue.owns(plan.service, plan.environment, step.action.target):
             raise ForbiddenError(f"{step.action.target}: the catalogue no longer gives it to {plan.service}")
         return step
 
-    def _forbidden(self, order: StepOrder, key: str, reason: str) -> StepResult:
+    def _now(self) -> datetime:
+        """Give the later of this machine's time and the engine's: being behind does not stretch an expiry."""
+        return max(self._clock(), activity.info().current_attempt_scheduled_time)
+
+    def _applied(self, plan: Plan, step: int) -> JournalEntry | None:
+        return self._ledger.journal.get(names.action_id(plan.mitigation, step, Direction.APPLY.value))
+
+    def _forbidden(self, order: StepOrder, key: str, error: StanchError) -> StepResult:
+        """Keep in the log what was refused: each different order once, however often it comes.
+
+        Raises:
+            ProviderUnavailableError: The decision is the ledger's own, and only its key is not known here:
+                it was rotated, and the decision must not be lost.
+        """
+        reason = str(error)
         self._ledger.evidence.append(
             Evidence(
-                key=f"{key}/forbidden/{order.signed.key_id}/{order.signed.signature[:24]}",
+                key=forbidden_key(order),
                 kind=EvidenceKind.DECISION_REFUSED,
                 incident=order.incident,
                 actor=order.signed.decision.person,
                 at=self._clock(),
-                summary=f"a decision was delivered that does not allow {order.mitigation}: {reason}",
-                body={"signed": order.signed.model_dump(mode="json"), "reason": reason},
+                summary=one_line(
+                    f"a decision was delivered that does not allow {order.mitigation}: {reason}"
+                ),
+                body={"order": order.model_dump(mode="json"), "reason": reason},
             )
         )
+        if isinstance(error, UnknownKeyError) and self._is_recorded(order):
+            raise ProviderUnavailableError(f"{reason}: give this worker the public half of the gateway's key")
         return StepResult(action=key, outcome=Outcome.NOT_DONE, forbidden=reason)
+
+    def _is_recorded(self, order: StepOrder) -> bool:
+        """Say whether the ledger has this decision on this plan, and it has not expired."""
+        asked = self._ledger.approvals.for_mitigation(order.mitigation)
+        if asked is None or asked.request.signed != order.signed or self._now() >= asked.plan.expires_at:
+            return False
+        return order.plan_digest == asked.request.plan_digest
 
     def _run(self, run: Running, entry: JournalEntry) -> StepResult:
         unsure = entry.state is JournalState.INTENT
@@ -181,7 +211,7 @@ class Steps:
                     raise
                 time.sleep(min(failures if error.retry_after is None else error.retry_after, 60))
             else:
-                return self._settle(entry, self._applied(run, observed))
+                return self._settle(entry, self._done(run, observed))
         raise AssertionError("unreachable: the loop has no end of its own")
 
     def _guard(self, run: Running) -> Guard:
@@ -287,7 +317,7 @@ class Steps:
             after=now.state,
         )
 
-    def _applied(self, run: Running, before: Observation) -> StepResult:
+    def _done(self, run: Running, before: Observation) -> StepResult:
         """Read the target once more for the record; whether that works changes nothing about the outcome."""
         after: JsonObject = {}
         try:
@@ -310,3 +340,17 @@ def _call(step: Step, direction: Direction) -> ActionCall:
     if step.undo is None:
         raise ActionRefusedError(f"step {step.number} has no undo: {step.undo_note}")
     return step.undo
+
+
+def _may_have_acted(entry: JournalEntry | None) -> bool:
+    if entry is None:
+        return False
+    return (
+        entry.intent_at is not None if entry.result is None else entry.result.outcome is not Outcome.NOT_DONE
+    )
+
+
+def forbidden_key(order: StepOrder) -> str:
+    """Give the evidence's key of an order that is refused."""
+    seal = hashlib.sha256(canonical_text(order.model_dump(mode="json")).encode()).hexdigest()
+    return f"{names.action_id(order.mitigation, order.step, order.direction.value)}/forbidden/{seal[:32]}"

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from cryptography.exceptions import InvalidSignature
@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from authority.grants import outside
 from authority.seals import canonical, digest
 from contracts.approvals import Decision, SignedDecision, Verdict
-from contracts.errors import ForbiddenError
+from contracts.errors import ForbiddenError, UnknownKeyError
 from contracts.outcomes import Direction
 from contracts.plans import Needs, Plan
 
@@ -28,7 +28,8 @@ class Signer:
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
-        self.key_id = key_id(key.public_key())
+        self.public_key = key.public_key()
+        self.key_id = key_id(self.public_key)
 
     def sign(self, decision: Decision) -> SignedDecision:
         """Sign one decision."""
@@ -41,10 +42,26 @@ class Signer:
 
 
 class Verifier:
-    """Knows the public keys, old ones included; everything that acts on a decision asks it first."""
+    """Knows the public keys, old ones included; everything that acts on a decision asks it first.
 
-    def __init__(self, keys: Iterable[Ed25519PublicKey]) -> None:
+    Args:
+        keys: The public keys.
+        reread: Gives them anew when something is signed with one that is not among them: keys are rotated.
+    """
+
+    def __init__(
+        self,
+        keys: Iterable[Ed25519PublicKey],
+        *,
+        reread: Callable[[], Iterable[Ed25519PublicKey]] | None = None,
+    ) -> None:
         self._keys = {key_id(key): key for key in keys}
+        self._reread = reread
+
+    @property
+    def keys(self) -> tuple[Ed25519PublicKey, ...]:
+        """The keys that are known now."""
+        return tuple(self._keys.values())
 
     def check_signature(self, signed: SignedDecision) -> None:
         """Check that one of our keys signed exactly this decision.
@@ -59,15 +76,21 @@ class Verifier:
         """Check a signature, in base64, over the canonical JSON of anything.
 
         Raises:
-            ForbiddenError: It is not one of ours; the message begins with ``what``.
+            UnknownKeyError: It names a key that is not among ours; the message begins with ``what``.
+            ForbiddenError: It is not valid.
         """
-        key = self._keys.get(key_id)
+        key = self._keys.get(key_id) or self._read_again().get(key_id)
         if key is None:
-            raise ForbiddenError(f"{what}: signed by the unknown key {key_id}")
+            raise UnknownKeyError(f"{what}: signed by the unknown key {key_id[:64]}")
         try:
             key.verify(base64.b64decode(signature, validate=True), canonical(content))
         except (InvalidSignature, ValueError) as error:
             raise ForbiddenError(f"{what}: the signature is not valid") from error
+
+    def _read_again(self) -> dict[str, Ed25519PublicKey]:
+        if self._reread is not None:
+            self._keys = {key_id(key): key for key in self._reread()}
+        return self._keys
 
     def check_approves(
         self,

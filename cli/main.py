@@ -27,6 +27,7 @@ VERBS = {
     "postmortem": ("cli.postmortem", "print the postmortem of an incident"),
     "audit": ("cli.audit", "verify the evidence log, its checkpoints and every decision"),
     "token": ("cli.token", "make, list and revoke API tokens for people and machines"),
+    "key": ("cli.key", "change the key that decisions are signed with, and list the keys"),
     "doctor": ("cli.doctor", "say what is missing here, why it matters and how to get it"),
     "gateway": ("cli.gateway", "run the HTTP side alone"),
 }

@@ -21,6 +21,10 @@ class ForbiddenError(StanchError):
     """The person may not do this; the message says who may."""
 
 
+class UnknownKeyError(ForbiddenError):
+    """Signed with a key that is not among ours, or that this process has not been given yet."""
+
+
 class ActionRefusedError(StanchError):
     """The provider or our own rule said no, and nothing was changed. Repeating it is useless."""
 

@@ -55,7 +55,8 @@ def dispatcher(
     Raises:
         InputError: The mail server's settings would send a password in the clear.
     """
-    policy, verifier = load_policy(config), Verifier(settings.public_keys(config))
+    policy = load_policy(config)
+    verifier = Verifier(settings.public_keys(config), reread=lambda: settings.public_keys(config))
     handlers = {
         outbox.ASKED: considering(ledger, policy=policy, signer=signer, verifier=verifier),
         **notifier(config, ledger, catalogue).handlers,

@@ -35,7 +35,7 @@ from ledger.database import Database
 from ledger.schema import approval as approvals
 from ledger.schema import journal
 from ledger.schema import plan as plans
-from ledger.storable import one_line
+from ledger.storable import clean, one_line
 
 _STATE = {Verdict.APPROVE: ApprovalState.APPROVED, Verdict.REJECT: ApprovalState.REJECTED}
 _VERB = {Verdict.APPROVE: "approves", Verdict.REJECT: "rejects"}
@@ -505,7 +505,7 @@ def _request(row: Row[Any]) -> ApprovalRequest:
 
 
 def _plan(connection: Connection, seal: str) -> Plan:
-    content = connection.scalar(select(plans.c.content).where(plans.c.digest == seal))
+    content = connection.scalar(select(plans.c.content).where(plans.c.digest == clean(seal)))
     if content is None:
         raise NotFoundError(f"plan {one_line(seal, 80)}: not found")
     try:

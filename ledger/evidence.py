@@ -170,9 +170,8 @@ class EvidenceLog:
             if count == 0:
                 return None
             root = _computed(connection, partial(merkle.root, count))
-            key = notes.public_key(signer)
             text = notes.Checkpoint(origin, count, root).text
-            note = notes.sign(text, name=origin, key=key, sign_bytes=signer.sign_bytes)
+            note = notes.sign(text, name=origin, key=signer.public_key, sign_bytes=signer.sign_bytes)
             made = {"size": count, "root": root, "note": note, "made_at": self._database.now()}
             connection.execute(insert(evidence_checkpoint), made)
             return note
@@ -182,11 +181,12 @@ def _row(index: int, key: str, entry: Evidence) -> dict[str, Any]:
     if entry.at.tzinfo is None:
         raise InputError(f"evidence {key}: its time {entry.at.isoformat()} has no time zone")
     body = canonical_text(entry.body)
+    incident = None if entry.incident is None else clean(entry.incident)
     leaf: JsonObject = {
         "index": index,
         "key": key,
         "kind": entry.kind.value,
-        "incident": None if entry.incident is None else clean(entry.incident),
+        "incident": incident,
         "actor": clean(entry.actor),
         "at": entry.at.astimezone(UTC).isoformat(),
         "summary": clean(entry.summary),
@@ -195,7 +195,7 @@ def _row(index: int, key: str, entry: Evidence) -> dict[str, Any]:
     return {
         "position": index,
         "key": key,
-        "incident": entry.incident,
+        "incident": incident,
         "leaf": canonical_text(leaf),
         "body": body,
     }

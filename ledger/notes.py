@@ -11,7 +11,6 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from authority.decisions import Signer, Verifier
 from contracts.errors import ForbiddenError, InputError
 
 ED25519 = b"\x01"
@@ -19,16 +18,6 @@ KEY_ID_LENGTH = 4
 MOST_SIGNATURES = 100  # the format asks for at least 16; a bound keeps a hostile note cheap
 _SIGNATURE = re.compile(r"— ([^\s+]+) ([A-Za-z0-9+/]+={0,2})")
 _CHECKPOINT = re.compile(r"([^\n]+)\n(0|[1-9][0-9]{0,18})\n([A-Za-z0-9+/]{43}=)\n")
-
-
-def public_key(signer: Signer) -> Ed25519PublicKey:
-    """Give the public half of what a signer signs with."""
-    return signer._key.public_key()  # noqa: SLF001  (a note's key id is made of it, and a signer only signs)
-
-
-def public_keys(verifier: Verifier) -> tuple[Ed25519PublicKey, ...]:
-    """Give the keys that a verifier knows."""
-    return tuple(verifier._keys.values())  # noqa: SLF001  (notes and decisions are signed with the same keys)
 
 
 def note_key_id(name: str, key: Ed25519PublicKey) -> bytes:

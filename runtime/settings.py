@@ -1,8 +1,10 @@
 """The only reader of the environment."""
 
+import itertools
 import os
 import secrets
 from collections.abc import Hashable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -137,6 +139,11 @@ class Settings(Strict):
     def keys(self) -> Path:
         """Where the keys are: ``decision.pem`` only for the gateway, ``decision-*.pub`` for everybody."""
         return self.home / "keys"
+
+    @property
+    def signing_key_path(self) -> Path:
+        """Where the gateway's private key is."""
+        return self.keys / "decision.pem"
 
     @property
     def local_token_path(self) -> Path:
@@ -277,6 +284,8 @@ def write_private(path: Path, content: bytes) -> bytes:
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         try:
             os.link(fresh, path)
         except FileExistsError:
@@ -292,22 +301,56 @@ def local_token(settings: Settings) -> str:
 
 
 def signing_key(settings: Settings) -> Ed25519PrivateKey:
-    """Give the gateway's signing key, made on first use together with its public half.
+    """Give the gateway's signing key, made on first use; its public half is there before it is given.
 
     Raises:
-        InputError: The file is not an Ed25519 key.
+        InputError: The file is not an Ed25519 key, or the public half is missing and cannot be written.
     """
+    key = _private_key(settings.signing_key_path)
+    _publish(settings, key.public_key())
+    return key
+
+
+def rotate_key(settings: Settings) -> Ed25519PrivateKey:
+    """Give a new signing key, in the place of the one before, whose public half stays.
+
+    Whenever this dies there is a signing key whose public half is known, and another run finishes it.
+
+    Raises:
+        InputError: A key cannot be read or written.
+    """
+    signing_key(settings)
+    following = settings.keys / "decision.next"
+    with suppress(FileNotFoundError):  # another run was faster, and has put it in its place
+        _publish(settings, _private_key(following).public_key())  # whoever verifies has to know it first
+        following.replace(settings.signing_key_path)
+    return signing_key(settings)
+
+
+def _private_key(path: Path) -> Ed25519PrivateKey:
     fresh = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    path = settings.keys / "decision.pem"
     try:
         key = load_pem_private_key(write_private(path, fresh), password=None)
     except NO_KEY as error:
         raise InputError(f"{path}: not an Ed25519 key without a password") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise InputError(f"{path}: not an Ed25519 key")
-    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    write_private(settings.keys / "decision-1.pub", public)
     return key
+
+
+def _publish(settings: Settings, key: Ed25519PublicKey) -> None:
+    """Let a public key be among those that are known."""
+    if key in public_keys(settings):
+        return
+    content = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    paths = (settings.keys / f"decision-{number}.pub" for number in itertools.count(1))
+    try:
+        next(path for path in paths if write_private(path, content) == content)
+    except OSError as error:
+        raise InputError(
+            f"{settings.keys}: the public half of decision.pem is missing and cannot be written:"
+            f" {error.strerror}; put it there as decision-1.pub or another number"
+        ) from error
 
 
 def public_keys(settings: Settings) -> tuple[Ed25519PublicKey, ...]:
@@ -316,7 +359,16 @@ def public_keys(settings: Settings) -> tuple[Ed25519PublicKey, ...]:
     Raises:
         InputError: A file is not an Ed25519 public key.
     """
-    keys = []
+    return tuple(public_key_files(settings).values())
+
+
+def public_key_files(settings: Settings) -> dict[Path, Ed25519PublicKey]:
+    """Give each public key by its file.
+
+    Raises:
+        InputError: A file is not an Ed25519 public key.
+    """
+    keys = {}
     for path in sorted(settings.keys.glob("decision-*.pub")):
         try:
             key = load_pem_public_key(path.read_bytes())
@@ -324,5 +376,5 @@ def public_keys(settings: Settings) -> tuple[Ed25519PublicKey, ...]:
             raise InputError(f"{path}: not an Ed25519 public key") from error
         if not isinstance(key, Ed25519PublicKey):
             raise InputError(f"{path}: not an Ed25519 public key")
-        keys.append(key)
-    return tuple(keys)
+        keys[path] = key
+    return keys

@@ -1,6 +1,7 @@
 """Running one step: every answer of the provider, every retry, and whoever may not."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar
@@ -418,3 +419,49 @@ def test_stale_read_after_the_change_is_not_changed_back(scene: Scene) -> None:
 
     assert seen.settled is not None
     assert seen.settled.reached is Reached.YES
+
+
+@pytest.mark.parametrize("direction", [Direction.UNDO, Direction.FORCE])
+def test_what_was_never_begun_is_neither_undone_nor_forced(scene: Scene, direction: Direction) -> None:
+    """A crafted order to undo or force a step that never ran changes nothing, wherever the target stands."""
+    scene.flags.turn("web", "production", KEY, on=False)
+    applied = scene.applied
+    decision = scene.signed.decision.model_copy(update={"forced": (1,)})
+    result = scene.run(scene.order(direction, signed=Signer(KEY_PAIR).sign(decision)))
+
+    assert result.forbidden == f"{scene.plan.mitigation}: step 1 was never begun"
+    assert scene.applied == applied
+
+
+def test_a_clock_that_is_behind_stretches_no_expiry(scene: Scene) -> None:
+    """The engine's time counts where it is later than this machine's."""
+    environment = ActivityEnvironment()
+    environment.info = replace(environment.info, current_attempt_scheduled_time=scene.plan.expires_at)
+    result = environment.run(scene.steps().run_step, scene.order())
+
+    assert "expired" in result.forbidden
+    assert scene.applied == 0
+
+
+def test_the_ledgers_own_decision_waits_for_the_key(scene: Scene) -> None:
+    """A worker that has not got the new public half yet loses no decision, and acts once it has it."""
+    known = [Ed25519PrivateKey.generate().public_key()]
+    worker = Steps(
+        ledger=scene.ledger,
+        catalogue=scene.catalogue,
+        registry=Registry([scene.action], []),
+        verifier=Verifier(known, reread=lambda: known),
+        clock=utc_now,
+    )
+    stranger = Signer(Ed25519PrivateKey.generate()).sign(scene.signed.decision)
+    for _ in range(2):
+        with pytest.raises(ProviderUnavailableError, match="give this worker the public half"):
+            ActivityEnvironment().run(worker.run_step, scene.order())
+    forged = ActivityEnvironment().run(worker.run_step, scene.order(signed=stranger))
+    entries = scene.ledger.evidence.entries(incident=scene.incident)
+    known.append(KEY_PAIR.public_key())
+
+    assert "unknown key" in forged.forbidden
+    assert len([one for one in entries if one.kind is EvidenceKind.DECISION_REFUSED]) == 2
+    assert ActivityEnvironment().run(worker.run_step, scene.order()).outcome is Outcome.DONE
+    assert scene.applied == 1

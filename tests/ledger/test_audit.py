@@ -269,7 +269,7 @@ def forge_checkpoint(signer: Signer, **facts: Any) -> Callable[[Connection], obj
         row = connection.execute(select(schema.evidence_checkpoint)).one()
         made = notes.Checkpoint("stanch", facts.get("size", row.size), facts.get("root", row.root))
         forged = notes.sign(
-            made.text, name="stanch", key=notes.public_key(signer), sign_bytes=signer.sign_bytes
+            made.text, name="stanch", key=signer.public_key, sign_bytes=signer.sign_bytes
         )
         values = (
             {"note": forged, "size": made.size, "root": made.root} if facts.get("fits") else {"note": forged}

@@ -111,9 +111,3 @@ def test_wrong_size(size: str) -> None:
     """A size is a plain decimal number."""
     with pytest.raises(InputError, match="not a checkpoint"):
         Checkpoint.parse(f"stanch\n{size}\n{'A' * 43}=\n")
-
-
-def test_keys_of_signer_and_verifier(key: Ed25519PrivateKey, signer: Signer, verifier: Verifier) -> None:
-    """Notes are signed and opened with the keys of decisions."""
-    assert notes.public_key(signer) == key.public_key()
-    assert notes.public_keys(verifier) == (key.public_key(),)
