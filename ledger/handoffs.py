@@ -202,6 +202,9 @@ def _packet(connection: Connection, incident: Incident) -> Packet:
         in_force.c.incident == incident.id, in_force.c.state == ForceState.IN_FORCE
     )
     standing = connection.execute(force.order_by(in_force.c.expires_at)).all()
+    waits = {one.id for one in pending}
+    if Role.INCIDENT_COMMANDER not in incident.roles:
+        waits.add(incident.id)
     timers = [Timer(what=f"{one.id} expires", at=one.expires_at) for one in pending]
     timers += [
         Timer(what=f"{row.mitigation} is undone unless renewed", at=row.expires_at) for row in standing
@@ -209,6 +212,7 @@ def _packet(connection: Connection, incident: Incident) -> Packet:
     timers += [
         Timer(what=f"the next people are called about {subject}", at=due)
         for subject, due in connection.execute(_calls(incident.id))
+        if subject in waits  # an answered question's ladder ends by itself, at its next rung
     ]
     return Packet(
         title=incident.title,
