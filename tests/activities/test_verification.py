@@ -1,14 +1,20 @@
 """What a step did for the users: the rule, on made-up readings."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activities.verification import judge, says
+from activities.registry import Registry
+from activities.verification import Watching, judge, says
+from contracts.actions import Probe, ProbeRequest
+from contracts.catalogue import Catalogue
 from contracts.incidents import Effect
 from contracts.plans import ProbeCall, Reading, Verification
+from ledger import Ledger
 
 START = datetime(2026, 11, 21, 14, 50, tzinfo=UTC)
 RULE = Verification(
@@ -29,6 +35,7 @@ def readings(*values: float | None) -> list[Reading]:
     return [Reading(value=value, at=START + timedelta(seconds=at)) for at, value in enumerate(values)]
 
 
+MOMENT = timedelta(milliseconds=1)
 GOOD, BAD, TERRIBLE = 0.01, 0.4, 0.9
 
 CASES = [
@@ -89,3 +96,66 @@ def test_sentence_names_the_numbers() -> None:
     said = says(RULE, Effect.INEFFECTIVE, readings(BAD, BAD))
 
     assert said == "error_rate 0.4 → 0.4: ineffective (healthy is below 0.05)"
+
+
+class Errors(ProbeRequest[Reading]):
+    """How many requests fail?"""
+
+    probe: ClassVar[str] = "toy.errors"
+
+
+class ErrorsProbe(Probe[Errors, Reading]):
+    """Gives what it has, a moment apart; then the process dies."""
+
+    request_type = Errors
+
+    def __init__(self, *values: float | None) -> None:
+        self.values = list(values)
+        self.now = START
+
+    def look(self, request: Errors) -> Reading:  # noqa: ARG002  (the protocol's)
+        """Look once."""
+        if not self.values:
+            raise KeyboardInterrupt
+        self.now += timedelta(seconds=1)
+        return Reading(value=self.values.pop(0), at=self.now)
+
+
+def verify(home: Path, probe: ErrorsProbe) -> tuple[Effect, list[Reading]]:
+    """Verify a step as a worker does that knows what the one before it has kept."""
+    ledger = Ledger.open(f"sqlite:///{home / 'ledger.db'}", clock=lambda: probe.now)
+    ledger.migrate()
+    watching = Watching(
+        ledger=ledger, catalogue=Catalogue(), registry=Registry([], [probe]), clock=lambda: probe.now
+    )
+    rule = RULE.model_copy(update={"probe": ProbeCall(name="toy.errors", arguments={}), "every": MOMENT})
+    try:
+        return watching._judge(rule, ledger.watches.get("verification/INC-1/1/1/apply"))  # noqa: SLF001  (the loop itself)
+    finally:
+        ledger.close()
+
+
+def test_a_killed_worker_s_readings_count(tmp_path: Path) -> None:
+    """The next worker goes on from what the killed one has read, where that was a moment ago."""
+    probe = ErrorsProbe(BAD, GOOD, GOOD, GOOD)
+    with pytest.raises(KeyboardInterrupt):
+        verify(tmp_path, probe)
+    probe.values = [GOOD] * 3
+    effect, seen = verify(tmp_path, probe)
+
+    assert effect is Effect.EFFECTIVE
+    assert [reading.value for reading in seen] == [BAD, *[GOOD] * 6]
+
+
+def test_while_nobody_looked_nothing_was_healthy(tmp_path: Path) -> None:
+    """After a longer absence the stretch begins anew, and the time that is left is as it was."""
+    probe = ErrorsProbe(BAD, *[GOOD] * 5)
+    with pytest.raises(KeyboardInterrupt):
+        verify(tmp_path, probe)
+    probe.now += timedelta(minutes=5)
+    probe.values = [GOOD] * 6
+    effect, seen = verify(tmp_path, probe)
+
+    assert effect is Effect.EFFECTIVE
+    assert [reading.value for reading in seen] == [BAD, *[GOOD] * 5, None, *[GOOD] * 6]
+    assert seen[6].detail == "nobody looked: the worker was away"
