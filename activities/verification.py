@@ -139,7 +139,7 @@ class Watching:
         entry = self._catalogue.environment(order.service, order.environment)
         signals = entry.signals if entry else {}
         named = [name for name in order.signals if name in signals] or list(signals)
-        watched = {name: signals[name].verification(name) for name in named}
+        watched = {name: entry.verification(name) for name in named} if entry else {}
         with beating():
             stable, regressed, detail = self._monitor(watched, order.hold)
             result = MonitorResult(stable=stable, regressed=regressed, detail=detail, ended_at=self._clock())

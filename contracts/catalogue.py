@@ -1,6 +1,6 @@
 """The service catalogue: the only place that names targets, people and signals."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Annotated, Literal
@@ -213,6 +213,11 @@ class Signal(Strict):
     )
     query: str | None = Field(None, min_length=1, description="PromQL that gives one number.")
     cloudwatch: CloudWatchMetric | None = Field(None, description="Instead of these two.")
+    check: str | None = Field(
+        None,
+        description="Instead of those: one of the environment's `checks`, which reads 1 while it answers 2xx"
+        " and 0 while it does not. Healthy is above 0.5, unless another threshold is set.",
+    )
     unit: str = Field("", description="For people, for example `%` or `ms`.")
     healthy_below: float | None = Field(
         None, allow_inf_nan=False, description="A reading is healthy when it is below this."
@@ -228,29 +233,44 @@ class Signal(Strict):
         timedelta(minutes=5), description="How long verification waits for that before it gives up."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_check_is_healthy_above(cls, written: object) -> object:
+        if isinstance(written, dict) and written.get("check") is not None:
+            has_one = {"healthy_below", "healthy_above"} & written.keys()
+            return written if has_one else written | {"healthy_above": 0.5}
+        return written
+
     @model_validator(mode="after")
     def _one_threshold(self) -> "Signal":
         if (self.healthy_below is None) == (self.healthy_above is None):
             raise ValueError("set exactly one of healthy_below and healthy_above")
         if self.hold > self.within:
             raise ValueError("hold is at most within: else nothing is ever effective")
-        asks = (self.prometheus is not None, self.query is not None, self.cloudwatch is not None)
-        if asks not in {(True, True, False), (False, False, True)}:
-            raise ValueError("set either prometheus and query, or cloudwatch")
+        asks = [one is not None for one in (self.prometheus, self.query, self.cloudwatch, self.check)]
+        if asks not in ([True, True, False, False], [False, False, True, False], [False, False, False, True]):
+            raise ValueError("set prometheus and query, or cloudwatch, or check")
         metric = self.cloudwatch
         if metric is not None and self.hold.total_seconds() < metric.period * metric.within:
             oldest = f"{metric.period * metric.within} seconds, period times within of its metric"
             raise ValueError(f"hold is at least {oldest}: else a value from before the step could decide")
         return self
 
-    def verification(self, name: str) -> Verification:
-        """Give the rule by which a step is verified against this signal."""
-        if self.cloudwatch is not None:
+    def verification(self, name: str, checks: Mapping[str, str]) -> Verification:
+        """Give the rule by which a step is verified against this signal.
+
+        Args:
+            name: The signal's.
+            checks: The environment's.
+        """
+        if self.check is not None:
+            probe = ProbeCall(name="http.check", arguments={"url": checks[self.check]})
+        elif self.cloudwatch is not None:
             probe = ProbeCall(name="aws.metric", arguments=self.cloudwatch.model_dump(mode="json"))
         else:
             arguments: JsonObject = {"source": self.prometheus, "query": self.query}
             probe = ProbeCall(name="prometheus.query", arguments=arguments)
-        rule = self.model_dump(exclude={"prometheus", "query", "cloudwatch"})
+        rule = self.model_dump(exclude={"prometheus", "query", "cloudwatch", "check"})
         return Verification(signal=name, probe=probe, **rule)
 
 
@@ -529,6 +549,17 @@ class ServiceEnvironment(Strict):
     )
     hooks: tuple[Hook, ...] = ()
     failover: Failover | None = None
+
+    @model_validator(mode="after")
+    def _checks_are_there(self) -> "ServiceEnvironment":
+        for name, signal in self.signals.items():
+            if signal.check is not None and signal.check not in self.checks:
+                raise ValueError(f"signal {name} asks {signal.check}, which is not in checks")
+        return self
+
+    def verification(self, signal: str) -> Verification:
+        """Give the rule by which a step is verified against one of its signals."""
+        return self.signals[signal].verification(signal, self.checks)
 
     @property
     def aws_accounts(self) -> set[str]:

@@ -81,7 +81,7 @@ def verification(look: ServiceLook, incident: Incident) -> Verification:
             f"{incident.service} has no signals in the catalogue for {incident.environment}: "
             "without one nobody would know whether it helped"
         )
-    return signals[name].verification(name)
+    return look.service.verification(name)
 
 
 def catalogue() -> tuple[Playbook, ...]:

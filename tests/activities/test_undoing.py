@@ -52,7 +52,7 @@ Plans = Callable[[Incident, Any, ServiceLook], Awaitable[Proposal]]
 
 async def fail_over(_: Incident, __: PlaybookParams, look: ServiceLook) -> Proposal:
     """Move the traffic to the standby."""
-    verification = look.service.signals["error_rate"].verification("error_rate")
+    verification = look.service.verification("error_rate")
     return Proposal(
         title="Fail over",
         rationale="The primary is away.",

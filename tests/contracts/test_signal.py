@@ -15,9 +15,8 @@ LONG = timedelta(minutes=3)
 def test_a_metric_becomes_the_probe_of_the_verification() -> None:
     """A signal from CloudWatch is verified by the probe of AWS, with the metric as it is written."""
     metric = {**METRIC, "per": "RequestCount", "statistic": "Sum"}
-    rule = Signal.model_validate({"cloudwatch": metric, "healthy_below": 0.01, "hold": LONG}).verification(
-        "x"
-    )
+    signal = Signal.model_validate({"cloudwatch": metric, "healthy_below": 0.01, "hold": LONG})
+    rule = signal.verification("x", {})
 
     assert rule.probe.name == "aws.metric"
     assert rule.probe.arguments == {**metric, "dimensions": {}, "period": 60, "within": 3}
@@ -27,9 +26,11 @@ def test_a_metric_becomes_the_probe_of_the_verification() -> None:
 @pytest.mark.parametrize(
     ("asks", "said"),
     [
-        ({}, "set either prometheus and query, or cloudwatch"),
-        ({"prometheus": "main"}, "set either prometheus and query, or cloudwatch"),
-        ({"prometheus": "main", "query": "up", "cloudwatch": METRIC}, "set either prometheus and query"),
+        ({}, "set prometheus and query, or cloudwatch, or check"),
+        ({"prometheus": "main"}, "set prometheus and query, or cloudwatch, or check"),
+        ({"prometheus": "main", "query": "up", "cloudwatch": METRIC}, "set prometheus and query"),
+        ({"check": "front", "cloudwatch": METRIC}, "set prometheus and query"),
+        ({"check": "front", "healthy_above": 0}, "set exactly one of"),
         ({"cloudwatch": METRIC, "hold": timedelta(minutes=2)}, "hold is at least 180 seconds"),
     ],
 )
@@ -47,3 +48,21 @@ def test_the_account_of_a_metric_is_in_the_catalogue() -> None:
         Catalogue.model_validate({"services": [shop]})
 
     assert Catalogue.model_validate({"services": [shop], "aws": {"accounts": [{"name": "main"}]}}).services
+
+
+def test_a_check_can_be_a_signal() -> None:
+    """A signal may be one of the environment's checks: healthy while it answers 2xx."""
+    front = {"signals": {"front": {"check": "home"}}, "checks": {"home": "https://shop.example.com/"}}
+    shop = {"name": "shop", "environments": {"production": front}}
+    rule = (
+        Catalogue.model_validate({"services": [shop]})
+        .services[0]
+        .environments["production"]
+        .verification("front")
+    )
+    assert (rule.probe.name, rule.probe.arguments) == ("http.check", {"url": "https://shop.example.com/"})
+    assert (rule.is_healthy(1), rule.is_healthy(0)) == (True, False)
+    del front["checks"]
+
+    with pytest.raises(ValidationError, match="signal front asks home, which is not in checks"):
+        Catalogue.model_validate({"services": [shop]})

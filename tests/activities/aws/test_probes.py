@@ -78,7 +78,7 @@ def test_a_signal_of_the_catalogue_is_measured(world: World, client: AwsClient) 
     """What the catalogue writes of a metric is what the probe takes; without a value it stays no data."""
     metric = {**AT, "namespace": world.cluster, "metric": "errors", "dimensions": {"Stage": "live"}}
     signal = Signal.model_validate({"cloudwatch": metric, "healthy_below": 1, "hold": 180})
-    call, verbs = signal.verification("errors").probe, Registry([], [MetricProbe(client)])
+    call, verbs = signal.verification("errors", {}).probe, Registry([], [MetricProbe(client)])
     before = verbs.measure(call)
     data = {"MetricName": "errors", "Dimensions": [{"Name": "Stage", "Value": "live"}], "Value": 0.5}
     at = utc_now() - timedelta(minutes=1)
