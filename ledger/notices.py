@@ -100,7 +100,7 @@ class Notices:
             now = self._database.now()
             _change(connection, row, state=state, sent_at=now, attempts=row.attempts + 1, error="")
             said = f"{notice.person} is told of {notice.subject} by {notice.channel}"
-            evidence.append(connection, _entry(notice, EvidenceKind.NOTIFICATION, "sent", said, now))
+            _note(connection, f"{notice.id}/sent", notice.incident, now, said)
 
     def failed(self, notice: Notice, error: str, catalogue: Catalogue, *, final: bool) -> datetime | None:
         """Say that it did not arrive; give when to try again, or ``None`` when another way is taken.
@@ -118,7 +118,7 @@ class Notices:
                 return now + PAUSES[row.attempts]
             _change(connection, row, state=NoticeState.FAILED, attempts=row.attempts + 1, error=why)
             said = f"{notice.person} could not be told of {notice.subject} by {notice.channel}: {why}"
-            evidence.append(connection, _entry(notice, EvidenceKind.NOTIFICATION, "failed", said, now))
+            _note(connection, f"{notice.id}/failed", notice.incident, now, said)
             call = _Call(connection, self._database, catalogue, notice.subject, notice.incident)
             if row.rest:
                 call.queue_one(notice.person, row.rest, notice.title, notice.text, row.rung)
@@ -146,15 +146,8 @@ class Notices:
                 seen = {"state": NoticeState.SEEN, "seen_at": now, "rest": [], "title": "", "text": ""}
                 _insert(connection, (subject, person, CONSOLE), incident.id, now, seen)
             if is_new:
-                facts = Evidence(
-                    key=f"{subject}/seen/{person}/{now.isoformat()}",
-                    kind=EvidenceKind.NOTIFICATION,
-                    incident=incident.id,
-                    actor=person,
-                    at=now,
-                    summary=one_line(f"{person} has seen {subject}"),
-                )
-                evidence.append(connection, facts)
+                key = f"{subject}/seen/{person}/{now.isoformat()}"
+                _note(connection, key, incident.id, now, f"{person} has seen {subject}", actor=person)
                 ladders.look_again(connection, self._database.now, subject=subject)
 
 
@@ -228,16 +221,8 @@ class _Call:
 
     def escalates(self, key: str, said: str) -> None:
         """Put it on the timeline."""
-        entry = Evidence(
-            key=f"{self.subject}/{key}",
-            kind=EvidenceKind.ESCALATION,
-            incident=self.incident or None,
-            actor=ENGINE,
-            at=self.now,
-            summary=one_line(said),
-            body={"subject": self.subject},
-        )
-        evidence.append(self.connection, entry)
+        kind, key = EvidenceKind.ESCALATION, f"{self.subject}/{key}"
+        _note(self.connection, key, self.incident, self.now, said, kind=kind)
 
     def _channels(self, person: str, first: str | None) -> builtins.list[str]:
         """Give a person's channels in the order in which they are tried; the console where there is none."""
@@ -405,13 +390,17 @@ def _change(connection: Connection, row: Row[Any], **values: Any) -> None:
     connection.execute(update(notices).where(is_it, notices.c.channel == row.channel).values(values))
 
 
-def _entry(notice: Notice, kind: EvidenceKind, what: str, said: str, now: datetime) -> Evidence:
-    return Evidence(
-        key=f"{notice.id}/{what}",
-        kind=kind,
-        incident=notice.incident or None,
-        actor=ENGINE,
-        at=now,
-        summary=one_line(said),
-        body={"subject": notice.subject, "person": notice.person, "channel": notice.channel},
-    )
+def _note(
+    connection: Connection,
+    key: str,
+    incident: str,
+    now: datetime,
+    said: str,
+    *,
+    kind: EvidenceKind = EvidenceKind.NOTIFICATION,
+    actor: str = ENGINE,
+) -> None:
+    """Put something on the timeline."""
+    said = one_line(said)
+    entry = Evidence(key=key, kind=kind, incident=incident or None, actor=actor, at=now, summary=said)
+    evidence.append(connection, entry)
