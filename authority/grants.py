@@ -68,6 +68,21 @@ def _holds(bound: Bound, action: ActionCall, name: str) -> bool:
     )
 
 
+def around(plan: Plan) -> Envelope:
+    """Give an envelope around a plan with steps: its actions and targets, and no number larger than in it."""
+    numbers: dict[str, list[float]] = {}
+    for step in plan.steps:
+        for name, value in step.action.arguments.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                numbers.setdefault(name, []).append(value)
+    return Envelope(
+        actions=tuple(dict.fromkeys(step.action.name for step in plan.steps)),
+        targets=tuple(dict.fromkeys(str(step.action.target) for step in plan.steps)),
+        limits={name: Bound(at_most=max(values)) for name, values in numbers.items()},
+        max_risk=plan.risk,
+    )
+
+
 def read_limits(lines: Iterable[str]) -> dict[str, Bound]:
     """Read limits as people write them: ``replicas <= 10``, ``weight >= 5``, ``on = false``.
 
@@ -100,10 +115,14 @@ def write_limits(envelope: Envelope) -> list[str]:
     """Give the limits of an envelope as ``read_limits`` reads them."""
     lines = []
     for name, bound in envelope.limits.items():
-        lines += [f"{name} >= {bound.at_least:g}"] if bound.at_least is not None else []
-        lines += [f"{name} <= {bound.at_most:g}"] if bound.at_most is not None else []
+        lines += [f"{name} >= {_number(bound.at_least)}"] if bound.at_least is not None else []
+        lines += [f"{name} <= {_number(bound.at_most)}"] if bound.at_most is not None else []
         lines += [f"{name} = {json.dumps(value, ensure_ascii=False)}" for value in bound.one_of or ()]
     return lines
+
+
+def _number(value: float) -> str:
+    return str(int(value) if value.is_integer() else value)
 
 
 def _value(text: str) -> JsonValue:

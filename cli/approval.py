@@ -3,21 +3,31 @@
 import argparse
 import sys
 from datetime import datetime
+from typing import TextIO
 
 from authority import seals
+from authority.grants import around, read_limits
 from cli import plans, show
 from cli.client import Gateway, add_person, parse, segment
-from contracts.approvals import Approval, ApprovalRequest, ApprovalState, SignedDecision, Verdict
+from contracts.approvals import (
+    Approval,
+    ApprovalRequest,
+    ApprovalState,
+    SignedDecision,
+    StandingGrant,
+    Verdict,
+)
 from contracts.base import JsonObject
-from contracts.errors import ConflictError, InputError
+from contracts.errors import ConflictError, InputError, StanchError
 from contracts.notices import Notice
+from contracts.plans import Needs
 from runtime.clock import utc_now
 
 _SHORTEST_DIGEST = 12  # hex digits that a person may pin instead of all 64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``list`` and ``show``."""
+    """Add ``list``, ``show`` and ``force``."""
     verbs = parser.add_subparsers(metavar="WHAT", required=True)
     listing = verbs.add_parser("list", help="list requests, pending ones unless told otherwise")
     listing.add_argument("--state", choices=[*ApprovalState, "all"], default=ApprovalState.PENDING)
@@ -28,6 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_person(one)
     show.add_json(one)
     one.set_defaults(call=_show)
+    force = verbs.add_parser(
+        "force", help="switch a running step of an approved plan to its ungraceful variant"
+    )
+    add_decision_arguments(force)
+    force.add_argument("--step", type=int, required=True, help="its number")
+    force.add_argument("--reason", required=True, help="kept with the evidence")
+    force.set_defaults(call=_force)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,6 +64,17 @@ def add_decision_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_json(parser)
 
 
+def add_limit(parser: "argparse._ActionsContainer") -> None:
+    """Add what limits the arguments of an envelope."""
+    parser.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="LIMIT",
+        help="for example replicas<=10 or on=false; repeatable; quote it for the shell",
+    )
+
+
 def decide(args: argparse.Namespace, verdict: Verdict) -> int:
     """Show the plan, ask, and send the decision with the digest of what was shown.
 
@@ -55,29 +83,111 @@ def decide(args: argparse.Namespace, verdict: Verdict) -> int:
         InputError: There is no terminal to ask on.
         StanchError: What the gateway said.
     """
-    gateway = Gateway.of(args)
-    gateway.check_person()
-    approval = _fetch(gateway, args.approval)
+    gateway, approval = _looked_at(args)
     request = approval.request
     now = utc_now()
-    if args.digest is not None and not _is_pinned(request.plan_digest, args.digest):
-        raise ConflictError(f"{request.id} asks about the plan {request.plan_digest}, not {args.digest!r}")
+    more, ahead = _said(args), _ahead(args, approval)
     if request.state is not ApprovalState.PENDING:
-        return _closed(request, verdict, gateway.person, as_json=args.json)
+        return _closed(approval, verdict, gateway.person, as_json=args.json)
     if not _is_whole(approval):
         raise ConflictError(
             f"{request.id}: the plan as shown does not have the digest of the sealed one; "
             "nothing was sent: are gateway and terminal of one version?"
         )
-    print("\n".join(plans.approval_lines(approval, now)), file=sys.stderr if args.json else sys.stdout)
-    if not args.yes and not _confirmed(verdict, request, gateway.person):
-        print("Nothing was sent.", file=sys.stderr)
+    print("\n".join(plans.approval_lines(approval, now)), file=_aside(args))
+    what = "BREAK THE GLASS and approve" if more.get("break_glass") else verdict.capitalize()
+    if not _confirmed(args, what, request, gateway.person):
         return 1
-    answer = gateway.post(
-        f"/v1/approvals/{segment(request.id)}/decision",
-        {"verdict": verdict, "plan_digest": request.plan_digest, "reason": args.reason},
-    )
-    return _report(parse(SignedDecision, answer), as_json=args.json)
+    body = {"verdict": verdict, "plan_digest": request.plan_digest, "reason": args.reason}
+    answer = gateway.post(f"/v1/approvals/{segment(request.id)}/decision", body | more)
+    code = _report(parse(SignedDecision, answer), approval, as_json=args.json)
+    if ahead is not None:
+        try:
+            given = parse(StandingGrant, gateway.post("/v1/grants", ahead)).grant
+        except StanchError as error:
+            raise type(error)(
+                f"{request.id} is approved, but the yes ahead of time was refused: {error}"
+            ) from error
+        until = show.moment(given.expires_at, utc_now())
+        print(f"{given.id} says yes to more of it in {given.incident} until {until}.", file=_aside(args))
+    return code
+
+
+def _looked_at(args: argparse.Namespace) -> tuple[Gateway, Approval]:
+    """Give the gateway as a person, and the request, which is about the pinned plan.
+
+    Raises:
+        ConflictError: The plan is not the pinned one.
+    """
+    gateway = Gateway.of(args)
+    gateway.check_person()
+    approval = _fetch(gateway, args.approval)
+    seal = approval.request.plan_digest
+    if args.digest is not None and not _is_pinned(seal, args.digest):
+        raise ConflictError(f"{approval.request.id} asks about the plan {seal}, not {args.digest!r}")
+    return gateway, approval
+
+
+def _said(args: argparse.Namespace) -> JsonObject:
+    """Give what an approval says besides yes."""
+    more: JsonObject = {
+        "steps": getattr(args, "steps", []),
+        "break_glass": getattr(args, "break_glass", False),
+        "overrides": getattr(args, "override", []),
+    }
+    if (more["break_glass"] or more["overrides"]) and not args.reason.strip():
+        raise InputError("say why with --reason: others read it afterwards")
+    return {name: value for name, value in more.items() if value}
+
+
+def _ahead(args: argparse.Namespace, approval: Approval) -> JsonObject | None:
+    """Give the grant that is asked for with an approval: around the plan, with the limits that are named.
+
+    Raises:
+        InputError: It has a limit that cannot be read, or no reason or no end.
+    """
+    minutes = getattr(args, "envelope_minutes", None)
+    if minutes is None:
+        if getattr(args, "limit", None) or getattr(args, "uses", None):
+            raise InputError("--limit and --uses are about a yes ahead of time: add --envelope-minutes")
+        return None
+    if minutes < 1 or not args.reason.strip():
+        raise InputError("a yes ahead of time needs a --reason, and at least one minute")
+    plan = approval.plan
+    envelope = around(plan)
+    limits = {**envelope.limits, **read_limits(args.limit)}
+    return {
+        "incident": plan.incident,
+        "service": plan.service,
+        "environment": plan.environment,
+        "envelope": envelope.model_copy(update={"limits": limits}).model_dump(mode="json"),
+        "reason": args.reason,
+        "lasts": minutes * 60,
+        "uses": args.uses,
+    }
+
+
+def _force(args: argparse.Namespace) -> int:
+    gateway, approval = _looked_at(args)
+    step = next((one for one in approval.plan.steps if one.number == args.step), None)
+    if step is None or step.forced is None:
+        raise InputError(f"{approval.request.id}: step {args.step} is not there or cannot be forced")
+    print("\n".join(plans.forced_lines(step)), file=_aside(args))
+    if not _confirmed(args, f"Force step {step.number} of", approval.request, gateway.person):
+        return 1
+    path = f"/v1/approvals/{segment(approval.request.id)}/force"
+    signed = parse(SignedDecision, gateway.post(path, {"step": step.number, "reason": args.reason}))
+    if args.json:
+        print(show.as_json(signed.model_dump(mode="json")))
+    else:
+        print(f"Step {step.number} of {approval.request.id} is forced. Follow it with")
+        print(f"`stanch incident show {approval.request.incident}`.")
+    return 0
+
+
+def _aside(args: argparse.Namespace) -> TextIO:
+    """Give where people read while a program reads JSON."""
+    return sys.stderr if args.json else sys.stdout
 
 
 def _fetch(gateway: Gateway, name: str) -> Approval:
@@ -93,25 +203,31 @@ def _is_pinned(digest: str, pinned: str) -> bool:
     return len(pinned) >= _SHORTEST_DIGEST and digest.startswith(pinned.lower())
 
 
-def _confirmed(verdict: Verdict, request: ApprovalRequest, person: str) -> bool:
+def _confirmed(args: argparse.Namespace, what: str, request: ApprovalRequest, person: str) -> bool:
+    if args.yes:
+        return True
     if not sys.stdin.isatty():
         raise InputError(
             f"there is no terminal to ask on: look at `stanch approval show {request.id}`, then say "
             f"--yes --digest {request.plan_digest[:_SHORTEST_DIGEST]}"
         )
-    print(f"\n{verdict.capitalize()} {request.id} as {show.clean(person)}? [y/N] ", end="", file=sys.stderr)
+    print(f"\n{what} {request.id} as {show.clean(person)}? [y/N] ", end="", file=sys.stderr)
     sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    is_yes = sys.stdin.readline().strip().lower() in {"y", "yes"}
+    if not is_yes:
+        print("Nothing was sent.", file=sys.stderr)
+    return is_yes
 
 
-def _closed(request: ApprovalRequest, verdict: Verdict, person: str, *, as_json: bool) -> int:
+def _closed(approval: Approval, verdict: Verdict, person: str, *, as_json: bool) -> int:
+    request = approval.request
     signed = request.signed
     if signed and (signed.decision.person, signed.decision.verdict) == (person, verdict):
-        return _report(signed, as_json=as_json)
+        return _report(signed, approval, as_json=as_json)
     raise ConflictError(f"already decided: {plans.request_line(request, utc_now())}")
 
 
-def _report(signed: SignedDecision, *, as_json: bool) -> int:
+def _report(signed: SignedDecision, approval: Approval, *, as_json: bool) -> int:
     decision = signed.decision
     if as_json:
         print(show.as_json(signed.model_dump(mode="json")))
@@ -119,7 +235,12 @@ def _report(signed: SignedDecision, *, as_json: bool) -> int:
     done = {Verdict.APPROVE: "approved", Verdict.REJECT: "rejected"}[decision.verdict]
     at = show.moment(decision.decided_at, utc_now())
     print(f"{decision.request} {done} by {show.clean(decision.person)}, {at}.")
-    if decision.verdict is Verdict.APPROVE:
+    alone = not signed.others and not decision.break_glass and decision.verdict is Verdict.APPROVE
+    if alone and approval.plan.needs(decision.steps) is Needs.TWO:
+        print("It asks two people: one more has to approve before anything runs.")
+    elif decision.break_glass:
+        print("The glass is broken: everybody is told, and two others review it with `stanch review`.")
+    elif decision.verdict is Verdict.APPROVE:
         print(f"Follow it with `stanch incident show {decision.incident}`.")
     return 0
 
@@ -141,13 +262,13 @@ def _list(args: argparse.Namespace) -> int:
             request.incident,
             request.severity,
             request.risk,
-            request.state,
+            plans.asked(request) if request.state is ApprovalState.PENDING else request.state,
             show.short_moment(request.closed_at or request.expires_at, now),
             request.title,
         )
         for request in requests
     ]
-    head = ("ID", "INCIDENT", "SEV", "RISK", "STATE", "UNTIL", "PLAN")
+    head = ("ID", "INCIDENT", "SEV", "RISK", "ASKS OR IS", "UNTIL", "PLAN")
     print("\n".join(show.table(head, rows)))
     return 0
 
@@ -170,9 +291,11 @@ def _show(args: argparse.Namespace) -> int:
     gateway = Gateway.of(args)
     approval = _fetch(gateway, args.approval)
     path = f"/v1/approvals/{segment(approval.request.id)}"
-    notices = parse(list[Notice], gateway.get(f"{path}/notices"))
     if gateway.person and approval.request.state is ApprovalState.PENDING:
-        gateway.tell(f"{path}/seen")
+        answer = gateway.post(f"{path}/seen", {})
+    else:
+        answer = gateway.get(f"{path}/notices")
+    notices = parse(list[Notice], answer)
     if args.json:
         told = [notice.model_dump(mode="json") for notice in notices]
         print(show.as_json(approval.model_dump(mode="json") | {"notices": told}))

@@ -19,6 +19,8 @@ VERBS = {
     "approval": ("cli.approval", "list and show what waits for a decision"),
     "approve": ("cli.approve", "show a sealed plan and let it run"),
     "reject": ("cli.reject", "show a sealed plan and turn it down"),
+    "grant": ("cli.grant", "say yes ahead of time, list what was said, and take it back"),
+    "review": ("cli.review", "list the broken glasses, and say whether that was right"),
     "mitigation": ("cli.mitigation", "list what mitigations left in force; undo, extend or keep it"),
     "freeze": ("cli.freeze", "stop all changes at once, and show what stops them"),
     "unfreeze": ("cli.unfreeze", "let changes begin again"),

@@ -1,8 +1,7 @@
 """``stanch mitigation``: what is in force, and its end: undo, extend, make permanent."""
 
 import argparse
-import re
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from pydantic import TypeAdapter
 
@@ -11,8 +10,6 @@ from cli.client import Gateway, add_person, parse, segment
 from contracts.base import JsonObject
 from contracts.in_force import ForceState, InForce
 from runtime.clock import utc_now
-
-_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     undo.set_defaults(body=lambda a: {"reason": a.reason, "steps": a.step})
 
     extend = _mitigation(verbs, "extend", "let it stay until later", orders=True)
-    extend.add_argument("--for", dest="span", type=_span, required=True, metavar="SPAN", help="30m, 4h or 3d")
+    extend.add_argument(
+        "--for", dest="span", type=show.span, required=True, metavar="SPAN", help="30m, 4h or 3d"
+    )
     extend.set_defaults(body=lambda a: {"reason": a.reason, "until": (utc_now() + a.span).isoformat()})
 
     keep = _mitigation(verbs, "make-permanent", "let it stay for good", orders=True)
@@ -60,13 +59,6 @@ def _mitigation(
         add_person(parser)
     show.add_json(parser)
     return parser
-
-
-def _span(text: str) -> timedelta:
-    found = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no span: write 30m, 4h or 3d")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
 def _path(mitigation: str) -> str:

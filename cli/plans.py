@@ -4,8 +4,15 @@ import json
 from datetime import datetime, timedelta
 
 from cli import show
-from contracts.approvals import Approval, ApprovalRequest
-from contracts.plans import ActionCall, Difference, Plan, Step, Verification
+from contracts.approvals import Approval, ApprovalRequest, ApprovalState, Decision
+from contracts.plans import ActionCall, Difference, Needs, Plan, Step, Verification
+
+NEEDS = {
+    Needs.NOBODY: "nobody",
+    Needs.ONE: "one person",
+    Needs.TWO: "two people",
+    Needs.DENIED: "in vain: the policy denies it",
+}
 
 
 def request_line(request: ApprovalRequest, now: datetime) -> str:
@@ -25,10 +32,29 @@ def approval_lines(approval: Approval, now: datetime) -> list[str]:
     """Lay out a request and its plan."""
     request = approval.request
     lines = [request_line(request, now)]
-    reason = request.signed.decision.reason if request.signed else request.closed_reason
-    if reason:
-        lines.append(show.field("reason", show.clean(reason)))
+    said = (*request.signed.others, request.signed) if request.signed else request.given
+    lines += [show.field(one.decision.verdict, _authority(one.decision, now)) for one in said]
+    if request.closed_reason:
+        lines.append(show.field("reason", show.clean(request.closed_reason)))
+    if request.state is ApprovalState.PENDING:
+        lines.append(show.field("asks", asked(request)))
     return [*lines, *plan_lines(approval.plan), show.field("digest", request.plan_digest)]
+
+
+def asked(request: ApprovalRequest) -> str:
+    """Say whom the policy asks, and who has approved already."""
+    names = ", ".join(show.clean(one.decision.person) for one in request.given)
+    return f"{NEEDS[request.needs]}; {names} approved, one more is asked" if names else NEEDS[request.needs]
+
+
+def _authority(decision: Decision, now: datetime) -> str:
+    """Say who decided when, how they are known, and what they left out or set aside."""
+    how = f"by {decision.authenticated_by}" + (f" {decision.grant.id}" if decision.grant else "")
+    said = [f"{show.clean(decision.person)} ({how}), {show.moment(decision.decided_at, now)}"]
+    said += [f"only steps {', '.join(map(str, decision.steps))}"] if decision.steps else []
+    said += ["BROKE THE GLASS"] if decision.break_glass else []
+    said += [f"set aside {', '.join(decision.overrides)}"] if decision.overrides else []
+    return "; ".join(said) + (f": {show.clean(decision.reason)}" if decision.reason else "")
 
 
 def plan_lines(plan: Plan) -> list[str]:
@@ -43,6 +69,10 @@ def plan_lines(plan: Plan) -> list[str]:
     if plan.differences:
         lines.append("changed since the plan that it replaces:")
         lines += [show.field("", _difference(difference), indent=2) for difference in plan.differences]
+    lines += [
+        show.field("GUARDRAIL", f"{violation.rule}: {show.clean(violation.sentence)}")
+        for violation in plan.violations
+    ]
     for step in plan.steps:
         lines += ["", *_step_lines(step, len(plan.steps))]
     when = ", ".join(plan.undo_when) or "never by itself"
@@ -58,13 +88,27 @@ def _step_lines(step: Step, steps: int) -> list[str]:
     if not step.change:
         lines.append(_part("change", "nothing: the target is already as wanted"))
     lines += [
+        _part(
+            "asks", NEEDS[step.needs] + (f", by {show.clean(', '.join(step.rules))}" if step.rules else "")
+        ),
         _part("risk", step.risk),
         _part("touches", show.clean(step.blast_radius)),
         _part("verify", _verification(step.verification)),
         _part("undo", _call(step.undo) if step.undo else f"not possible: {show.clean(step.undo_note)}"),
         _part("repeated", show.clean(step.idempotent)),
     ]
+    lines += [_part("forced", _call(step.forced))] if step.forced else []
     return [*lines, *(_part("REFUSED", show.clean(reason)) for reason in step.refusals)]
+
+
+def forced_lines(step: Step) -> list[str]:
+    """Lay out what forcing a step means: the call that was approved, and the one instead of it."""
+    return [
+        f"Step {step.number}: {show.clean(step.title)}",
+        _part("graceful", _call(step.action)),
+        _part("FORCED", _call(step.forced or step.action)),
+        _part("touches", show.clean(step.blast_radius)),
+    ]
 
 
 def _part(label: str, text: str) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import json
+import re
 import shutil
 import sys
 import textwrap
@@ -10,12 +11,13 @@ import threading
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TextIO
 
 WIDTH = 80  # where the terminal does not say
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, bidi and zero-width marks, surrogates, separators
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+_SPANS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 def _clean(character: str) -> str:
@@ -57,6 +59,14 @@ def short_moment(at: datetime, now: datetime) -> str:
     """Give a time for a table: the time of day while it is within a day, else the date."""
     day = abs((now - at).total_seconds()) < _UNITS[0][0]
     return f"{at.astimezone(UTC):{'%H:%MZ' if day else '%Y-%m-%d'}}, {ago(at, now)}"
+
+
+def span(text: str) -> timedelta:
+    """Read a span from a command line: ``30m``, ``4h`` or ``3d``."""
+    found = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no span: write 30m, 4h or 3d")
+    return timedelta(**{_SPANS[found[2]]: int(found[1])})
 
 
 def width() -> int:

@@ -12,11 +12,10 @@ from starlette.responses import Response
 
 from authority.decisions import approved
 from authority.directory import groups_of
-from authority.grants import read_limits
+from authority.grants import around, read_limits
 from contracts.approvals import (
     Approval,
     ApprovalState,
-    Bound,
     Envelope,
     Reviewed,
     StandingGrant,
@@ -26,7 +25,7 @@ from contracts.base import JsonObject
 from contracts.errors import ForbiddenError, InputError
 from contracts.incidents import OPEN_PHASES, Incident
 from contracts.outcomes import Direction
-from contracts.plans import Difference, Needs, Plan, Risk, Step
+from contracts.plans import Difference, Needs, Risk, Step
 from gateway import forms
 from gateway.authority import Authority, ForceOrder, GrantOrder, ReviewOrder
 from gateway.forms import see
@@ -143,6 +142,7 @@ class Deciding:
         groups = self._groups(session)
         refusal, closed = self._closed(found, incident, session.person.id, groups)
         check = self._orders.policy.check_may_break_glass
+        is_grantable = found.plan.needs() in {Needs.NOBODY, Needs.ONE} and not found.plan.violations
         return Question(
             found,
             tokens,
@@ -156,7 +156,7 @@ class Deciding:
             and not _said(lambda: check(incident, session.person.id, groups=groups)),
             stale=bool(_said(lambda: self._identity.check_may_approve(session.principal, request))),
             others=self._others(found, incident, session) if refusal or request.given else None,
-            ahead=None if refusal or found.plan.needs() in {Needs.TWO, Needs.DENIED} else around(found.plan),
+            ahead=around(found.plan) if found.plan.steps and not refusal and is_grantable else None,
         )
 
     def decide(self, approval: str, form: Mapping[str, str], principal: Principal) -> Response:
@@ -362,21 +362,6 @@ class Deciding:
 
     def _revoking(self, standing: StandingGrant, person: str) -> Callable[[], None]:
         return lambda: self._authority.check_may_revoke(standing.grant, person)
-
-
-def around(plan: Plan) -> Envelope:
-    """Give the narrowest envelope that this plan is in: no number in it may be larger."""
-    numbers: dict[str, list[float]] = {}
-    for step in plan.steps:
-        for name, value in step.action.arguments.items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                numbers.setdefault(name, []).append(value)
-    return Envelope(
-        actions=tuple(dict.fromkeys(step.action.name for step in plan.steps)) or ("-",),
-        targets=tuple(dict.fromkeys(str(step.action.target) for step in plan.steps)) or ("-",),
-        limits={name: Bound(at_most=max(values)) for name, values in numbers.items()},
-        max_risk=plan.risk,
-    )
 
 
 def forced(step: Step) -> tuple[Difference, ...]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from authority.grants import outside, read_limits, write_limits
+from authority.grants import around, outside, read_limits, write_limits
 from contracts.approvals import Bound, Envelope
 from contracts.errors import InputError
 from contracts.plans import Needs, Plan, Risk
@@ -82,6 +82,7 @@ def test_out_of_scope_or_time(changes: dict[str, Any], at: Any) -> None:
     [
         (["replicas<=10"], {"replicas": Bound(at_most=10)}),
         ([" replicas >= 2 ", "replicas <= 10"], {"replicas": Bound(at_least=2, at_most=10)}),
+        (["ids <= 123456789012", "ids >= 0.125"], {"ids": Bound(at_least=0.125, at_most=123456789012)}),
         (["on = false"], {"on": Bound(one_of=(False,))}),
         (["key=a b", 'key="1"', "key=1"], {"key": Bound(one_of=("a b", "1", 1))}),
         (["weight=NaN", "weight=1e999"], {"weight": Bound(one_of=("NaN", "1e999"))}),
@@ -109,3 +110,11 @@ def test_a_limit_said_twice() -> None:
     """Of two upper limits neither wins."""
     with pytest.raises(InputError, match="limited twice"):
         read_limits(["replicas<=10", "replicas<=20"])
+
+
+def test_an_envelope_around_a_plan() -> None:
+    """It has the plan's actions and targets, and holds every number at what it is; so the plan is inside."""
+    found = around(one_step())
+
+    assert found.limits == {"replicas": Bound(at_most=6)}
+    assert outside(enveloped(**dict(found)), one_step(), LATER) == {}

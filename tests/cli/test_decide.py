@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from authority import seals
-from contracts.approvals import Approval, ApprovalState, Verdict
+from contracts.approvals import Approval, ApprovalState, Envelope, Grant, StandingGrant, Verdict
+from contracts.guardrails import Guardrail, Violation
+from contracts.plans import Needs
 from tests.cli.answers import APPROVAL, NOTICE, NOW, PLAN, REQUEST, STEP, Answers, signed
 from tests.cli.conftest import Terminal
 from tests.cli.test_main import ROOT, STANCH
@@ -18,13 +20,29 @@ from tests.cli.test_main import ROOT, STANCH
 PATH = "/v1/approvals/APR-2"
 DECIDE = f"POST {PATH}/decision"
 
+FORCED = STEP.action.model_copy(update={"arguments": {"hard": True}})
+GRANT = StandingGrant(
+    grant=Grant(
+        id="GRT-3",
+        incident="INC-1",
+        service="web",
+        environment="production",
+        envelope=Envelope(actions=("launchdarkly.set_flag",), targets=("launchdarkly:flag/*",)),
+        given_by="ada",
+        authenticated_by="local",
+        reason="calm",
+        given_at=NOW,
+        expires_at=NOW + timedelta(minutes=30),
+    )
+)
+
 
 @pytest.fixture
 def asks(gateway: Answers) -> Answers:
     """Give a gateway that asks about the plan."""
     gateway.give(f"GET {PATH}", APPROVAL)
     gateway.give(f"GET {PATH}/notices", [NOTICE])
-    gateway.give(f"POST {PATH}/seen", b"", status=204)
+    gateway.give(f"POST {PATH}/seen", [NOTICE])
     gateway.give(DECIDE, signed(Verdict.APPROVE))
     return gateway
 
@@ -264,3 +282,135 @@ def test_an_empty_list_is_a_sentence(stanch: Terminal, gateway: Answers) -> None
     assert stanch("approval", "list").out == "Nothing waits for a decision.\n"
     assert stanch("approval", "list", "--state", "all", "--json").out == "[]\n"
     assert gateway.asked[1].path == "/v1/approvals"
+
+
+def asking(asks: Answers, *needs: Needs, **facts: object) -> Approval:
+    """Let the gateway ask about a plan with a step for each of these demands."""
+    steps = tuple(
+        STEP.model_copy(update={"number": n, "needs": one, "rules": ("two-people",), "forced": FORCED})
+        for n, one in enumerate(needs, start=1)
+    )
+    plan = PLAN.model_copy(update={"steps": steps} | facts)
+    request = REQUEST.model_copy(update={"plan_digest": seals.digest(plan), "needs": plan.needs()})
+    approval = Approval(request=request, plan=plan)
+    asks.give(f"GET {PATH}", approval)
+    return approval
+
+
+def test_whom_it_asks_is_shown(stanch: Terminal, asks: Answers) -> None:
+    """Each step says whom the policy asks and by which rule; guardrails and forced variants are shown."""
+    too_soon = Violation(rule=Guardrail.COOLDOWN, sentence="changed 2 min ago by INC-7/1")
+    asking(asks, Needs.TWO, Needs.DENIED, violations=(too_soon,))
+
+    words = " ".join(stanch("approval", "show", "APR-2").out.split())
+
+    for part in (
+        "asks two people, by two-people",
+        "asks in vain: the policy denies it",
+        "GUARDRAIL cooldown: changed 2 min ago by INC-7/1",
+        'new-recommendations {"hard": true}',
+    ):
+        assert part in words
+
+
+def test_the_first_of_two_is_told_so(stanch: Terminal, asks: Answers) -> None:
+    """One approval of two runs nothing, and the terminal says it; the list says who is still asked."""
+    approval = asking(asks, Needs.TWO)
+
+    assert "It asks two people: one more has to approve" in stanch("approve", "APR-2", "--yes").out
+    request = approval.request.model_copy(update={"given": (signed(Verdict.APPROVE, person="grace"),)})
+    asks.give("GET /v1/approvals", [request])
+    assert "two people; grace approved, one more is asked" in stanch("approval", "list").out
+
+
+def test_what_an_approval_may_say_besides_yes(stanch: Terminal, asks: Answers) -> None:
+    """Steps, a broken glass and guardrails that are set aside go with the decision."""
+    approval = asking(asks, Needs.ONE, Needs.ONE)
+    stanch(
+        "approve",
+        "APR-2",
+        "--yes",
+        "--steps",
+        "1,2",
+        "--break-glass",
+        "--reason",
+        "alone",
+        "--override",
+        "cooldown",
+    )
+
+    assert asks.orders[0].body == {
+        "verdict": "approve",
+        "plan_digest": approval.request.plan_digest,
+        "reason": "alone",
+        "steps": [1, 2],
+        "break_glass": True,
+        "overrides": ["cooldown"],
+    }
+
+
+def test_the_envelope_is_around_the_plan(stanch: Terminal, asks: Answers) -> None:
+    """A yes ahead of time is given after the decision, with the plan's actions and the named limits."""
+    asks.give("POST /v1/grants", GRANT)
+    said = stanch(
+        *("approve", "APR-2", "--yes", "--reason", "calm"),
+        *("--envelope-minutes", "30", "--uses", "2", "--limit", "on=false"),
+    )
+
+    assert [one.path for one in asks.orders] == [f"{PATH}/decision", "/v1/grants"]
+    body = asks.orders[1].body
+    assert (body["incident"], body["lasts"], body["uses"]) == ("INC-1", 1800, 2)
+    assert body["envelope"]["actions"] == ["launchdarkly.set_flag"]
+    assert body["envelope"]["limits"]["on"]["one_of"] == [False]
+    assert "GRT-3 says yes to more of it in INC-1 until" in said.out
+
+
+def test_an_envelope_that_is_refused_says_what_stands(stanch: Terminal, asks: Answers) -> None:
+    """The decision was taken before: the sentence says both."""
+    asks.give("POST /v1/grants", {"error": "it asks two people"}, status=403)
+    said = stanch("approve", "APR-2", "--yes", "--reason", "calm", "--envelope-minutes", "30")
+
+    assert said.code == 1
+    assert "APR-2 is approved, but the yes ahead of time was refused: it asks two people" in said.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (("--break-glass",), "say why with --reason"),
+        (("--override", "cooldown"), "say why with --reason"),
+        (("--envelope-minutes", "30"), "needs a --reason"),
+        (("--envelope-minutes", "0", "--reason", "x"), "at least one minute"),
+        (("--limit", "replicas<=10"), "add --envelope-minutes"),
+        (("--envelope-minutes", "9", "--reason", "x", "--limit", "replicas"), "is no limit"),
+    ],
+)
+def test_what_an_approval_lacks(
+    stanch: Terminal, asks: Answers, argv: tuple[str, ...], sentence: str
+) -> None:
+    """What is missing or cannot be read is one sentence, and nothing is sent."""
+    said = stanch("approve", "APR-2", "--yes", *argv)
+
+    assert (said.code, asks.orders, said.err.count("\n")) == (1, [], 1)
+    assert sentence in said.err
+
+
+@pytest.mark.parametrize("argv", [("--override", "everything"), ("--steps", "one")])
+def test_a_name_that_is_none(stanch: Terminal, asks: Answers, argv: tuple[str, str]) -> None:
+    """A guardrail or step that cannot be meant is a wrong command line."""
+    assert (stanch("approve", "APR-2", "--yes", *argv).code, asks.orders) == (2, [])
+
+
+def test_force(stanch: Terminal, asks: Answers) -> None:
+    """Before a step is forced both calls are shown; without a terminal --yes is needed."""
+    asking(asks, Needs.ONE)
+    asks.give(f"POST {PATH}/force", signed(Verdict.APPROVE))
+    order = ("approval", "force", "APR-2", "--step", "1", "--reason", "it hangs")
+
+    silent = stanch(*order)
+    assert (silent.code, asks.orders) == (1, [])
+    assert "FORCED    launchdarkly.set_flag" in silent.out
+    said = stanch(*order, "--yes")
+    assert (said.code, [one.body for one in asks.orders]) == (0, [{"step": 1, "reason": "it hangs"}])
+    wrong = stanch("approval", "force", "APR-2", "--step", "2", "--reason", "x", "--yes")
+    assert "step 2 is not there or cannot be forced" in wrong.err

@@ -32,7 +32,7 @@ from tests.cli.answers import PLAN
 from tests.cli.conftest import Said, Terminal
 
 CATALOGUE = """
-people: [{id: ada, name: Ada}, {id: bo, name: Bo}, {id: cy, name: Cy}]
+people: [{id: ada, name: Ada, groups: [incident-commanders]}, {id: bo, name: Bo}, {id: cy, name: Cy}]
 clusters: [{name: main, kubeconfig: /nowhere/kubeconfig}]
 launchdarkly: [{project: shop, token_env: TEST_OF_DOCTOR_TOKEN}]
 services: [{name: web, on_call: [ada, bo], environments: {production: {}}}]
@@ -397,3 +397,64 @@ def test_changes_are_frozen_and_begin_again(run: Terminal, house: House) -> None
 
     assert json.loads(run("freeze", "--show", "--json").out) == {"freezes": [], "locks": []}
     assert house.ledger.freezes.list() == []
+
+
+def test_a_broken_glass_is_reviewed_by_two(run: Terminal, house: House) -> None:
+    """Whoever broke it cannot review it; two others can, once each, and then nothing waits."""
+    incident = declare(run)
+    run("incident", "ack", incident, "--as", "bo")
+    request = house.asks(incident)
+    for argv, code, words in (
+        (("review", "list"), 0, "No broken glass waits for a review."),
+        (
+            ("approve", request.id, "--yes", "--break-glass", "--reason", "bo sleeps"),
+            0,
+            "The glass is broken",
+        ),
+        (("approval", "show", request.id), 0, "BROKE THE GLASS: bo sleeps"),
+        (("review", "sign", request.id, "--right", "--remark", "x"), 1, "two others review it"),
+        (("review", "sign", request.id, "--wrong", "--remark", "wake me", "--as", "bo"), 0, "it was wrong"),
+        (
+            ("review", "sign", request.id, "--right", "--remark", "x", "--as", "bo"),
+            1,
+            "reviewed by bo before",
+        ),
+        (("review", "list"), 0, "1 of 2 reviews"),
+        (("review", "sign", request.id, "--right", "--remark", "ok", "--as", "cy"), 0, "it was right"),
+        (("review", "list"), 0, "No broken glass waits for a review."),
+        (("review", "list", "--all"), 0, "by bo: wake me"),
+        (("review", "sign", "APR-9", "--right", "--remark", "x"), 1, "no glass was broken"),
+    ):
+        said = run(*argv)
+        assert (said.code, words in said.out + said.err) == (code, True), said
+
+    assert [len(one["reviews"]) for one in json.loads(run("review", "list", "--all", "--json").out)] == [2]
+
+
+def test_grants_at_the_terminal(run: Terminal, house: House) -> None:
+    """A grant is given, listed, shown and revoked; who may not give one hears why."""
+    give = (
+        *("grant", "give", "--service", "web", "--action", "k8s.scale", "--target", "k8s:deployment/*"),
+        *("--limit", "replicas<=10", "--reason", "calm"),
+    )
+    for argv, code, words in (
+        (("grant", "list"), 0, "No grant is in use."),
+        ((*give, "--for", "8h", "--as", "bo"), 1, "no rule of the policy lets bo give this grant"),
+        ((*give, "--for", "91d"), 1, "lasts: "),
+        ((*give, "--for", "8h", "--uses", "0"), 1, "uses: "),
+        ((*give, "--for", "8h", "--limit", "replicas<=x"), 1, "is no number"),
+        ((*give, "--for", "8h", "--uses", "3", "--after", "5m"), 0, "limits    replicas <= 10"),
+        (("grant", "list"), 0, "GRT-1"),
+        (("grant", "show", "GRT-1"), 0, "answers   after 5 min of silence"),
+        (("grant", "show", "GRT-7"), 1, "GRT-7: not found"),
+        (("grant", "revoke", "GRT-1", "--reason", "x", "--as", "cy"), 1, "cy is not on call for web"),
+        (("grant", "revoke", "GRT-1", "--reason", "enough"), 0, "revoked   by ada, "),
+        (("grant", "list"), 0, "No grant is in use."),
+        (("grant", "list", "--all"), 0, "revoked"),
+    ):
+        said = run(*argv)
+        assert (said.code, words in said.out + said.err) == (code, True), said
+
+    assert json.loads(run("grant", "list", "--json").out) == []
+    assert json.loads(run("grant", "list", "--all", "--json").out)[0]["revoked_by"] == "ada"
+    assert house.ledger.grants.get("GRT-1").grant.uses == 3
