@@ -88,14 +88,6 @@ class Gateway:
         self.check_person()
         return self._json(self._request("POST", path, body=body))
 
-    def tell(self, path: str) -> None:
-        """Tell it something that it has no answer to.
-
-        Raises:
-            StanchError: What the gateway said, or that it does not answer.
-        """
-        self._request("POST", path, body={})
-
     def check_person(self) -> None:
         """Check that somebody speaks.
 

@@ -137,11 +137,12 @@ def router(orders: Orders, identity: Identity) -> APIRouter:
         ledger.approvals.get(approval)
         return ledger.notices.list(subject=approval)
 
-    @routes.post("/approvals/{approval}/seen", status_code=204)
-    def acknowledge_approval(approval: str, principal: by) -> None:
-        """Say that the asking person looks at it: the ladder is held for ten minutes."""
+    @routes.post("/approvals/{approval}/seen")
+    def acknowledge_approval(approval: str, principal: by) -> list[Notice]:
+        """Say that the asking person looks at it: the ladder is held for ten minutes. Gives who was told."""
         ledger.notices.seen(ledger.approvals.get(approval).request.id, principal.person)
         orders.wake()
+        return ledger.notices.list(subject=approval)
 
     @routes.get("/incidents/{incident}/notices", dependencies=reads)
     def list_incident_notices(incident: str) -> list[Notice]:

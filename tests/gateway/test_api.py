@@ -177,7 +177,7 @@ async def test_who_was_told(door: Door, scene: Scene) -> None:
 
     states = [[(one["person"], one["state"]) for one in answer.json()] for answer in (before, after)]
     assert states == [[("ada", "sent"), ("grace", "sent")], [("ada", "seen"), ("grace", "sent")]]
-    assert (seen.status_code, nothing.status_code) == (204, 404)
+    assert (seen.json(), nothing.status_code) == (after.json(), 404)
     assert all_of_it.json() == after.json()
 
 
