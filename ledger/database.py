@@ -4,13 +4,14 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
-from sqlalchemy import URL, Connection, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Row, Select, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -118,6 +119,15 @@ class Database:
                     yield connection
         except _TROUBLE as error:
             raise self._unavailable(error, may_have_applied=False) from error
+
+    def rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
+        """Give what a query finds, read in a transaction of its own.
+
+        Raises:
+            ProviderUnavailableError: The database did not answer.
+        """
+        with self.read() as connection:
+            return connection.execute(query).all()
 
     def close(self) -> None:
         """Close all connections."""

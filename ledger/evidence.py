@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from datetime import UTC
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,11 +12,11 @@ from sqlalchemy import Connection, insert, select, update
 from authority.decisions import Signer
 from contracts.base import JsonObject
 from contracts.errors import InputError, NotFoundError, ProviderUnavailableError
-from contracts.evidence import Evidence, EvidenceEntry
+from contracts.evidence import ENGINE, Evidence, EvidenceEntry, EvidenceKind
 from ledger import merkle, notes
 from ledger.database import Database
 from ledger.schema import evidence, evidence_checkpoint, evidence_head, evidence_node
-from ledger.storable import canonical_text, clean
+from ledger.storable import canonical_text, clean, one_line
 
 Computed = TypeVar("Computed")
 
@@ -50,6 +50,23 @@ def append(connection: Connection, *entries: Evidence) -> None:
     connection.execute(insert(evidence), rows)
     connection.execute(insert(evidence_node), [node._asdict() for node in nodes])
     connection.execute(update(evidence_head).values(size=before + len(rows)))
+
+
+def note(
+    connection: Connection,
+    kind: EvidenceKind,
+    key: str,
+    said: str,
+    *,
+    incident: str | None,
+    actor: str = ENGINE,
+    at: datetime,
+    body: Mapping[str, Any] | None = None,
+) -> None:
+    """Append one entry within the caller's serial transaction; what is said becomes one line."""
+    summary, facts = one_line(said), dict(body or {})
+    entry = Evidence(key=key, kind=kind, incident=incident, actor=actor, at=at, summary=summary, body=facts)
+    append(connection, entry)
 
 
 def has(connection: Connection, key: str) -> bool:
@@ -192,13 +209,7 @@ def _row(index: int, key: str, entry: Evidence) -> dict[str, Any]:
         "summary": clean(entry.summary),
         "body_digest": body_digest(body),
     }
-    return {
-        "position": index,
-        "key": key,
-        "incident": incident,
-        "leaf": canonical_text(leaf),
-        "body": body,
-    }
+    return {"position": index, "key": key, "incident": incident, "leaf": canonical_text(leaf), "body": body}
 
 
 def _stored(connection: Connection, names: Sequence[merkle.Subtree]) -> dict[merkle.Subtree, bytes]:

@@ -1,21 +1,17 @@
 """The freezes: a switch that stops all changes, and outlives every process."""
 
 import builtins
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select
 
-from contracts.base import JsonObject
-from contracts.errors import ConflictError, NotFoundError
-from contracts.evidence import Evidence, EvidenceKind
+from contracts.errors import ConflictError
+from contracts.evidence import EvidenceKind
 from contracts.guardrails import Freeze
-from ledger import evidence
+from ledger import evidence, rows
 from ledger.database import Database
-from ledger.incidents import number_of
 from ledger.schema import freeze as freezes
 from ledger.schema import journal
-from ledger.storable import one_line
 
 MOST_RUNNING = 100
 
@@ -29,8 +25,7 @@ class Freezes:
     def list(self) -> builtins.list[Freeze]:
         """Give the freezes that stand, the oldest first."""
         query = select(freezes).where(freezes.c.lifted_at.is_(None)).order_by(freezes.c.number)
-        with self._database.read() as connection:
-            return [_freeze(row) for row in connection.execute(query)]
+        return [_freeze(row) for row in self._database.rows(query)]
 
     def set(self, *, service: str | None, reason: str, person: str) -> Freeze:
         """Stop all changes, of one service or of every one: from the commit on no intent is written.
@@ -38,19 +33,15 @@ class Freezes:
         The same person's same freeze again gives the one that stands.
         """
         with self._database.write() as connection:
-            mine = (freezes.c.person == person, freezes.c.service.is_not_distinct_from(service))
-            query = select(freezes).where(freezes.c.lifted_at.is_(None), *mine)
-            row = connection.execute(query).one_or_none()
-            running = select(journal.c.action).where(journal.c.state == "intent").limit(MOST_RUNNING)
-            if service is not None:
-                running = running.where(journal.c.service == service)
-            on_their_way = tuple(connection.scalars(running.order_by(journal.c.number)))
+            row = rows.one(connection, freezes, person=person, service=service, lifted_at=None)
+            running = select(journal.c.action).filter_by(state="intent", **rows.given(service=service))
+            running = running.order_by(journal.c.number).limit(MOST_RUNNING)
+            on_their_way = tuple(connection.scalars(running))
             if row is None:
-                values = {"service": service, "reason": reason, "person": person, "at": self._database.now()}
-                row = connection.execute(insert(freezes).values(values).returning(freezes)).one()
-                body: JsonObject = {"service": service, "reason": reason, "running": list(on_their_way)}
+                facts = {"service": service, "reason": reason}
+                row = rows.add(connection, freezes, **facts, person=person, at=self._database.now())
                 said = f"{person} stops {_what(service)}: {reason}"
-                _tell(connection, row, "frozen", actor=person, at=row.at, said=said, body=body)
+                self._tell(connection, row, "frozen", person, said, **facts, running=list(on_their_way))
             return _freeze(row).model_copy(update={"running": on_their_way})
 
     def get(self, freeze: str) -> Freeze:
@@ -60,7 +51,7 @@ class Freezes:
             NotFoundError: There is none with this id.
         """
         with self._database.read() as connection:
-            return _freeze(_find(connection, freeze))
+            return _freeze(rows.find(connection, freezes, freeze))
 
     def lift(self, freeze: str, *, reason: str, person: str) -> Freeze:
         """Let changes begin again; the same person's again gives it as it is.
@@ -70,52 +61,29 @@ class Freezes:
             ConflictError: Somebody else has lifted it.
         """
         with self._database.write() as connection:
-            row = _find(connection, freeze)
+            row = rows.find(connection, freezes, freeze)
             if row.lifted_at is not None:
                 if row.lifted_by == person:
                     return _freeze(row)
                 raise ConflictError(f"{freeze} was lifted by {row.lifted_by} at {row.lifted_at.isoformat()}")
-            now = self._database.now()
-            lifted = update(freezes).where(freezes.c.number == row.number)
-            connection.execute(lifted.values(lifted_by=person, lifted_at=now))
+            row = rows.change(connection, freezes, row, lifted_by=person, lifted_at=self._database.now())
             said = f"{person} lets {_what(row.service)} begin again: {reason}"
-            _tell(connection, row, "lifted", actor=person, at=now, said=said, body={"reason": reason})
-            return _freeze(_find(connection, freeze))
+            self._tell(connection, row, "lifted", person, said, reason=reason)
+            return _freeze(row)
 
-
-def _tell(
-    connection: Connection,
-    row: Row[Any],
-    event: str,
-    *,
-    actor: str,
-    at: datetime,
-    said: str,
-    body: JsonObject,
-) -> None:
-    entry = Evidence(
-        key=f"FRZ-{row.number}/{event}",
-        kind=EvidenceKind.FREEZE,
-        incident=None,
-        actor=actor,
-        at=at,
-        summary=one_line(said),
-        body={"freeze": f"FRZ-{row.number}"} | body,
-    )
-    evidence.append(connection, entry)
+    def _tell(
+        self, connection: Connection, row: Row[Any], event: str, actor: str, said: str, **facts: Any
+    ) -> None:
+        freeze, now = f"FRZ-{row.number}", self._database.now()
+        body, key = {"freeze": freeze, **facts}, f"{freeze}/{event}"
+        evidence.note(
+            connection, EvidenceKind.FREEZE, key, said, incident=None, actor=actor, at=now, body=body
+        )
 
 
 def _what(service: str | None) -> str:
     return f"changes of {service}" if service else "all changes"
 
 
-def _find(connection: Connection, freeze: str) -> Row[Any]:
-    number = number_of(freeze, "FRZ")
-    row = connection.execute(select(freezes).where(freezes.c.number == number)).one_or_none()
-    if row is None:
-        raise NotFoundError(f"{freeze}: not found")
-    return row
-
-
 def _freeze(row: Row[Any]) -> Freeze:
-    return Freeze.model_validate(row._asdict() | {"id": f"FRZ-{row.number}"})
+    return Freeze.model_validate(rows.facts(freezes, row))

@@ -6,17 +6,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select
 
 from authority.decisions import Signer, Verifier
 from authority.seals import canonical
 from contracts.approvals import Envelope, Grant, StandingGrant
-from contracts.errors import ConflictError, ForbiddenError, InputError, NotFoundError
-from contracts.evidence import Evidence, EvidenceKind
-from ledger import evidence, incidents, ladders
+from contracts.errors import ConflictError, ForbiddenError, InputError
+from contracts.evidence import EvidenceKind
+from ledger import evidence, ladders, rows
 from ledger.database import Database
 from ledger.schema import standing_grant as grants
-from ledger.storable import one_line
 
 LONGEST = timedelta(days=90)
 
@@ -53,10 +52,9 @@ class Grants:
                 raise InputError(f"a grant ends at some time from now until {LONGEST.days} days ahead")
             scope = {"service": service, "environment": environment}
             blank = {"content": {}, "key_id": "", "signature": "", "expires_at": expires_at, "used": 0}
-            fresh = insert(grants).values(scope | blank).returning(grants.c.number)
-            number = connection.execute(fresh).scalar_one()
+            row = rows.add(connection, grants, **scope, **blank)
             grant = Grant(
-                id=f"GRT-{number}",
+                id=f"GRT-{row.number}",
                 incident=incident,
                 **scope,
                 envelope=envelope,
@@ -70,11 +68,11 @@ class Grants:
             )
             content = grant.model_dump(mode="json")
             signature = base64.b64encode(signer.sign_bytes(canonical(grant))).decode()
-            values = {"content": content, "key_id": signer.key_id, "signature": signature}
-            connection.execute(update(grants).where(grants.c.number == number).values(values))
+            signed = {"content": content, "key_id": signer.key_id, "signature": signature}
+            rows.change(connection, grants, row, **signed)
             what = f"{', '.join(envelope.actions)} on {', '.join(envelope.targets)}"
             said = f"{person} gives {grant.id} until {expires_at:%Y-%m-%d %H:%M}Z: {what} ({reason})"
-            evidence.append(connection, _entry(grant, "given", person, now, said))
+            _note(connection, grant, "given", by=person, at=now, said=said)
             whom = ["incident_commander", "on_call"] if incident else [ladders.EVERYBODY]
             ladders.tell(connection, self._database.now, incident, whom, said, key=f"{grant.id}/given")
             return StandingGrant(grant=grant)
@@ -86,16 +84,15 @@ class Grants:
             NotFoundError: There is none with this id.
         """
         with self._database.write() as connection:
-            row = _find(connection, grant)
+            row = rows.find(connection, grants, grant)
             found = _standing(row)
             if found.revoked_at is not None:
                 return found
             now = self._database.now()
-            values = {"revoked_at": now, "revoked_by": person}
-            connection.execute(update(grants).where(grants.c.number == row.number).values(values))
+            row = rows.change(connection, grants, row, revoked_at=now, revoked_by=person)
             said = f"{person} revokes {grant}: {reason}"
-            evidence.append(connection, _entry(found.grant, "revoked", person, now, said))
-            return found.model_copy(update=values)
+            _note(connection, found.grant, "revoked", by=person, at=now, said=said)
+            return _standing(row)
 
     def get(self, grant: str) -> StandingGrant:
         """Give one.
@@ -104,15 +101,14 @@ class Grants:
             NotFoundError: There is none with this id.
         """
         with self._database.read() as connection:
-            return _standing(_find(connection, grant))
+            return _standing(rows.find(connection, grants, grant))
 
     def list(self, *, usable_only: bool = False, limit: int = 100) -> builtins.list[StandingGrant]:
         """Give grants, the newest first."""
         query = select(grants).order_by(grants.c.number.desc())
         if usable_only:
             query = query.where(grants.c.revoked_at.is_(None), grants.c.expires_at > self._database.now())
-        with self._database.read() as connection:
-            found = [_standing(row) for row in connection.execute(query.limit(limit))]
+        found = [_standing(row) for row in self._database.rows(query.limit(limit))]
         return [one for one in found if not usable_only or _is_left(one)]
 
 
@@ -120,12 +116,8 @@ def usable(
     connection: Connection, service: str, environment: str, now: datetime, verifier: Verifier
 ) -> list[Grant]:
     """Give the grants that may still answer something of a service, oldest first; a forged one never does."""
-    query = select(grants).where(
-        grants.c.service == service,
-        grants.c.environment == environment,
-        grants.c.revoked_at.is_(None),
-        grants.c.expires_at > now,
-    )
+    query = select(grants).filter_by(service=service, environment=environment, revoked_at=None)
+    query = query.where(grants.c.expires_at > now)
     found = []
     for row in connection.execute(query.order_by(grants.c.number)):
         try:
@@ -145,10 +137,10 @@ def use(connection: Connection, grant: Grant) -> None:
     Raises:
         ConflictError: Nothing of it is left.
     """
-    row = _find(connection, grant.id)
+    row = rows.find(connection, grants, grant.id)
     if not _is_left(_standing(row)):
         raise ConflictError(f"{grant.id} is used up")
-    connection.execute(update(grants).where(grants.c.number == row.number).values(used=row.used + 1))
+    rows.change(connection, grants, row, used=row.used + 1)
 
 
 def _is_left(standing: StandingGrant) -> bool:
@@ -156,26 +148,12 @@ def _is_left(standing: StandingGrant) -> bool:
     return standing.revoked_at is None and (uses is None or standing.used < uses)
 
 
-def _find(connection: Connection, grant: str) -> Row[Any]:
-    query = select(grants).where(grants.c.number == incidents.number_of(grant, "GRT"))
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        raise NotFoundError(f"{grant}: not found")
-    return row
-
-
 def _standing(row: Row[Any]) -> StandingGrant:
     facts = {"grant": row.content, "used": row.used}
     return StandingGrant.model_validate(facts | {"revoked_at": row.revoked_at, "revoked_by": row.revoked_by})
 
 
-def _entry(grant: Grant, what: str, person: str, at: datetime, summary: str) -> Evidence:
-    return Evidence(
-        key=f"{grant.id}/{what}",
-        kind=EvidenceKind.GRANT,
-        incident=grant.incident,
-        actor=person,
-        at=at,
-        summary=one_line(summary),
-        body={"what": what, "grant": grant.model_dump(mode="json")},
-    )
+def _note(connection: Connection, grant: Grant, what: str, *, by: str, at: datetime, said: str) -> None:
+    body, where = {"what": what, "grant": grant.model_dump(mode="json")}, grant.incident
+    key = f"{grant.id}/{what}"
+    evidence.note(connection, EvidenceKind.GRANT, key, said, incident=where, actor=by, at=at, body=body)

@@ -7,7 +7,9 @@ something is due. A handler that gives a time is called again then, with the sam
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
+from pydantic import JsonValue
 from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
 
 from contracts.base import Frozen, JsonObject
@@ -43,12 +45,12 @@ class OutboxMessage(Frozen):
 def add(
     connection: Connection,
     clock: Clock,
-    *,
     kind: str,
     key: str,
+    *,
     incident: str,
-    payload: JsonObject,
-    trace: Mapping[str, str],
+    payload: Mapping[str, JsonValue],
+    trace: Mapping[str, str] = MappingProxyType({}),
     due: datetime | None = None,
     lane: str | None = None,
 ) -> None:
@@ -70,7 +72,7 @@ def add(
         lane: Messages of one lane arrive in order, each after the former; chosen by the kind when not given.
     """
     now = clock()
-    message = {"kind": kind, "key": key, "incident": incident, "payload": payload, "trace": dict(trace)}
+    message = {"kind": kind, "key": key, "incident": incident, "payload": dict(payload), "trace": dict(trace)}
     if lane is None:
         own = f"{kind}/{incident}"
         lane = f"{own}/{key}" if due is not None else own if kind == DECISION else incident

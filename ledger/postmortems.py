@@ -2,12 +2,11 @@
 
 import hashlib
 
-from sqlalchemy import insert, select, update
-
 from contracts.errors import NotFoundError
-from contracts.evidence import ENGINE, Evidence, EvidenceKind
-from ledger import evidence, incidents
+from contracts.evidence import EvidenceKind
+from ledger import evidence, incidents, rows
 from ledger.database import Database
+from ledger.schema import incident as incidents_table
 from ledger.schema import postmortem
 from ledger.storable import clean
 
@@ -27,30 +26,20 @@ class Postmortems:
         markdown = clean(markdown)
         with self._database.write() as connection:
             number = incidents.find(connection, incident).number
-            known = connection.execute(
-                select(postmortem).where(postmortem.c.incident == number)
-            ).one_or_none()
+            known = rows.one(connection, postmortem, incident=number)
             if known is not None and known.markdown == markdown:
                 return
             now = self._database.now()
             revision = 1 if known is None else known.revision + 1
             values = {"markdown": markdown, "revision": revision, "written_at": now}
             if known is None:
-                connection.execute(insert(postmortem).values(values | {"incident": number}))
+                rows.add(connection, postmortem, incident=number, **values)
             else:
-                connection.execute(update(postmortem).where(postmortem.c.incident == number).values(values))
-            evidence.append(
-                connection,
-                Evidence(
-                    key=f"{incident}/postmortem/{revision}",
-                    kind=EvidenceKind.POSTMORTEM_WRITTEN,
-                    incident=incident,
-                    actor=ENGINE,
-                    at=now,
-                    summary=f"The postmortem of {incident} is written (version {revision})",
-                    body={"revision": revision, "sha256": hashlib.sha256(markdown.encode()).hexdigest()},
-                ),
-            )
+                rows.change(connection, postmortem, known, **values)
+            said = f"The postmortem of {incident} is written (version {revision})"
+            body = {"revision": revision, "sha256": hashlib.sha256(markdown.encode()).hexdigest()}
+            kind, key = EvidenceKind.POSTMORTEM_WRITTEN, f"{incident}/postmortem/{revision}"
+            evidence.note(connection, kind, key, said, incident=incident, at=now, body=body)
 
     def get(self, incident: str) -> str:
         """Give an incident's postmortem.
@@ -58,10 +47,8 @@ class Postmortems:
         Raises:
             NotFoundError: There is no such incident, or nothing was written yet.
         """
-        number = incidents.number_of(incident, "INC")
-        query = select(postmortem.c.markdown).where(postmortem.c.incident == number)
         with self._database.read() as connection:
-            found = connection.scalar(query)
+            found = rows.one(connection, postmortem, incident=rows.number_of(incidents_table, incident))
         if found is None:
             raise NotFoundError(f"{incident} has no postmortem yet")
-        return str(found)
+        return str(found.markdown)

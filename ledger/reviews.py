@@ -1,17 +1,17 @@
 """What two others say afterwards of each approval that broke the glass: tracked until both have spoken."""
 
 import builtins
+from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, select
 
 from contracts.approvals import ApprovalRequest, Review, Reviewed
 from contracts.errors import ConflictError, ForbiddenError
-from contracts.evidence import Evidence, EvidenceKind
-from ledger import evidence, incidents
+from contracts.evidence import EvidenceKind
+from ledger import evidence, rows
 from ledger.database import Database
 from ledger.schema import approval as approvals
 from ledger.schema import review as reviews
-from ledger.storable import one_line
 
 ENOUGH = 2
 
@@ -29,17 +29,18 @@ class Reviews:
             count = select(func.count()).where(reviews.c.approval == approvals.c.number).scalar_subquery()
             query = query.where(count < ENOUGH)
         with self._database.read() as connection:
-            requests = [
-                ApprovalRequest.model_validate(row._asdict() | {"id": f"APR-{row.number}"})
-                for row in connection.execute(query.limit(limit))
+            found = connection.execute(query.limit(limit)).all()
+            numbers = [row.number for row in found]
+            written = select(reviews).where(reviews.c.approval.in_(numbers)).order_by(reviews.c.at)
+            said = [
+                Review.model_validate(row._asdict() | {"request": f"APR-{row.approval}"})
+                for row in connection.execute(written)
             ]
-            numbers = [incidents.number_of(request.id, "APR") for request in requests]
-            said: dict[str, list[Review]] = {}
-            rows = select(reviews).where(reviews.c.approval.in_(numbers)).order_by(reviews.c.at)
-            for row in connection.execute(rows):
-                review = Review.model_validate(row._asdict() | {"request": f"APR-{row.approval}"})
-                said.setdefault(review.request, []).append(review)
-        return [Reviewed(request=one, reviews=tuple(said.get(one.id, ()))) for one in requests]
+        requests = [ApprovalRequest.model_validate(rows.facts(approvals, row)) for row in found]
+        return [
+            Reviewed(request=request, reviews=tuple(one for one in said if one.request == request.id))
+            for request in requests
+        ]
 
     def add(self, approval: str, *, person: str, was_right: bool, remark: str) -> Review:
         """Add one person's review; the same person's again is a conflict: what was said stays.
@@ -48,30 +49,21 @@ class Reviews:
             ForbiddenError: The person broke the glass themselves.
             ConflictError: The glass was not broken for it, or the person has reviewed it already.
         """
-        number = incidents.number_of(approval, "APR")
+        number = rows.number_of(approvals, approval)
         with self._database.write() as connection:
-            row = connection.execute(select(approvals).where(approvals.c.number == number)).one_or_none()
+            row = rows.one(connection, approvals, number=number)
             if row is None or not row.broke_glass:
                 raise ConflictError(f"{approval}: no glass was broken for it")
             if row.signed["decision"]["person"] == person:
                 raise ForbiddenError(f"{approval} was approved by {person}: two others review it")
-            mine = (reviews.c.approval == number) & (reviews.c.person == person)
-            if connection.execute(select(reviews).where(mine)).one_or_none() is not None:
+            if rows.one(connection, reviews, approval=number, person=person) is not None:
                 raise ConflictError(f"{approval} was reviewed by {person} before")
             now = self._database.now()
-            values = {"was_right": was_right, "remark": remark, "at": now}
-            connection.execute(insert(reviews).values(values | {"approval": number, "person": person}))
+            facts: dict[str, Any] = {"was_right": was_right, "remark": remark}
+            rows.add(connection, reviews, approval=number, person=person, at=now, **facts)
             says = "right" if was_right else "wrong"
-            evidence.append(
-                connection,
-                Evidence(
-                    key=f"{approval}/review/{person}",
-                    kind=EvidenceKind.REVIEW,
-                    incident=row.incident,
-                    actor=person,
-                    at=now,
-                    summary=one_line(f"{person} reviews {approval}: breaking the glass was {says}. {remark}"),
-                    body={"approval": approval, "was_right": was_right, "remark": remark},
-                ),
-            )
+            said = f"{person} reviews {approval}: breaking the glass was {says}. {remark}"
+            kind, key = EvidenceKind.REVIEW, f"{approval}/review/{person}"
+            body, where = facts | {"approval": approval}, row.incident
+            evidence.note(connection, kind, key, said, incident=where, actor=person, at=now, body=body)
             return Review(request=approval, person=person, was_right=was_right, remark=remark, at=now)
