@@ -8,7 +8,7 @@ status writes move it all the time.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Generic, Protocol, cast
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 from activities.k8s.models import (
     ACTION,
@@ -26,15 +26,15 @@ from activities.k8s.models import (
     RollBackState,
     ScaleDeployment,
     ScaleState,
+    Seen,
     SetAutoscalerLimits,
     SetSync,
     SyncState,
     bare_template,
     images,
     last_manager,
-    made_by,
+    marks,
     own_annotations,
-    owners,
     room,
     same_template,
     template_differences,
@@ -46,6 +46,7 @@ from contracts.outcomes import Progress, Reached
 from contracts.plans import Difference, Observation, Risk
 
 Patch = list[dict[str, Any]]
+StateT = TypeVar("StateT", bound=Seen)
 
 
 class KubernetesApi(Protocol):
@@ -102,55 +103,76 @@ def read_history(api: KubernetesApi, at: InDeployment) -> tuple[KubernetesObject
     return found, state.model_copy(update={"revision": state.revision or number}), history
 
 
-class _Patches(ABC, Generic[RequestT]):
-    """What the actions share: each sends one patch to one object, if there is something to change."""
+class _Patches(ABC, Generic[RequestT, StateT]):
+    """What the actions share: each sends one patch to one object, if there is something to change.
 
-    subresource = ""
+    Class attributes:
+        state_type: What ``observe`` reads.
+        guarded: The fields of the state that void an approval when they change.
+        subresource: Of the object, that is patched instead of it.
+    """
+
+    state_type: type[StateT]
+    guarded: ClassVar[tuple[str, ...]]
+    subresource: ClassVar[str] = ""
 
     def __init__(self, api: KubernetesApi, clock: Callable[[], datetime]) -> None:
         self._api = api
         self._clock = clock
 
-    def _observation(self, state: DeploymentState | SyncState, *guard: str) -> Observation:
-        plain = state.model_dump(mode="json")
+    def observe(self, request: RequestT) -> Observation:
+        """Read the target, and who set what is not as it should be."""
+        plain = self._look(request).model_dump(mode="json")
         if plain["changed_by"] is None:
             del plain["changed_by"]
-        return Observation(state=plain, guard={key: plain[key] for key in guard}, at=self._clock())
+        return Observation(state=plain, guard={name: plain[name] for name in self.guarded}, at=self._clock())
 
-    @abstractmethod
     def change(self, request: RequestT, observed: Observation) -> tuple[Difference, ...]:
         """Give the exact difference that it would make."""
+        return self._change(request, self._state(observed))
 
-    @abstractmethod
-    def _stops(self, request: RequestT, observed: Observation) -> tuple[str, ...]:
-        """Say why the change would do nothing, or would not last, or would do harm."""
+    def preflight(self, request: RequestT, observed: Observation) -> tuple[str, ...]:
+        """Find what stands against it, a missing permission, and whatever a dry run tells."""
+        state = self._state(observed)
+        if not self._change(request, state):
+            return ()
+        return self._stops(request, state) or self._refusals(request, state)
 
-    @abstractmethod
-    def _patch(self, request: RequestT, observed: Observation, action_id: str) -> Patch:
-        """Give the patch, with the tests of what it was planned upon."""
+    def apply(self, request: RequestT, observed: Observation, *, action_id: str) -> None:
+        """Send the patch, if there is something to change."""
+        state = self._state(observed)
+        if self._change(request, state):
+            patch = self._patch(request, state, action_id)
+            self._api.patch(self._at(request), patch, subresource=self.subresource, action_id=action_id)
+
+    def is_reached(self, request: RequestT, observed: Observation) -> Progress:
+        """Compare the target with what is asked for, then look at what serves."""
+        state = self._state(observed)
+        reached = Reached.NO if self._change(request, state) else Reached.YES
+        return self._progress(request, state, reached)
+
+    def undo(self, request: RequestT, observed: Observation) -> tuple[RequestT | None, str]:
+        """Give the request that brings the observed state back, or why there is none."""
+        return self._undo(request, self._state(observed))
+
+    def blast_radius(self, request: RequestT, observed: Observation) -> str:
+        """Say who and what is touched, and who may put it back."""
+        state = self._state(observed)
+        return self._touched(request, state) + "".join(f" {owner.note}" for owner in state.owners)
+
+    def _state(self, observed: Observation) -> StateT:
+        return self.state_type.model_validate(observed.state)
 
     def _at(self, request: RequestT) -> InCluster:
         return cast(InCluster, request)
 
-    def preflight(self, request: RequestT, observed: Observation) -> tuple[str, ...]:
-        """Find what stands against it, a missing permission, and whatever a dry run tells."""
-        if not self.change(request, observed):
-            return ()
-        return self._stops(request, observed) or self._refusals(request, observed)
-
-    def apply(self, request: RequestT, observed: Observation, *, action_id: str) -> None:
-        """Send the patch, if there is something to change."""
-        if self.change(request, observed):
-            patch = self._patch(request, observed, action_id)
-            self._api.patch(self._at(request), patch, subresource=self.subresource, action_id=action_id)
-
-    def _refusals(self, request: RequestT, observed: Observation) -> tuple[str, ...]:
+    def _refusals(self, request: RequestT, state: StateT) -> tuple[str, ...]:
         at, sub = self._at(request), self.subresource
         what = f"{at.resource.name}/{sub}" if sub else at.resource.name
         try:
             if not self._api.may_patch(at, sub):
                 return (f"{at.where}: the credential may not patch {what} in namespace {at.namespace}",)
-            patch = self._patch(request, observed, "dry-run")
+            patch = self._patch(request, state, "dry-run")
             self._api.patch(at, patch, subresource=sub, action_id="dry-run", dry_run=True)
         except ActionRefusedError as error:
             # Some admission webhooks cannot be asked; the real call still passes through them.
@@ -172,8 +194,36 @@ class _Patches(ABC, Generic[RequestT]):
         left = room(at, state.template, items("quota", "a quota leaves room for it"))
         return {"autoscalers": autoscalers, "room": left, "unknown": tuple(unknown)}
 
+    @abstractmethod
+    def _look(self, request: RequestT) -> StateT:
+        """Read the target."""
 
-class RestartDeploymentAction(_Patches[RestartDeployment], Action[RestartDeployment]):
+    @abstractmethod
+    def _change(self, request: RequestT, state: StateT) -> tuple[Difference, ...]:
+        """Give the exact difference that it would make."""
+
+    @abstractmethod
+    def _stops(self, request: RequestT, state: StateT) -> tuple[str, ...]:
+        """Say why the change would do nothing, or would not last, or would do harm."""
+
+    @abstractmethod
+    def _patch(self, request: RequestT, state: StateT, action_id: str) -> Patch:
+        """Give the patch, with the tests of what it was planned upon."""
+
+    @abstractmethod
+    def _progress(self, request: RequestT, state: StateT, reached: Reached) -> Progress:
+        """Say how it is, given whether what was asked for is there."""
+
+    @abstractmethod
+    def _undo(self, request: RequestT, state: StateT) -> tuple[RequestT | None, str]:
+        """Give the request that brings the state back, or why there is none."""
+
+    @abstractmethod
+    def _touched(self, request: RequestT, state: StateT) -> str:
+        """Say what is touched."""
+
+
+class RestartDeploymentAction(_Patches[RestartDeployment, DeploymentState], Action[RestartDeployment]):
     """Replace all pods, with the template as it is, in the way of ``kubectl rollout restart``.
 
     Idempotent: a second call with the same time finds that time in the template and changes nothing.
@@ -181,52 +231,55 @@ class RestartDeploymentAction(_Patches[RestartDeployment], Action[RestartDeploym
     """
 
     request_type = RestartDeployment
+    state_type = DeploymentState
+    guarded = ("uid", "template_hash", "paused")
     risk = Risk.LOW
     idempotent = "A second call finds the time of the restart in the pod template and changes nothing."
 
-    def observe(self, request: RestartDeployment) -> Observation:
-        """Read the deployment; another template, or a pause, voids an approval."""
+    def _look(self, request: RestartDeployment) -> DeploymentState:
         found, state = read_deployment(self._api, request)
-        if _restarted_at(state) != request.restarted_at:
-            state = _changed(state, found, "spec", "template")
-        return self._observation(state, "uid", "template_hash", "paused")
+        changed = _restarted_at(state) != request.restarted_at
+        return _changed(state, found, "spec", "template") if changed else state
 
-    def change(self, request: RestartDeployment, observed: Observation) -> tuple[Difference, ...]:
-        """Give the one annotation that it sets."""
-        before = _restarted_at(DeploymentState.model_validate(observed.state))
+    def _change(self, request: RestartDeployment, state: DeploymentState) -> tuple[Difference, ...]:
+        before = _restarted_at(state)
         if before == request.restarted_at:
             return ()
         path = f"spec.template.metadata.annotations[{RESTARTED_AT}]"
         return (Difference(path=path, before=before, after=request.restarted_at),)
 
-    def _stops(self, request: RestartDeployment, observed: Observation) -> tuple[str, ...]:
-        return _stopped(request, DeploymentState.model_validate(observed.state))
+    def _stops(self, request: RestartDeployment, state: DeploymentState) -> tuple[str, ...]:
+        return _stopped(request, state)
 
-    def _patch(self, request: RestartDeployment, observed: Observation, action_id: str) -> Patch:
-        return _restart_patch(request, DeploymentState.model_validate(observed.state), action_id)
+    def _patch(self, request: RestartDeployment, state: DeploymentState, action_id: str) -> Patch:
+        where = ("spec", "template", "metadata", "annotations")
+        empty = not state.template.get("metadata", {}).get("annotations")
+        return [
+            *_tests(state),
+            *([_add({}, *where)] if empty else []),
+            _add(request.restarted_at, *where, RESTARTED_AT),
+            *_signature(state, action_id),
+        ]
 
-    def is_reached(self, request: RestartDeployment, observed: Observation) -> Progress:
-        """Look for the annotation, then at the rollout."""
-        state = DeploymentState.model_validate(observed.state)
-        last = _restarted_at(state)
-        if last == request.restarted_at:
+    def _progress(self, request: RestartDeployment, state: DeploymentState, reached: Reached) -> Progress:
+        if reached is Reached.YES:
             return state.progress(request.where)
+        last = _restarted_at(state)
         said = f"{request.where}: not restarted at {request.restarted_at}"
-        return Progress(reached=Reached.NO, detail=f"{said}, but at {last}" if last else said)
+        return Progress(reached=reached, detail=f"{said}, but at {last}" if last else said)
 
-    def undo(self, request: RestartDeployment, observed: Observation) -> tuple[RestartDeployment | None, str]:
-        """There is none."""
-        del request, observed
+    def _undo(
+        self, request: RestartDeployment, state: DeploymentState
+    ) -> tuple[RestartDeployment | None, str]:
+        del request, state
         return None, "A restart cannot be taken back: the former pods are gone."
 
-    def blast_radius(self, request: RestartDeployment, observed: Observation) -> str:
-        """Say how many pods go, and how."""
-        state = DeploymentState.model_validate(observed.state)
+    def _touched(self, request: RestartDeployment, state: DeploymentState) -> str:
         said = f"Replaces all {state.replicas - state.held} pods of {request.where}, {state.strategy}."
         return said + _notes(request, state)
 
 
-class RollBackDeploymentAction(_Patches[RollBackDeployment], Action[RollBackDeployment]):
+class RollBackDeploymentAction(_Patches[RollBackDeployment, RollBackState], Action[RollBackDeployment]):
     """Restore the pod template of a former revision, in the way of ``kubectl rollout undo --to-revision``.
 
     Other than kubectl it sends the template that was planned, never "the one before", and tests that nothing
@@ -238,11 +291,12 @@ class RollBackDeploymentAction(_Patches[RollBackDeployment], Action[RollBackDepl
     """
 
     request_type = RollBackDeployment
+    state_type = RollBackState
+    guarded = ("uid", "template_hash", "paused")
     risk = Risk.MEDIUM
     idempotent = "A second call finds the template in place and changes nothing."
 
-    def observe(self, request: RollBackDeployment) -> Observation:
-        """Read the deployment and its history; another template, or a pause, voids an approval."""
+    def _look(self, request: RollBackDeployment) -> RollBackState:
         found, state, history = read_history(self._api, request)
         kept = [one.number for one in history.revisions if same_template(one.template, request.template)]
         wanted, complete = set(images(request.template)), state.progress(request.where).reached is Reached.YES
@@ -250,17 +304,14 @@ class RollBackDeploymentAction(_Patches[RollBackDeployment], Action[RollBackDepl
         run += [set(state.images)] if complete and state.replicas else []
         if not same_template(state.template, request.template):
             state = _changed(state, found, "spec", "template")
-        seen = RollBackState(
+        return RollBackState(
             **dict(state),
             kept_as=max(kept, default=None),
             images_run=any(wanted <= one for one in run),
             incompatible=history.incompatible(request.template),
         )
-        return self._observation(seen, "uid", "template_hash", "paused")
 
-    def change(self, request: RollBackDeployment, observed: Observation) -> tuple[Difference, ...]:
-        """Give the differences of the template and of the annotations that belong to the revision."""
-        state = RollBackState.model_validate(observed.state)
+    def _change(self, request: RollBackDeployment, state: RollBackState) -> tuple[Difference, ...]:
         if same_template(state.template, request.template):
             return ()
         marks = tuple(
@@ -269,40 +320,42 @@ class RollBackDeploymentAction(_Patches[RollBackDeployment], Action[RollBackDepl
         )
         return template_differences(state.template, request.template) + marks
 
-    def _stops(self, request: RollBackDeployment, observed: Observation) -> tuple[str, ...]:
-        state = RollBackState.model_validate(observed.state)
+    def _stops(self, request: RollBackDeployment, state: RollBackState) -> tuple[str, ...]:
         unfit = (f"{request.where}: {state.incompatible}",) if state.incompatible else ()
         return _stopped(request, state) or unfit
 
-    def _patch(self, request: RollBackDeployment, observed: Observation, action_id: str) -> Patch:
-        return _roll_back_patch(request, RollBackState.model_validate(observed.state), action_id)
+    def _patch(self, request: RollBackDeployment, state: RollBackState, action_id: str) -> Patch:
+        return [
+            *_tests(state),
+            {"op": "replace", "path": "/spec/template", "value": bare_template(request.template)},
+            *_signature(state, action_id),
+            *(
+                _remove("metadata", "annotations", key)
+                if after is None
+                else _add(after, "metadata", "annotations", key)
+                for key, _, after in _annotation_changes(request, state)
+            ),
+        ]
 
-    def is_reached(self, request: RollBackDeployment, observed: Observation) -> Progress:
-        """Compare the templates, then look at the rollout."""
-        state = RollBackState.model_validate(observed.state)
-        if same_template(state.template, request.template):
+    def _progress(self, request: RollBackDeployment, state: RollBackState, reached: Reached) -> Progress:
+        if reached is Reached.YES:
             return state.progress(request.where)
         said = f"it has the template of revision {state.revision} ({', '.join(state.images)})"
-        return Progress(reached=Reached.NO, detail=f"{request.where}: {said}")
+        return Progress(reached=reached, detail=f"{request.where}: {said}")
 
-    def undo(
-        self, request: RollBackDeployment, observed: Observation
+    def _undo(
+        self, request: RollBackDeployment, state: RollBackState
     ) -> tuple[RollBackDeployment | None, str]:
-        """Give the request that restores what was observed."""
-        state = RollBackState.model_validate(observed.state)
-        back = request.model_copy(
-            update={
-                "revision": state.revision,
-                "template_hash": state.template_hash,
-                "template": state.template,
-                "annotations": None if request.annotations is None else own_annotations(state.annotations),
-            }
-        )
-        return back, f"Restores what was revision {state.revision} ({', '.join(state.images)})."
+        back = {
+            "revision": state.revision,
+            "template_hash": state.template_hash,
+            "template": state.template,
+            "annotations": None if request.annotations is None else own_annotations(state.annotations),
+        }
+        said = f"Restores what was revision {state.revision} ({', '.join(state.images)})."
+        return request.model_copy(update=back), said
 
-    def blast_radius(self, request: RollBackDeployment, observed: Observation) -> str:
-        """Say how many pods go, for what, and how."""
-        state = RollBackState.model_validate(observed.state)
+    def _touched(self, request: RollBackDeployment, state: RollBackState) -> str:
         wanted = f"what was revision {request.revision} ({', '.join(images(request.template))})"
         pods = state.replicas - state.held
         said = f"Replaces all {pods} pods of {request.where} by {wanted}, {state.strategy}."
@@ -313,7 +366,7 @@ class RollBackDeploymentAction(_Patches[RollBackDeployment], Action[RollBackDepl
         return said + _notes(request, state)
 
 
-class ScaleDeploymentAction(_Patches[ScaleDeployment], Action[ScaleDeployment]):
+class ScaleDeploymentAction(_Patches[ScaleDeployment, ScaleState], Action[ScaleDeployment]):
     """Set how many pods there are, through the scale subresource.
 
     Idempotent: a second call finds that many pods wanted and changes nothing.
@@ -321,12 +374,13 @@ class ScaleDeploymentAction(_Patches[ScaleDeployment], Action[ScaleDeployment]):
     """
 
     request_type = ScaleDeployment
+    state_type = ScaleState
+    guarded = ("uid", "replicas")
     subresource = "scale"
     risk = Risk.MEDIUM
     idempotent = "A second call finds that number already asked for and changes nothing."
 
-    def observe(self, request: ScaleDeployment) -> Observation:
-        """Read the deployment, its scale and what limits it; another number voids an approval."""
+    def _look(self, request: ScaleDeployment) -> ScaleState:
         found, state = read_deployment(self._api, request)
         scale = self._api.read(request, "scale")
         if scale.get("metadata", {}).get("uid") != state.uid:
@@ -335,44 +389,38 @@ class ScaleDeploymentAction(_Patches[ScaleDeployment], Action[ScaleDeployment]):
         state = state.model_copy(update={"replicas": spec.get("replicas", 0)})
         if state.replicas != request.replicas:
             state = _changed(state, found, "spec", "replicas")
-        return self._observation(
-            ScaleState(**dict(state), scale=spec, **self._limited(request, state)), "uid", "replicas"
-        )
+        return ScaleState(**dict(state), scale=spec, **self._limited(request, state))
 
-    def change(self, request: ScaleDeployment, observed: Observation) -> tuple[Difference, ...]:
-        """Give the two numbers."""
-        before = ScaleState.model_validate(observed.state).replicas
-        if before == request.replicas:
+    def _change(self, request: ScaleDeployment, state: ScaleState) -> tuple[Difference, ...]:
+        if state.replicas == request.replicas:
             return ()
-        return (Difference(path="spec.replicas", before=before, after=request.replicas),)
+        return (Difference(path="spec.replicas", before=state.replicas, after=request.replicas),)
 
-    def _stops(self, request: ScaleDeployment, observed: Observation) -> tuple[str, ...]:
-        state = ScaleState.model_validate(observed.state)
+    def _stops(self, request: ScaleDeployment, state: ScaleState) -> tuple[str, ...]:
         if state.unknown or not state.autoscalers:
             return state.unknown or _too_many(request, state, request.replicas)
         owned = f"autoscaler {', '.join(map(str, state.autoscalers))} owns its count and would set it again"
         return (f"{request.where}: {owned}; change the autoscaler's limits instead",)
 
-    def _patch(self, request: ScaleDeployment, observed: Observation, action_id: str) -> Patch:
+    def _patch(self, request: ScaleDeployment, state: ScaleState, action_id: str) -> Patch:
         del action_id  # the scale subresource keeps no annotation; the user agent has it
-        return _scale_patch(request, ScaleState.model_validate(observed.state))
+        return [
+            _test(state.uid, "metadata", "uid"),
+            _test(state.scale, "spec"),
+            _add(request.replicas, "spec", "replicas"),
+        ]
 
-    def is_reached(self, request: ScaleDeployment, observed: Observation) -> Progress:
-        """Compare the wanted numbers, then count what serves."""
-        state = ScaleState.model_validate(observed.state)
-        if state.replicas == request.replicas:
+    def _progress(self, request: ScaleDeployment, state: ScaleState, reached: Reached) -> Progress:
+        if reached is Reached.YES:
             return state.progress_of_scale(request.where)
         said = f"{request.where}: {state.replicas} pods are wanted there, not {request.replicas}"
-        return Progress(reached=Reached.NO, detail=said)
+        return Progress(reached=reached, detail=said)
 
-    def undo(self, request: ScaleDeployment, observed: Observation) -> tuple[ScaleDeployment | None, str]:
-        """Give the request for the former number."""
-        before = ScaleState.model_validate(observed.state).replicas
-        return request.model_copy(update={"replicas": before}), f"Sets {before} pods again."
+    def _undo(self, request: ScaleDeployment, state: ScaleState) -> tuple[ScaleDeployment | None, str]:
+        back = request.model_copy(update={"replicas": state.replicas})
+        return back, f"Sets {state.replicas} pods again."
 
-    def blast_radius(self, request: ScaleDeployment, observed: Observation) -> str:
-        """Say how many pods come or go."""
-        state = ScaleState.model_validate(observed.state)
+    def _touched(self, request: ScaleDeployment, state: ScaleState) -> str:
         if request.replicas == 0:
             said = f"Takes all {state.replicas} pods of {request.where} away: nothing serves any more."
         else:
@@ -380,7 +428,7 @@ class ScaleDeploymentAction(_Patches[ScaleDeployment], Action[ScaleDeployment]):
         return said + _headroom(state, request.replicas) + _notes(request, state)
 
 
-class SetAutoscalerLimitsAction(_Patches[SetAutoscalerLimits], Action[SetAutoscalerLimits]):
+class SetAutoscalerLimitsAction(_Patches[SetAutoscalerLimits, LimitsState], Action[SetAutoscalerLimits]):
     """Set between which numbers of pods an autoscaler moves: how to scale what an autoscaler scales.
 
     Idempotent: a second call finds these limits and changes nothing.
@@ -388,11 +436,15 @@ class SetAutoscalerLimitsAction(_Patches[SetAutoscalerLimits], Action[SetAutosca
     """
 
     request_type = SetAutoscalerLimits
+    state_type = LimitsState
+    guarded = ("uid", "minimum", "maximum")
     risk = Risk.MEDIUM
     idempotent = "A second call finds these limits and changes nothing."
 
-    def observe(self, request: SetAutoscalerLimits) -> Observation:
-        """Read the autoscaler and its deployment; other limits void an approval."""
+    def _at(self, request: SetAutoscalerLimits) -> InCluster:
+        return request.limits
+
+    def _look(self, request: SetAutoscalerLimits) -> LimitsState:
         _, state = read_deployment(self._api, request)
         found = self._api.read(request.limits)
         mine = Autoscaler.of(request, [found])
@@ -400,24 +452,17 @@ class SetAutoscalerLimitsAction(_Patches[SetAutoscalerLimits], Action[SetAutosca
             raise ActionRefusedError(
                 f"{request.where}: autoscaler {request.autoscaler} scales something else"
             )
-        metadata = found["metadata"]
-        minimum, maximum = mine[0].minimum, mine[0].maximum
-        there = (minimum, maximum) == (request.minimum, request.maximum)
+        metadata, limits = found["metadata"], (mine[0].minimum, mine[0].maximum)
+        there = limits == (request.minimum, request.maximum)
         seen = {
             **dict(state),
             **self._limited(request, state),
-            "uid": metadata.get("uid", ""),
-            "owners": owners(request.limits.resource, metadata),
-            "annotated": metadata.get("annotations") is not None,
+            **marks(request.limits, metadata),
             "changed_by": None if there else last_manager(metadata, "spec"),
         }
-        mark = (metadata.get("annotations") or {}).get(ACTION)
-        limits = LimitsState(**seen, minimum=minimum, maximum=maximum, mark=mark, made_by=made_by(metadata))
-        return self._observation(limits, "uid", "minimum", "maximum")
+        return LimitsState(**seen, minimum=limits[0], maximum=limits[1])
 
-    def change(self, request: SetAutoscalerLimits, observed: Observation) -> tuple[Difference, ...]:
-        """Give those of the two numbers that are others."""
-        state = LimitsState.model_validate(observed.state)
+    def _change(self, request: SetAutoscalerLimits, state: LimitsState) -> tuple[Difference, ...]:
         pairs = {
             "spec.minReplicas": (state.minimum, request.minimum),
             "spec.maxReplicas": (state.maximum, request.maximum),
@@ -428,8 +473,7 @@ class SetAutoscalerLimitsAction(_Patches[SetAutoscalerLimits], Action[SetAutosca
             if before != after
         )
 
-    def _stops(self, request: SetAutoscalerLimits, observed: Observation) -> tuple[str, ...]:
-        state = LimitsState.model_validate(observed.state)
+    def _stops(self, request: SetAutoscalerLimits, state: LimitsState) -> tuple[str, ...]:
         if state.made_by:
             said = f"autoscaler {request.autoscaler} is made by {state.made_by}, which would set it again"
             return (f"{request.where}: {said}; change that instead",)
@@ -437,34 +481,32 @@ class SetAutoscalerLimitsAction(_Patches[SetAutoscalerLimits], Action[SetAutosca
             return (f"{request.where}: it has no pods, which switches its autoscaler off; scale it first",)
         return state.unknown or _too_many(request, state, request.minimum)
 
-    def _patch(self, request: SetAutoscalerLimits, observed: Observation, action_id: str) -> Patch:
-        return _limits_patch(request, LimitsState.model_validate(observed.state), action_id)
+    def _patch(self, request: SetAutoscalerLimits, state: LimitsState, action_id: str) -> Patch:
+        return [
+            *_marked(state),
+            _test(state.minimum, "spec", "minReplicas"),
+            _test(state.maximum, "spec", "maxReplicas"),
+            _add(request.minimum, "spec", "minReplicas"),
+            _add(request.maximum, "spec", "maxReplicas"),
+            *_signature(state, action_id),
+        ]
 
-    def _at(self, request: SetAutoscalerLimits) -> InCluster:
-        return request.limits
-
-    def is_reached(self, request: SetAutoscalerLimits, observed: Observation) -> Progress:
-        """Compare the limits, then count what is asked for and what serves."""
-        state = LimitsState.model_validate(observed.state)
-        if self.change(request, observed):
+    def _progress(self, request: SetAutoscalerLimits, state: LimitsState, reached: Reached) -> Progress:
+        if reached is Reached.NO:
             said = f"autoscaler {request.autoscaler} keeps it between {state.minimum} and {state.maximum}"
-            return Progress(reached=Reached.NO, detail=f"{request.where}: {said}")
+            return Progress(reached=reached, detail=f"{request.where}: {said}")
         if not request.minimum <= state.replicas <= request.maximum:
             said = f"{request.where}: its autoscaler has yet to set its count, which is {state.replicas}"
             return Progress(reached=Reached.SETTLING, detail=said)
         return state.progress_of_scale(request.where)
 
-    def undo(
-        self, request: SetAutoscalerLimits, observed: Observation
+    def _undo(
+        self, request: SetAutoscalerLimits, state: LimitsState
     ) -> tuple[SetAutoscalerLimits | None, str]:
-        """Give the request for the former limits."""
-        state = LimitsState.model_validate(observed.state)
         back = request.model_copy(update={"minimum": state.minimum, "maximum": state.maximum})
         return back, f"Lets the autoscaler keep {state.minimum} to {state.maximum} pods again."
 
-    def blast_radius(self, request: SetAutoscalerLimits, observed: Observation) -> str:
-        """Say between which numbers it will be, and how many pods come at once."""
-        state = LimitsState.model_validate(observed.state)
+    def _touched(self, request: SetAutoscalerLimits, state: LimitsState) -> str:
         limits = f"{request.minimum} to {request.maximum} pods, not {state.minimum} to {state.maximum}"
         said = (
             f"Has autoscaler {request.autoscaler} keep {request.where} at {limits}; it has {state.replicas}."
@@ -472,7 +514,7 @@ class SetAutoscalerLimitsAction(_Patches[SetAutoscalerLimits], Action[SetAutosca
         return said + _headroom(state, request.minimum) + _notes(request, state)
 
 
-class SetSyncAction(_Patches[SetSync], Action[SetSync]):
+class SetSyncAction(_Patches[SetSync, SyncState], Action[SetSync]):
     """Pause Argo CD or Flux for what it applies, or let it go on: else it puts back what is changed by hand.
 
     Pausing removes Argo CD's ``spec.syncPolicy.automated``, or sets Flux's ``spec.suspend``. A sync that is
@@ -483,68 +525,71 @@ class SetSyncAction(_Patches[SetSync], Action[SetSync]):
     """
 
     request_type = SetSync
+    state_type = SyncState
+    guarded = ("uid", "value")
     risk = Risk.LOW
     idempotent = "A second call finds the field as it should be and changes nothing."
 
-    def observe(self, request: SetSync) -> Observation:
-        """Read the object; another value of the field voids an approval."""
+    def _look(self, request: SetSync) -> SyncState:
         found = self._api.read(request)
         state = SyncState.read(request, found)
-        if _sync_differs(request, state):
-            path = ("spec", _sync_path(request)[1])
-            state = state.model_copy(update={"changed_by": last_manager(found["metadata"], *path)})
-        return self._observation(state, "uid", "value")
+        if not self._change(request, state):
+            return state
+        path = ("spec", _sync_path(request)[1])
+        return state.model_copy(update={"changed_by": last_manager(found["metadata"], *path)})
 
-    def change(self, request: SetSync, observed: Observation) -> tuple[Difference, ...]:
-        """Give the one field that it sets or removes."""
-        state = SyncState.model_validate(observed.state)
-        if not _sync_differs(request, state):
-            return ()
+    def _change(self, request: SetSync, state: SyncState) -> tuple[Difference, ...]:
+        if request.suspended or request.kind != "application":
+            there = request.suspended is state.suspended
+        else:
+            there = request.value == state.value
         path = ".".join(_sync_path(request))
-        return (Difference(path=path, before=state.value, after=request.value),)
+        return () if there else (Difference(path=path, before=state.value, after=request.value),)
 
-    def _stops(self, request: SetSync, observed: Observation) -> tuple[str, ...]:
-        made = SyncState.model_validate(observed.state).made_by
-        said = f"{request.where}: it is made by {made}, which would set it again; pause it there"
-        return (said,) if made else ()
+    def _stops(self, request: SetSync, state: SyncState) -> tuple[str, ...]:
+        said = f"{request.where}: it is made by {state.made_by}, which would set it again; pause it there"
+        return (said,) if state.made_by else ()
 
-    def _patch(self, request: SetSync, observed: Observation, action_id: str) -> Patch:
-        return _sync_patch(request, SyncState.model_validate(observed.state), action_id)
+    def _patch(self, request: SetSync, state: SyncState, action_id: str) -> Patch:
+        path = _sync_path(request)
+        patch = _marked(state)
+        if request.kind == "application":
+            # An Application's generation counts what Argo CD writes into its status too: no test of that.
+            around = ("spec", "syncPolicy")
+            patch.append(_add({}, *around) if state.around is None else _test(state.around, *around))
+        else:
+            patch.append(_test(state.generation, "metadata", "generation"))
+        if request.value is not None:
+            patch.append(_add(request.value, *path))
+        elif state.value is not None:
+            patch.append(_remove(*path))
+        return [*patch, *_signature(state, action_id)]
 
-    def is_reached(self, request: SetSync, observed: Observation) -> Progress:
-        """Compare the field; a sync that runs all the same is told."""
-        state = SyncState.model_validate(observed.state)
+    def _progress(self, request: SetSync, state: SyncState, reached: Reached) -> Progress:
         said = f"{request.where}: its sync is {'paused' if state.suspended else 'not paused'}"
-        if self.change(request, observed):
-            return Progress(reached=Reached.NO, detail=said)
-        if state.suspended and state.busy:
+        if reached is Reached.YES and state.suspended and state.busy:
             said += "; one that began before is still running (argocd app terminate-op ends it)"
-        return Progress(reached=Reached.YES, detail=said)
+        return Progress(reached=reached, detail=said)
 
-    def undo(self, request: SetSync, observed: Observation) -> tuple[SetSync | None, str]:
-        """Give the request that restores the field literally."""
-        state = SyncState.model_validate(observed.state)
+    def _undo(self, request: SetSync, state: SyncState) -> tuple[SetSync | None, str]:
         restore = None if state.suspended else state.value
         back = request.model_copy(update={"suspended": state.suspended, "restore": restore})
-        said = (
-            "Pauses it again." if state.suspended else "Lets it go on as before: it applies what is in Git."
-        )
-        return back, said
+        if state.suspended:
+            return back, "Pauses it again."
+        return back, "Lets it go on as before: it applies what is in Git."
 
-    def blast_radius(self, request: SetSync, observed: Observation) -> str:
-        """Say what is no longer, or again, kept as Git has it."""
-        state = SyncState.model_validate(observed.state)
+    def _touched(self, request: SetSync, state: SyncState) -> str:
         tool = "Argo CD" if request.kind == "application" else "Flux"
         what = f"{request.kind.replace('_', ' ')} {request.where}"
         if request.suspended:
             said = f"{tool} leaves {what} alone: nothing new in Git is rolled out there until it is resumed."
-            said += " A sync of it is running now and may still apply once more." if state.busy else ""
-        else:
-            said = f"{tool} applies to {what} what is in Git."
-            said += (
-                " Now it is not as Git has it, so that this changes it." if state.sync == "OutOfSync" else ""
+            return said + (
+                " A sync of it is running now and may still apply once more." if state.busy else ""
             )
-        return said + "".join(f" {owner.note}" for owner in state.owners)
+        said = f"{tool} applies to {what} what is in Git."
+        return said + (
+            " Now it is not as Git has it, so that this changes it." if state.sync == "OutOfSync" else ""
+        )
 
 
 def _stopped(at: InDeployment, state: DeploymentState) -> tuple[str, ...]:
@@ -569,7 +614,7 @@ def _notes(at: InDeployment, state: DeploymentState) -> str:
             )
     if state.held:
         notes.append(f" Its partition keeps {state.held} pods as they are.")
-    return "".join([*notes, *(f" {owner.note}" for owner in state.owners)])
+    return "".join(notes)
 
 
 def _changed(state: DeploymentState, found: KubernetesObject, *path: str) -> DeploymentState:
@@ -600,6 +645,14 @@ def _test(value: Any, *path: str) -> dict[str, Any]:
     return {"op": "test", "path": _pointer(*path), "value": value}
 
 
+def _add(value: Any, *path: str) -> dict[str, Any]:
+    return {"op": "add", "path": _pointer(*path), "value": value}
+
+
+def _remove(*path: str) -> dict[str, Any]:
+    return {"op": "remove", "path": _pointer(*path)}
+
+
 def _tests(state: DeploymentState) -> Patch:
     tests: Patch = [_test(state.uid, "metadata", "uid"), _test(state.generation, "metadata", "generation")]
     if REVISION in state.annotations:
@@ -613,27 +666,16 @@ def _marked(state: LimitsState | SyncState) -> Patch:
     return [_test(state.uid, "metadata", "uid"), *mark]
 
 
-def _signature(state: DeploymentState | SyncState, action_id: str) -> Patch:
+def _signature(state: Seen, action_id: str) -> Patch:
     """Leave the journal's key at the object."""
     return [
-        *([] if state.annotated else [{"op": "add", "path": "/metadata/annotations", "value": {}}]),
-        {"op": "add", "path": _pointer("metadata", "annotations", ACTION), "value": action_id},
-    ]
-
-
-def _restart_patch(request: RestartDeployment, state: DeploymentState, action_id: str) -> Patch:
-    where = ("spec", "template", "metadata", "annotations")
-    empty = not state.template.get("metadata", {}).get("annotations")
-    return [
-        *_tests(state),
-        *([{"op": "add", "path": _pointer(*where), "value": {}}] if empty else []),
-        {"op": "add", "path": _pointer(*where, RESTARTED_AT), "value": request.restarted_at},
-        *_signature(state, action_id),
+        *([] if state.annotated else [_add({}, "metadata", "annotations")]),
+        _add(action_id, "metadata", "annotations", ACTION),
     ]
 
 
 def _annotation_changes(
-    request: RollBackDeployment, state: DeploymentState
+    request: RollBackDeployment, state: RollBackState
 ) -> list[tuple[str, str | None, str | None]]:
     if request.annotations is None:
         return []
@@ -642,64 +684,8 @@ def _annotation_changes(
     return [(key, now.get(key), wanted.get(key)) for key in keys if now.get(key) != wanted.get(key)]
 
 
-def _roll_back_patch(request: RollBackDeployment, state: DeploymentState, action_id: str) -> Patch:
-    patch = [
-        *_tests(state),
-        {"op": "replace", "path": "/spec/template", "value": bare_template(request.template)},
-        *_signature(state, action_id),
-    ]
-    for key, _, after in _annotation_changes(request, state):
-        path = _pointer("metadata", "annotations", key)
-        if after is None:
-            patch.append({"op": "remove", "path": path})
-        else:
-            patch.append({"op": "add", "path": path, "value": after})
-    return patch
-
-
-def _scale_patch(request: ScaleDeployment, state: ScaleState) -> Patch:
-    return [
-        _test(state.uid, "metadata", "uid"),
-        _test(state.scale, "spec"),
-        {"op": "add", "path": "/spec/replicas", "value": request.replicas},
-    ]
-
-
-def _limits_patch(request: SetAutoscalerLimits, state: LimitsState, action_id: str) -> Patch:
-    return [
-        *_marked(state),
-        _test(state.minimum, "spec", "minReplicas"),
-        _test(state.maximum, "spec", "maxReplicas"),
-        {"op": "add", "path": "/spec/minReplicas", "value": request.minimum},
-        {"op": "add", "path": "/spec/maxReplicas", "value": request.maximum},
-        *_signature(state, action_id),
-    ]
-
-
 def _sync_path(request: SetSync) -> tuple[str, ...]:
     return ("spec", "syncPolicy", "automated") if request.kind == "application" else ("spec", "suspend")
-
-
-def _sync_differs(request: SetSync, state: SyncState) -> bool:
-    if request.suspended or request.kind != "application":
-        return request.suspended is not state.suspended
-    return request.value != state.value
-
-
-def _sync_patch(request: SetSync, state: SyncState, action_id: str) -> Patch:
-    path = _sync_path(request)
-    patch = _marked(state)
-    if request.kind == "application":
-        # An Application's generation counts what Argo CD writes into its status too, so that is no test.
-        policy = {"op": "add", "path": "/spec/syncPolicy", "value": {}}
-        patch.append(policy if state.around is None else _test(state.around, "spec", "syncPolicy"))
-    else:
-        patch.append(_test(state.generation, "metadata", "generation"))
-    if request.value is not None:
-        patch.append({"op": "add", "path": _pointer(*path), "value": request.value})
-    elif state.value is not None:
-        patch.append({"op": "remove", "path": _pointer(*path)})
-    return [*patch, *_signature(state, action_id)]
 
 
 def _pointer(*path: str) -> str:

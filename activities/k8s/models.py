@@ -4,8 +4,9 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from math import inf
@@ -80,9 +81,8 @@ RESOURCES = {
     "daemon_set": Resource("apis/apps/v1", "daemonsets", "DaemonSet"),
     "replica_set": Resource("apis/apps/v1", "replicasets", "ReplicaSet"),
     "controller_revision": Resource("apis/apps/v1", "controllerrevisions", "ControllerRevision"),
-    "autoscaler": Resource(
-        "apis/autoscaling/v1", "horizontalpodautoscalers", "HorizontalPodAutoscaler"
-    ),  # every cluster has v1
+    # Every cluster has v1.
+    "autoscaler": Resource("apis/autoscaling/v1", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
     "pod": Resource("api/v1", "pods", "Pod"),
     "event": Resource("api/v1", "events", "Event"),
     "quota": Resource("api/v1", "resourcequotas", "ResourceQuota"),
@@ -90,6 +90,19 @@ RESOURCES = {
     "kustomization": Resource("apis/kustomize.toolkit.fluxcd.io/v1", "kustomizations", "Kustomization"),
     "helm_release": Resource("apis/helm.toolkit.fluxcd.io/v2", "helmreleases", "HelmRelease"),
 }
+
+
+@contextmanager
+def reading(at: "InCluster", what: str) -> Iterator[None]:
+    """Read what the API said within this: what does not fit makes the cluster unavailable.
+
+    Raises:
+        ProviderUnavailableError: The answer is not what it should be.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ProviderUnavailableError(f"{at.where}: the answer does not look like {what}") from error
 
 
 class InCluster(Frozen):
@@ -306,7 +319,7 @@ class History(InDeployment):
             ProviderUnavailableError: They do not look like that.
         """
         revisions = []
-        try:
+        with reading(at, "its revisions"):
             for one in found:
                 metadata, annotations = one["metadata"], one["metadata"].get("annotations") or {}
                 mine = any(owner.get("uid") == state.uid for owner in metadata.get("ownerReferences") or ())
@@ -315,38 +328,27 @@ class History(InDeployment):
                     continue
                 status = one.get("status") or {}
                 template = bare_template((one.get("data") or one)["spec"]["template"])
-                revisions.append(
-                    Revision(
-                        number=int(number),
-                        kept_in=metadata["name"],
-                        template_hash=template_hash(template),
-                        release=template_hash(_before_restart(template)),
-                        images=images(template),
-                        created_at=metadata["creationTimestamp"],
-                        current=same_template(template, state.template),
-                        pods=status.get("replicas", 0),
-                        serving=status.get("readyReplicas", 0),
-                        template=template,
-                        annotations={
-                            key: value for key, value in annotations.items() if key not in BOOKKEEPING
-                        },
-                    )
+                revision = Revision(
+                    number=int(number),
+                    kept_in=metadata["name"],
+                    template_hash=template_hash(template),
+                    release=template_hash(_before_restart(template)),
+                    images=images(template),
+                    created_at=metadata["creationTimestamp"],
+                    current=same_template(template, state.template),
+                    pods=status.get("replicas", 0),
+                    serving=status.get("readyReplicas", 0),
+                    template=template,
+                    annotations={key: value for key, value in annotations.items() if key not in BOOKKEEPING},
                 )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ProviderUnavailableError(
-                f"{at.where}: the answer does not look like its revisions"
-            ) from error
+                revisions.append(revision)
         revisions.sort(key=lambda revision: -revision.number)
-        where = {"cluster": at.cluster, "namespace": at.namespace, "name": at.name, "kind": at.kind}
-        return cls(**where, revisions=tuple(revisions), owners=state.owners)
+        return cls(**dict(at), revisions=tuple(revisions), owners=state.owners)
 
     def roll_back_to(self, revision: Revision) -> RollBackDeployment:
         """Give the request that restores one of them; annotations come back where kubectl does that too."""
         return RollBackDeployment(
-            cluster=self.cluster,
-            namespace=self.namespace,
-            name=self.name,
-            kind=self.kind,
+            **dict(self),
             revision=revision.number,
             template_hash=revision.template_hash,
             template=revision.template,
@@ -418,7 +420,7 @@ class Warnings(Reading):
         """
         ours = re.compile(_OWN[request.kind].replace("NAME", re.escape(request.name)))
         events = []
-        try:
+        with reading(request, "events"):
             for one in found:
                 about = f"{one['involvedObject'].get('kind')} {one['involvedObject'].get('name')}"
                 at = one.get("lastTimestamp") or one.get("eventTime") or one["metadata"]["creationTimestamp"]
@@ -431,13 +433,10 @@ class Warnings(Reading):
                 )
                 if ours.fullmatch(about) and event.at >= request.since and one.get("type") == "Warning":
                     events.append(event)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ProviderUnavailableError(
-                f"{request.where}: the answer does not look like events"
-            ) from error
         events.sort(key=lambda event: event.at, reverse=True)
-        last = f": {events[0].about}: {events[0].reason}: {events[0].message}" if events else ""
-        said = f"{len(events)} warnings{last}"
+        said = f"{len(events)} warnings"
+        if events:
+            said += f": {events[0].about}: {events[0].reason}: {events[0].message}"
         return cls(value=len(events), at=now, detail=said, events=tuple(events[:EVENTS_SHOWN]))
 
 
@@ -458,8 +457,41 @@ _OWN = {
 }
 
 
-class DeploymentState(Frozen):
-    """A Deployment, StatefulSet or DaemonSet as it was read: the ``state`` of an observation.
+class Seen(Frozen):
+    """An object as it was read: the ``state`` of an observation.
+
+    Attributes:
+        annotated: True when it has annotations at all (a JSON patch has to know).
+        mark: Our annotation on it, if there is one.
+        made_by: What made it, if something did, and would set it again.
+        owners: Who is known to put back or to overwrite what others change.
+        changed_by: Field manager that set what is not as an action wants it; ``None`` when it is.
+    """
+
+    uid: str
+    generation: int
+    annotated: bool = False
+    mark: str | None = None
+    made_by: str = ""
+    owners: tuple[Owner, ...] = ()
+    changed_by: str | None = None
+
+
+def marks(at: InCluster, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what the metadata of an object say, as ``Seen`` has it."""
+    annotations = metadata.get("annotations")
+    controllers = (one for one in metadata.get("ownerReferences") or () if one.get("controller"))
+    return {
+        "uid": metadata["uid"],
+        "annotated": annotations is not None,
+        "mark": (annotations or {}).get(ACTION),
+        "made_by": next((f"{one.get('kind')} {one.get('name')}" for one in controllers), ""),
+        "owners": owners(at.resource, metadata),
+    }
+
+
+class DeploymentState(Seen):
+    """A Deployment, StatefulSet or DaemonSet as it was read.
 
     Attributes:
         replicas: How many pods are wanted.
@@ -473,13 +505,8 @@ class DeploymentState(Frozen):
         waiting: Why a pod of the present template does not start, as its kubelet says it.
         revision: The number of the present template; 0 while it is unknown.
         annotations: Its own, without what ``kubectl apply`` keeps there for itself.
-        annotated: True when it has annotations at all (a JSON patch has to know).
-        owners: Who is known to put back or to overwrite what others change.
-        changed_by: Field manager that set what is not as an action wants it; ``None`` when it is.
     """
 
-    uid: str
-    generation: int
     observed_generation: int = 0
     paused: bool = False
     replicas: int
@@ -497,9 +524,6 @@ class DeploymentState(Frozen):
     template_hash: str
     template: Template
     annotations: dict[str, str]
-    annotated: bool
-    owners: tuple[Owner, ...] = ()
-    changed_by: str | None = None
 
     @classmethod
     def read(cls, at: InDeployment, deployment: KubernetesObject) -> "DeploymentState":
@@ -508,32 +532,23 @@ class DeploymentState(Frozen):
         Raises:
             ProviderUnavailableError: It is not what such an object looks like.
         """
-        try:
+        with reading(at, f"a {at.resource.kind}"):
             metadata, spec = deployment["metadata"], deployment["spec"]
-            annotations = metadata.get("annotations")
+            annotations = dict(metadata.get("annotations") or {})
+            annotations.pop("kubectl.kubernetes.io/last-applied-configuration", None)
             template = bare_template(spec["template"])
-            number = (annotations or {}).get(REVISION, "")
+            number = annotations.get(REVISION, "")
             return cls(
-                uid=metadata["uid"],
+                **marks(at, metadata),
                 generation=metadata["generation"],
                 paused=spec.get("paused", False),
                 revision=int(number) if number.isdecimal() else 0,
                 images=images(template),
                 template_hash=template_hash(template),
                 template=template,
-                annotations={
-                    key: value
-                    for key, value in (annotations or {}).items()
-                    if key != "kubectl.kubernetes.io/last-applied-configuration"
-                },
-                annotated=annotations is not None,
-                owners=owners(at.resource, metadata),
+                annotations=annotations,
                 **_counts(at.kind, spec, deployment.get("status") or {}),
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ProviderUnavailableError(
-                f"{at.where}: the answer does not look like a {at.resource.kind}"
-            ) from error
 
     def progress(self, where: str) -> Progress:
         """Say whether its last change is carried out: the rule of ``kubectl rollout status``."""
@@ -608,21 +623,17 @@ class Autoscaler(Frozen):
         Raises:
             ProviderUnavailableError: They are not what autoscalers look like.
         """
-        try:
+        with reading(at, "autoscalers"):
+            targets = ((one, one["spec"]["scaleTargetRef"]) for one in found)
             return tuple(
                 cls(
                     name=one["metadata"]["name"],
                     minimum=one["spec"].get("minReplicas", 1),
                     maximum=one["spec"]["maxReplicas"],
                 )
-                for one in found
-                if (one["spec"]["scaleTargetRef"]["kind"], one["spec"]["scaleTargetRef"]["name"])
-                == (at.resource.kind, at.name)
+                for one, target in targets
+                if (target["kind"], target["name"]) == (at.resource.kind, at.name)
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ProviderUnavailableError(
-                f"{at.where}: the answer does not look like autoscalers"
-            ) from error
 
 
 class Room(Frozen):
@@ -656,22 +667,18 @@ class ScaleState(DeploymentState):
 
 
 class LimitsState(ScaleState):
-    """The same with the autoscaler, whose ``uid`` and ``owners`` are the ones meant.
+    """The same with the autoscaler, whose marks, ``uid`` and ``owners`` are the ones meant.
 
     Attributes:
         minimum: The least number of pods that it sets.
         maximum: The greatest.
-        mark: Our annotation on it, if there is one.
-        made_by: What made the autoscaler, if something did, and would set its limits again.
     """
 
     minimum: int
     maximum: int
-    mark: str | None = None
-    made_by: str = ""
 
 
-class SyncState(Frozen):
+class SyncState(Seen):
     """An Argo CD Application, or Flux's Kustomization or HelmRelease, as it was read.
 
     Attributes:
@@ -681,22 +688,13 @@ class SyncState(Frozen):
         around: Argo CD's whole ``spec.syncPolicy``, or ``None``.
         busy: True while a sync that began before is still running.
         sync: What Argo CD says of the difference to Git, for example ``OutOfSync``.
-        mark: Our annotation on it, if there is one.
-        made_by: What made it, if something did, and would set the field again.
     """
 
-    uid: str
-    generation: int
     suspended: bool
     value: JsonValue = None
     around: JsonObject | None = None
     busy: bool = False
     sync: str = ""
-    mark: str | None = None
-    annotated: bool = False
-    made_by: str = ""
-    owners: tuple[Owner, ...] = ()
-    changed_by: str | None = None
 
     @classmethod
     def read(cls, at: InCluster, found: KubernetesObject) -> "SyncState":
@@ -705,33 +703,25 @@ class SyncState(Frozen):
         Raises:
             ProviderUnavailableError: It is not what such an object looks like.
         """
-        try:
+        with reading(at, f"a {at.resource.kind}"):
             metadata, spec, status = found["metadata"], found["spec"], found.get("status") or {}
-            around = spec.get("syncPolicy") if at.kind == "application" else None
+            around, sync = None, ""
             if at.kind == "application":
+                around, sync = spec.get("syncPolicy"), (status.get("sync") or {}).get("status", "")
                 value = (around or {}).get("automated")
                 suspended = value is None or value.get("enabled") is False
             else:
                 value = spec.get("suspend")
                 suspended = value is True
-            annotations = metadata.get("annotations")
             return cls(
-                uid=metadata["uid"],
+                **marks(at, metadata),
                 generation=metadata.get("generation", 0),
                 suspended=suspended,
                 value=value,
                 around=around,
                 busy=(status.get("operationState") or {}).get("phase") in {"Running", "Terminating"},
-                sync=(status.get("sync") or {}).get("status", "") if at.kind == "application" else "",
-                mark=(annotations or {}).get(ACTION),
-                annotated=annotations is not None,
-                made_by=made_by(metadata),
-                owners=owners(at.resource, metadata),
+                sync=sync,
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ProviderUnavailableError(
-                f"{at.where}: the answer does not look like a {at.resource.kind}"
-            ) from error
 
 
 def pauses(at: InDeployment, owned_by: Iterable[Owner], syncs: Iterable[Sync]) -> tuple[SetSync, ...]:
@@ -786,14 +776,6 @@ def owners(resource: Resource, metadata: Mapping[str, Any]) -> tuple[Owner, ...]
     if by_helm and not found:
         found.append(Owner(tool="Helm", kind="release", name=release))
     return tuple(found)
-
-
-def made_by(metadata: Mapping[str, Any]) -> str:
-    """Give kind and name of the object that controls this one, if one does."""
-    for owner in metadata.get("ownerReferences") or ():
-        if owner.get("controller"):
-            return f"{owner.get('kind')} {owner.get('name')}"
-    return ""
 
 
 def last_manager(metadata: Mapping[str, Any], *path: str) -> str | None:
@@ -852,7 +834,7 @@ def room(at: InCluster, template: Mapping[str, Any], quotas: Iterable[Kubernetes
         ProviderUnavailableError: These are not what quotas look like.
     """
     found = []
-    try:
+    with reading(at, "quotas"):
         for quota in quotas:
             spec, status = quota.get("spec") or {}, quota.get("status") or {}
             if spec.get("scopeSelector") or set(spec.get("scopes") or ()) - {"NotTerminating"}:
@@ -864,8 +846,6 @@ def room(at: InCluster, template: Mapping[str, Any], quotas: Iterable[Kubernetes
                     name = quota["metadata"]["name"]
                     said = {"quota": name, "resource": resource, "used": str(used), "hard": str(hard)}
                     found.append(Room(**said, pods=int(left)))
-    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ProviderUnavailableError(f"{at.where}: the answer does not look like quotas") from error
     return min(found, key=lambda one: one.pods, default=None)
 
 
@@ -967,44 +947,35 @@ def _declared(template: Mapping[str, Any], annotation: str) -> float | None:
 
 def _counts(kind: str, spec: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
     """Give how many pods there are and how they are replaced, in the words of a Deployment."""
-    seen = {"observed_generation": status.get("observedGeneration", 0)}
-    if kind == "deployment":
-        conditions = {one["type"]: one.get("reason", "") for one in status.get("conditions") or ()}
-        return seen | {
-            "replicas": spec.get("replicas", 1),
-            "pods": status.get("replicas", 0),
-            "updated": status.get("updatedReplicas", 0),
-            "available": status.get("availableReplicas", 0),
-            "progressing": conditions.get("Progressing", ""),
-            "strategy": _strategy(spec.get("strategy") or {}),
-        }
-    update = spec.get("updateStrategy") or {}
-    rolling, seen = update.get("rollingUpdate") or {}, seen | {"on_delete": update.get("type") == "OnDelete"}
-    if kind == "daemon_set":
-        return seen | {
-            "replicas": status.get("desiredNumberScheduled", 0),
-            "pods": status.get("currentNumberScheduled", 0),
-            "updated": status.get("updatedNumberScheduled", 0),
-            "available": status.get("numberAvailable", 0),
-            "strategy": f"node by node (at most {rolling.get('maxUnavailable', 1)} of them missing)",
-        }
-    replicas = spec.get("replicas", 1)
-    return seen | {
-        "replicas": replicas,
-        "pods": status.get("replicas", 0),
-        "updated": status.get("updatedReplicas", 0),
-        "available": status.get("availableReplicas", 0),
-        "held": min(replicas, rolling.get("partition", 0)),
-        "in_order": spec.get("podManagementPolicy", "OrderedReady") == "OrderedReady",
-        "strategy": "one at a time, the last first",
+    on_nodes, in_turn = kind == "daemon_set", kind == "stateful_set"
+    wanted = status.get("desiredNumberScheduled", 0) if on_nodes else spec.get("replicas", 1)
+    update = spec.get("strategy" if kind == "deployment" else "updateStrategy") or {}
+    rolling = update.get("rollingUpdate") or {}
+    missing = rolling.get("maxUnavailable", 1 if on_nodes else "25%")
+    strategy = f"{'node by node' if on_nodes else 'a few at a time'} (at most {missing} of them missing)"
+    if in_turn:
+        strategy = "one at a time, the last first"
+    elif update.get("type") == "Recreate":
+        strategy = "all at once, so that none serves meanwhile"
+    counted = zip(("pods", "updated", "available"), _COUNTS[on_nodes], strict=True)
+    conditions = {one["type"]: one.get("reason", "") for one in status.get("conditions") or ()}
+    return {
+        **{ours: status.get(theirs, 0) for ours, theirs in counted},
+        "observed_generation": status.get("observedGeneration", 0),
+        "replicas": wanted,
+        "held": min(wanted, rolling.get("partition", 0)) if in_turn else 0,
+        "on_delete": update.get("type") == "OnDelete",
+        "in_order": in_turn and spec.get("podManagementPolicy", "OrderedReady") == "OrderedReady",
+        "progressing": conditions.get("Progressing", ""),
+        "strategy": strategy,
     }
 
 
-def _strategy(strategy: Mapping[str, Any]) -> str:
-    if strategy.get("type") == "Recreate":
-        return "all at once, so that none serves meanwhile"
-    limits = strategy.get("rollingUpdate") or {}
-    return f"a few at a time (at most {limits.get('maxUnavailable', '25%')} of them missing)"
+# What a status calls the pods that there are, that have the present template, that serve.
+_COUNTS = {
+    False: ("replicas", "updatedReplicas", "availableReplicas"),
+    True: ("currentNumberScheduled", "updatedNumberScheduled", "numberAvailable"),
+}
 
 
 def _without_nulls(value: Any) -> Any:
@@ -1014,98 +985,65 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
-@dataclass(frozen=True)
-class _Shape:
-    """What the API server fills in for one kind of object, and which of its fields are such objects."""
-
-    defaults: Mapping[str, JsonValue] = field(default_factory=dict)
-    parts: Mapping[str, "_Shape"] = field(default_factory=dict)
-
-    def meant(self, value: Any) -> Any:
-        """Give the value without what the server would fill in."""
-        if isinstance(value, list):
-            return [self.meant(inner) for inner in value]
-        if not isinstance(value, dict):
-            return value
-        kept = {
-            key: self.parts[key].meant(inner) if key in self.parts else inner for key, inner in value.items()
-        }
-        return {
-            key: inner
-            for key, inner in kept.items()
-            if key not in self.defaults or inner != self.defaults[key]
-        }
-
-
-_HTTP_GET = _Shape({"path": "/", "scheme": "HTTP"})
-_HOOK = _Shape(parts={"httpGet": _HTTP_GET})
-_PROBE = _Shape(
-    {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3},
-    {"httpGet": _HTTP_GET, "grpc": _Shape({"service": ""})},
-)
-_REFERENCE = {"fieldRef": _Shape({"apiVersion": "v1"}), "resourceFieldRef": _Shape({"divisor": "0"})}
-_FILES = _Shape({"defaultMode": 420}, {"items": _Shape(parts=_REFERENCE)})
-_CONTAINER = _Shape(
-    {
-        "terminationMessagePath": "/dev/termination-log",
-        "terminationMessagePolicy": "File",
-        "resources": {},
+# What the API server fills in for each kind of object: a field to its default, or to what is filled in below.
+_HTTP_GET = {"httpGet": {"path": "/", "scheme": "HTTP"}}
+_TIMES = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}
+_PROBE = {**_HTTP_GET, **_TIMES, "grpc": {"service": ""}}
+_REFERENCE = {"fieldRef": {"apiVersion": "v1"}, "resourceFieldRef": {"divisor": "0"}}
+_FILES = {"defaultMode": 420, "items": _REFERENCE}
+_CONTAINER = {
+    "terminationMessagePath": "/dev/termination-log",
+    "terminationMessagePolicy": "File",
+    "resources": {},
+    "securityContext": {},
+    "command": [],
+    "args": [],
+    "ports": {"protocol": "TCP"},
+    "env": {"value": "", "valueFrom": _REFERENCE},
+    "livenessProbe": _PROBE,
+    "readinessProbe": _PROBE,
+    "startupProbe": _PROBE,
+    "lifecycle": {"postStart": _HTTP_GET, "preStop": _HTTP_GET},
+}
+_SOURCE = {"serviceAccountToken": {"expirationSeconds": 3600}, "downwardAPI": {"items": _REFERENCE}}
+_VOLUME = {
+    "emptyDir": {},
+    "secret": _FILES,
+    "configMap": _FILES,
+    "downwardAPI": _FILES,
+    "hostPath": {"type": ""},
+    "projected": {"defaultMode": 420, "sources": _SOURCE},
+}
+_TEMPLATE = {
+    "metadata": {"annotations": {}, "labels": {}},
+    "spec": {
+        "restartPolicy": "Always",
+        "terminationGracePeriodSeconds": 30,
+        "dnsPolicy": "ClusterFirst",
+        "schedulerName": "default-scheduler",
         "securityContext": {},
-        "env": [],
-        "command": [],
-        "args": [],
+        "containers": _CONTAINER,
+        "initContainers": _CONTAINER,
+        "volumes": _VOLUME,
     },
-    {
-        "ports": _Shape({"protocol": "TCP"}),
-        "env": _Shape({"value": ""}, {"valueFrom": _Shape(parts=_REFERENCE)}),
-        "livenessProbe": _PROBE,
-        "readinessProbe": _PROBE,
-        "startupProbe": _PROBE,
-        "lifecycle": _Shape(parts={"postStart": _HOOK, "preStop": _HOOK}),
-    },
-)
-_VOLUME = _Shape(
-    {"emptyDir": {}},
-    {
-        "secret": _FILES,
-        "configMap": _FILES,
-        "downwardAPI": _FILES,
-        "hostPath": _Shape({"type": ""}),
-        "projected": _Shape(
-            {"defaultMode": 420},
-            {
-                "sources": _Shape(
-                    parts={
-                        "serviceAccountToken": _Shape({"expirationSeconds": 3600}),
-                        "downwardAPI": _Shape(parts={"items": _Shape(parts=_REFERENCE)}),
-                    }
-                )
-            },
-        ),
-    },
-)
-_TEMPLATE = _Shape(
-    parts={
-        "metadata": _Shape({"annotations": {}, "labels": {}}),
-        "spec": _Shape(
-            {
-                "restartPolicy": "Always",
-                "terminationGracePeriodSeconds": 30,
-                "dnsPolicy": "ClusterFirst",
-                "schedulerName": "default-scheduler",
-                "securityContext": {},
-                "volumes": [],
-                "initContainers": [],
-            },
-            {"containers": _CONTAINER, "initContainers": _CONTAINER, "volumes": _VOLUME},
-        ),
+}
+
+
+def _not_filled_in(value: Any, filled_in: Any) -> Any:
+    """Give a value without what the server would fill in; of its lists, without the empty ones."""
+    if isinstance(value, list):
+        return [_not_filled_in(inner, filled_in) for inner in value]
+    if not isinstance(value, dict) or not isinstance(filled_in, dict):
+        return value
+    kept = {key: _not_filled_in(inner, filled_in.get(key)) for key, inner in value.items()}
+    return {
+        key: inner for key, inner in kept.items() if key not in filled_in or inner not in ([], filled_in[key])
     }
-)
 
 
 def _meant(template: Mapping[str, Any]) -> Template:
     """Give a template without what the server would fill in by itself."""
-    meant: Template = _TEMPLATE.meant(bare_template(template))
+    meant: Template = _not_filled_in(bare_template(template), _TEMPLATE)
     spec = meant.get("spec", {})
     for container in [*spec.get("containers", ()), *spec.get("initContainers", ())]:
         if container.get("imagePullPolicy") == _pull_policy(str(container.get("image", ""))):
