@@ -33,6 +33,7 @@ from gateway import (
     metrics,
     mitigations,
     notices,
+    readiness,
     signin,
     tokens,
 )
@@ -177,6 +178,9 @@ def build(
     in_force = mitigations.Mitigations(orders)
     app.include_router(mitigations.router(in_force, identity))
     app.include_router(mitigations.pages(in_force, identity, pages))
+    failovers = readiness.Readinesses(orders)
+    app.include_router(readiness.router(failovers, orders, identity))
+    app.include_router(readiness.pages(failovers, orders, identity, pages))
     app.include_router(tokens.api(identity, ledger))
     app.include_router(tokens.pages(identity, ledger, pages))
     return app

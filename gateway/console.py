@@ -131,11 +131,13 @@ class Console:
 
     def approval(self, approval: str, session: Session) -> Response:
         """Show one plan with everything that its digest covers."""
-        request = self._ledger.approvals.get(approval).request
+        found = self._ledger.approvals.get(approval)
+        request = found.request
         incident = self._ledger.incidents.get(request.incident)
         return self._pages.page(
             "approval.html",
             session=session,
+            watched=self._ledger.watches.signals(found),
             question=self._deciding.question(approval, incident, session),
             incident=incident,
             form=self._identity.form_token(session),

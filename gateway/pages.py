@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, Response
 from authority.grants import write_limits
 from contracts.errors import NotFoundError
 from contracts.guardrails import Freeze
-from gateway import wording
+from gateway import drawing, wording
 
 _FOLDER: Final = Path(__file__).parent / "console"
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -40,7 +40,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(words=wording, limits=write_limits)
+    environment.globals.update(words=wording, limits=write_limits, draw=drawing)
     return environment
 
 

@@ -139,6 +139,12 @@ def age(at: datetime, now: datetime) -> str:
     return "just now" if seconds < _MINUTE else f"{_coarse(seconds)} ago"
 
 
+def seconds_ago(at: datetime, now: datetime) -> str:
+    """Say how long ago, to the second while that matters: ``4 s ago``."""
+    seconds = max(0, int((now - at).total_seconds()))
+    return f"{seconds} s ago" if seconds < _MINUTE else age(at, now)
+
+
 def left(until: datetime, now: datetime) -> str:
     """Say how much time there is: ``12 min left`` or ``expired``."""
     seconds = int((until - now).total_seconds())

@@ -6,6 +6,7 @@ document.querySelector("form[data-send]")?.requestSubmit(); // the way back from
 const CLOCK_EVERY = 1000;
 const SETTLE = 120; // ms: events come in bursts, one look at the page is enough for all of them
 const RETRY = 2000;
+const POLL_EVERY = 5000;
 
 let last = Number(document.body.dataset.after ?? -1);
 let source = null;
@@ -216,4 +217,8 @@ window.addEventListener("pagehide", () => source?.close());
 tick();
 look();
 setInterval(tick, CLOCK_EVERY);
+// What is read again and again leaves no event in the log: ask for it while somebody looks.
+setInterval(() => {
+  if (document.visibilityState === "visible" && document.querySelector("[data-poll]")) refresh();
+}, POLL_EVERY);
 listen();
