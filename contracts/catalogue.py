@@ -30,20 +30,21 @@ Moment = Annotated[datetime, AfterValidator(_in_utc)]
 
 
 class Person(Strict):
-    """Somebody who may be given a role."""
+    """Somebody who may be given a role.
+
+    Attributes:
+        email: Who signs in with it, once the provider verified it, is this.
+        oidc_subject: The provider's own name (``sub``); with it no email address counts.
+        groups: What the policy may call them, besides their teams.
+        contacts: Kind of channel to address, for example ``webhook`` to a URL.
+    """
 
     id: Slug
     name: str
-    email: str | None = Field(
-        None, description="Who signs in with it, once the provider verified it, is this."
-    )
-    oidc_subject: str | None = Field(
-        None, min_length=1, description="The provider's own name (`sub`); with it no email address counts."
-    )
-    groups: tuple[Slug, ...] = Field((), description="What the policy may call them, besides their teams.")
-    contacts: dict[Slug, str] = Field(
-        {}, description="Kind of channel to address, for example `webhook` to a URL."
-    )
+    email: str | None = None
+    oidc_subject: str | None = Field(None, min_length=1)
+    groups: tuple[Slug, ...] = ()
+    contacts: dict[Slug, str] = {}
 
     def address(self, kind: str) -> str | None:
         """Give where a kind of channel reaches them."""
@@ -51,13 +52,16 @@ class Person(Strict):
 
 
 class Team(Strict):
-    """People who answer for services together; the policy knows a team as a group."""
+    """People who answer for services together; the policy knows a team as a group.
+
+    Attributes:
+        members: Ids of people.
+        oidc_groups: Groups of the identity provider whose people count as members when they sign in.
+    """
 
     name: Slug
-    members: tuple[Slug, ...] = Field((), description="Ids of people.")
-    oidc_groups: tuple[str, ...] = Field(
-        (), description="Groups of the identity provider whose people count as members when they sign in."
-    )
+    members: tuple[Slug, ...] = ()
+    oidc_groups: tuple[str, ...] = ()
 
 
 class Override(Strict):
@@ -75,23 +79,33 @@ class Override(Strict):
 
 
 class Rotation(Strict):
-    """People who take turns at being on call. Turns are counted in UTC: no clock change moves one."""
+    """People who take turns at being on call. Turns are counted in UTC: no clock change moves one.
+
+    Attributes:
+        people: In the order of their turns.
+        starts: When the first turn begins; the first person has it until then too.
+        each: How long a turn is.
+        overrides: Where two cover a moment, the later one counts.
+    """
 
     name: Slug
-    people: tuple[Slug, ...] = Field(min_length=1, description="In the order of their turns.")
-    starts: Moment = Field(description="When the first turn begins; the first person has it until then too.")
-    each: Annotated[timedelta, Field(ge=timedelta(hours=1), le=timedelta(days=366))] = Field(
-        timedelta(days=7), description="How long a turn is."
-    )
-    overrides: tuple[Override, ...] = Field((), description="Where two cover a moment, the later one counts.")
+    people: tuple[Slug, ...] = Field(min_length=1)
+    starts: Moment
+    each: Annotated[timedelta, Field(ge=timedelta(hours=1), le=timedelta(days=366))] = timedelta(days=7)
+    overrides: tuple[Override, ...] = ()
 
 
 class Rung(Strict):
-    """One rung of an escalation ladder."""
+    """One rung of an escalation ladder.
 
-    after: Span = Field(
-        timedelta(0), description="How long nobody has acknowledged when it is reached, from the first call."
-    )
+    Attributes:
+        after: How long nobody has acknowledged when it is reached, from the first call.
+        notify: ``incident_commander``, ``technical_lead``, ``on_call``, ``team`` (the service's own),
+            ``team:<name>``, ``rotation:<name>``, ``person:<id>``.
+        channel: By which kind of channel; without it by the usual ones.
+    """
+
+    after: Span = timedelta(0)
     notify: tuple[
         Annotated[
             str,
@@ -100,56 +114,56 @@ class Rung(Strict):
             ),
         ],
         ...,
-    ] = Field(
-        min_length=1,
-        description="`incident_commander`, `technical_lead`, `on_call`, `team` (the service's own),"
-        " `team:<name>`, `rotation:<name>`, `person:<id>`.",
-    )
-    channel: Slug | None = Field(None, description="By which kind of channel; without it by the usual ones.")
+    ] = Field(min_length=1)
+    channel: Slug | None = None
 
 
 class Cluster(Strict):
-    """A Kubernetes API. Credentials are never written here: only where they are found."""
+    """A Kubernetes API. Credentials are never written here: only where they are found.
+
+    Attributes:
+        kubeconfig: Path; without it the pod's own service account is used.
+        context: Of the kubeconfig; its current one when empty.
+    """
 
     name: Slug
-    kubeconfig: str | None = Field(
-        None, description="Path; without it the pod's own service account is used."
-    )
-    context: str | None = Field(None, description="Of the kubeconfig; its current one when empty.")
+    kubeconfig: str | None = None
+    context: str | None = None
 
 
 class LaunchDarklyProject(Strict):
-    """A LaunchDarkly project and where its API is."""
+    """A LaunchDarkly project and where its API is.
+
+    Attributes:
+        token_env: Name of the environment variable that holds the API token.
+        sdk_key_env: Name of the variable with a server SDK key, to observe changes through the SDK.
+        stream: Base URI of the SDK stream, when it is not the vendor's.
+        sdk: Base URI of SDK polling; without it ``stream``, as a relay serves both, or the vendor's.
+        sdk_environment: Key of the environment that the SDK key belongs to, when the project has several.
+    """
 
     project: str
     api: str = "https://app.launchdarkly.com"
-    token_env: str = Field(
-        "LAUNCHDARKLY_TOKEN", description="Name of the environment variable that holds the API token."
-    )
-    sdk_key_env: str | None = Field(
-        None, description="Name of the variable with a server SDK key, to observe changes through the SDK."
-    )
-    stream: str | None = Field(None, description="Base URI of the SDK stream, when it is not the vendor's.")
-    sdk: str | None = Field(
-        None,
-        description="Base URI of SDK polling; without it `stream`, as a relay serves both, or the vendor's.",
-    )
-    sdk_environment: str | None = Field(
-        None, description="Key of the environment that the SDK key belongs to, when the project has several."
-    )
+    token_env: str = "LAUNCHDARKLY_TOKEN"  # noqa: S105  (the name of a variable)
+    sdk_key_env: str | None = None
+    stream: str | None = None
+    sdk: str | None = None
+    sdk_environment: str | None = None
 
 
 class AwsAccount(Strict):
-    """An AWS account. Credentials are never written here: only where they are found."""
+    """An AWS account. Credentials are never written here: only where they are found.
+
+    Attributes:
+        config: Path of an AWS config file; without it the SDK's own places are searched.
+        profile: Of the config file; the SDK's default one when empty.
+        profiles: Action name to the profile that its changes are sent with: one role per action.
+    """
 
     name: Slug
-    config: str | None = Field(
-        None, description="Path of an AWS config file; without it the SDK's own places are searched."
-    )
-    profile: str | None = Field(None, description="Of the config file; the SDK's default one when empty.")
-    profiles: dict[str, str] = Field(
-        {}, description="Action name to the profile that its changes are sent with: one role per action."
-    )
+    config: str | None = None
+    profile: str | None = None
+    profiles: dict[str, str] = {}
 
 
 class RoutingEndpoint(Strict):
@@ -160,19 +174,22 @@ class RoutingEndpoint(Strict):
 
 
 class RoutingPanel(Strict):
-    """A control panel of ARC routing controls; a failover asks no control plane where its endpoints are."""
+    """A control panel of ARC routing controls; a failover asks no control plane where its endpoints are.
+
+    Attributes:
+        endpoints: All five of its cluster, in the order in which they are tried.
+        controls: Name to ARN of each routing control that may be changed.
+        at_least_on: How many of the controls are on after any change.
+        wait: How long a changed control is left alone, against flapping.
+    """
 
     name: Slug
     account: Slug
     arn: str
-    endpoints: tuple[RoutingEndpoint, ...] = Field(
-        min_length=1, description="All five of its cluster, in the order in which they are tried."
-    )
-    controls: dict[Slug, str] = Field(description="Name to ARN of each routing control that may be changed.")
-    at_least_on: int = Field(1, ge=0, description="How many of the controls are on after any change.")
-    wait: timedelta = Field(
-        timedelta(seconds=60), description="How long a changed control is left alone, against flapping."
-    )
+    endpoints: tuple[RoutingEndpoint, ...] = Field(min_length=1)
+    controls: dict[Slug, str]
+    at_least_on: int = Field(1, ge=0)
+    wait: timedelta = timedelta(seconds=60)
 
 
 class Aws(Strict):
@@ -190,48 +207,55 @@ class Prometheus(Strict):
 
 
 class CloudWatchMetric(Strict):
-    """A metric of CloudWatch, or the share that it has in another one."""
+    """A metric of CloudWatch, or the share that it has in another one.
+
+    Attributes:
+        namespace: For example ``AWS/ApplicationELB``.
+        metric: For example ``HTTPCode_Target_5XX_Count``.
+        per: Another metric by which it is divided, for example ``RequestCount``: a share.
+        statistic: As CloudWatch names it: ``Sum``, ``p99``.
+        period: Seconds that one value stands for.
+        within: How many periods old a value may be; older is no data.
+    """
 
     account: Slug
     region: str
-    namespace: str = Field(min_length=1, description="For example `AWS/ApplicationELB`.")
-    metric: str = Field(min_length=1, description="For example `HTTPCode_Target_5XX_Count`.")
-    per: str | None = Field(
-        None, description="Another metric by which it is divided, for example `RequestCount`: a share."
-    )
+    namespace: str = Field(min_length=1)
+    metric: str = Field(min_length=1)
+    per: str | None = None
     dimensions: dict[str, str] = {}
-    statistic: str = Field("Average", description="As CloudWatch names it: `Sum`, `p99`.")
-    period: int = Field(60, ge=1, le=86_400, description="Seconds that one value stands for.")
-    within: int = Field(3, ge=1, le=60, description="How many periods old a value may be; older is no data.")
+    statistic: str = "Average"
+    period: int = Field(60, ge=1, le=86_400)
+    within: int = Field(3, ge=1, le=60)
 
 
 class Signal(Strict):
-    """One thing that users feel, measured by a query or a metric. Exactly one of the thresholds is set."""
+    """One thing that users feel, measured by a query or a metric. Exactly one of the thresholds is set.
 
-    prometheus: Slug | None = Field(
-        None, description="Which of the catalogue's Prometheus servers is asked; `query` belongs to it."
-    )
-    query: str | None = Field(None, min_length=1, description="PromQL that gives one number.")
-    cloudwatch: CloudWatchMetric | None = Field(None, description="Instead of these two.")
-    check: str | None = Field(
-        None,
-        description="Instead of those: one of the environment's `checks`, which reads 1 while it answers 2xx"
-        " and 0 while it does not. Healthy is above 0.5, unless another threshold is set.",
-    )
-    unit: str = Field("", description="For people, for example `%` or `ms`.")
-    healthy_below: float | None = Field(
-        None, allow_inf_nan=False, description="A reading is healthy when it is below this."
-    )
-    healthy_above: float | None = Field(
-        None, allow_inf_nan=False, description="A reading is healthy when it is above this."
-    )
-    every: Wait = Field(timedelta(seconds=5), description="How often it is read during verification.")
-    hold: Span = Field(
-        timedelta(seconds=60), description="How long every reading is healthy before a step is effective."
-    )
-    within: Span = Field(
-        timedelta(minutes=5), description="How long verification waits for that before it gives up."
-    )
+    Attributes:
+        prometheus: Which of the catalogue's Prometheus servers is asked; ``query`` belongs to it.
+        query: PromQL that gives one number.
+        cloudwatch: Instead of these two.
+        check: Instead of those: one of the environment's ``checks``, which reads 1 while it answers 2xx and 0
+            while it does not. Healthy is above 0.5, unless another threshold is set.
+        unit: For people, for example ``%`` or ``ms``.
+        healthy_below: A reading is healthy when it is below this.
+        healthy_above: A reading is healthy when it is above this.
+        every: How often it is read during verification.
+        hold: How long every reading is healthy before a step is effective.
+        within: How long verification waits for that before it gives up.
+    """
+
+    prometheus: Slug | None = None
+    query: str | None = Field(None, min_length=1)
+    cloudwatch: CloudWatchMetric | None = None
+    check: str | None = None
+    unit: str = ""
+    healthy_below: float | None = Field(None, allow_inf_nan=False)
+    healthy_above: float | None = Field(None, allow_inf_nan=False)
+    every: Wait = timedelta(seconds=5)
+    hold: Span = timedelta(seconds=60)
+    within: Span = timedelta(minutes=5)
 
     @model_validator(mode="before")
     @classmethod
@@ -288,14 +312,17 @@ class Deployment(Strict):
 
 
 class Sync(Strict):
-    """What keeps deployments as Git has them: it may be paused while one of them is changed by hand."""
+    """What keeps deployments as Git has them: it may be paused while one of them is changed by hand.
 
-    cluster: Slug = Field(description="Where the object itself is; Argo CD's may be another cluster.")
+    Attributes:
+        cluster: Where the object itself is; Argo CD's may be another cluster.
+        kind: An Argo CD Application, or Flux's Kustomization or HelmRelease.
+    """
+
+    cluster: Slug
     namespace: Slug
     name: KubernetesName
-    kind: Literal["application", "kustomization", "helm_release"] = Field(
-        description="An Argo CD Application, or Flux's Kustomization or HelmRelease."
-    )
+    kind: Literal["application", "kustomization", "helm_release"]
 
     def target(self) -> Target:
         """Give it as a target."""
@@ -341,12 +368,17 @@ class EcsService(Strict):
 
 
 class ScalableTarget(Strict):
-    """The limits within which Application Auto Scaling moves one dimension of a resource."""
+    """The limits within which Application Auto Scaling moves one dimension of a resource.
+
+    Attributes:
+        namespace: As AWS calls the service.
+        resource: As AWS names it, for example ``service/main/web``.
+    """
 
     account: Slug
     region: str
-    namespace: str = Field("ecs", description="As AWS calls the service.")
-    resource: str = Field(description="As AWS names it, for example `service/main/web`.")
+    namespace: str = "ecs"
+    resource: str
     dimension: str = "ecs:service:DesiredCount"
 
     def target(self) -> Target:
@@ -356,11 +388,16 @@ class ScalableTarget(Strict):
 
 
 class DnsRecord(Strict):
-    """A name in a Route 53 hosted zone whose weighted or failover records belong to a service."""
+    """A name in a Route 53 hosted zone whose weighted or failover records belong to a service.
+
+    Attributes:
+        zone: Id of the hosted zone.
+        name: The full name, with or without the last dot.
+    """
 
     account: Slug
-    zone: str = Field(description="Id of the hosted zone.")
-    name: str = Field(description="The full name, with or without the last dot.")
+    zone: str
+    name: str
     type: str = "A"
 
     def target(self) -> Target:
@@ -392,13 +429,17 @@ class GlobalCluster(Strict):
 
 
 class AwsResources(Strict):
-    """What a service has in AWS, and may be changed for it."""
+    """What a service has in AWS, and may be changed for it.
+
+    Attributes:
+        panels: Names of the catalogue's ARC control panels.
+    """
 
     auto_scaling_groups: tuple[AutoScalingGroup, ...] = ()
     ecs_services: tuple[EcsService, ...] = ()
     scalable_targets: tuple[ScalableTarget, ...] = ()
     records: tuple[DnsRecord, ...] = ()
-    panels: tuple[Slug, ...] = Field((), description="Names of the catalogue's ARC control panels.")
+    panels: tuple[Slug, ...] = ()
     region_switch_plans: tuple[RegionSwitchPlan, ...] = ()
     global_clusters: tuple[GlobalCluster, ...] = ()
 
@@ -421,38 +462,46 @@ class AwsResources(Strict):
 
 
 class HookUndo(Strict):
-    """What takes back what a hook has done."""
+    """What takes back what a hook has done.
 
-    hook: Slug | None = Field(None, description="Another hook of the service; without it the same one.")
-    desired: JsonObject = Field(min_length=1, description="What it is asked for.")
+    Attributes:
+        hook: Another hook of the service; without it the same one.
+        desired: What it is asked for.
+    """
+
+    hook: Slug | None = None
+    desired: JsonObject = Field(min_length=1)
 
 
 class Hook(Strict):
-    """A team's own remediation endpoint: it is told what is wanted, signed, and brings it about."""
+    """A team's own remediation endpoint: it is told what is wanted, signed, and brings it about.
 
-    name: Slug = Field(description="No other hook of the catalogue has it.")
-    url: str = Field(pattern=r"^https?://[^\s@]+$", description="Gets the POST; redirects are not followed.")
-    secret_env: str = Field(
-        description="Name of the variable with the signing secret: `whsec_` and base64 of 24 to 64 bytes."
-    )
-    status_url: str | None = Field(
-        None, pattern=r"^https?://[^\s@]+$", description='Answers how things are: `{"state": {...}}`.'
-    )
-    once_per_key: bool = Field(
-        False,  # noqa: FBT003  (a default, named by its field)
-        description="The endpoint carries out each `Idempotency-Key` once, so that a request whose answer was"
-        " lost may be sent again.",
-    )
-    desired: JsonObject = Field({}, description="What the playbook `hotfix` asks it for.")
-    signals: tuple[str, ...] = Field((), description="For which of the service's signals it is a hotfix.")
-    in_force_for: Span = Field(
-        timedelta(days=1), description="How long the hotfix may stay before its owner is asked to undo it."
-    )
-    undo: HookUndo | None = Field(
-        None, description="Without it what `status_url` said before is asked for again."
-    )
-    risk: Risk = Field(Risk.MEDIUM, description="Medium or high: nobody but its team knows what it does.")
-    blast_radius: str = Field(min_length=1, description="One sentence: who and what is touched.")
+    Attributes:
+        name: No other hook of the catalogue has it.
+        url: Gets the POST; redirects are not followed.
+        secret_env: Name of the variable with the signing secret: ``whsec_`` and base64 of 24 to 64 bytes.
+        status_url: Answers how things are: ``{"state": {...}}``.
+        once_per_key: The endpoint carries out each ``Idempotency-Key`` once, so that a request whose answer
+            was lost may be sent again.
+        desired: What the playbook ``hotfix`` asks it for.
+        signals: For which of the service's signals it is a hotfix.
+        in_force_for: How long the hotfix may stay before its owner is asked to undo it.
+        undo: Without it what ``status_url`` said before is asked for again.
+        risk: Medium or high: nobody but its team knows what it does.
+        blast_radius: One sentence: who and what is touched.
+    """
+
+    name: Slug
+    url: str = Field(pattern=r"^https?://[^\s@]+$")
+    secret_env: str
+    status_url: str | None = Field(None, pattern=r"^https?://[^\s@]+$")
+    once_per_key: bool = False
+    desired: JsonObject = {}
+    signals: tuple[str, ...] = ()
+    in_force_for: Span = timedelta(days=1)
+    undo: HookUndo | None = None
+    risk: Risk = Risk.MEDIUM
+    blast_radius: str = Field(min_length=1)
 
     @model_validator(mode="after")
     def _hotfix_says_what_for(self) -> "Hook":
@@ -468,51 +517,55 @@ class Hook(Strict):
 
 
 class FailoverStep(Strict):
-    """One step of a move: any action on any target of the service."""
+    """One step of a move: any action on any target of the service.
+
+    Attributes:
+        action: Its name, for example ``k8s.scale_deployment``.
+        arguments: Its request, as the page of the action has it.
+        forced: The arguments that differ when it is done ungracefully; others stay.
+        undo_first: On the way back it comes before the others too, as a database's writer does; else what was
+            done last is undone first.
+    """
 
     title: str = Field(min_length=1)
-    action: str = Field(description="Its name, for example `k8s.scale_deployment`.")
-    arguments: JsonObject = Field(description="Its request, as the page of the action has it.")
-    forced: JsonObject | None = Field(
-        None, description="The arguments that differ when it is done ungracefully; others stay."
-    )
-    undo_first: bool = Field(
-        False,  # noqa: FBT003  (a default, named by its field)
-        description="On the way back it comes before the others too, as a database's writer does; else what"
-        " was done last is undone first.",
-    )
+    action: str
+    arguments: JsonObject
+    forced: JsonObject | None = None
+    undo_first: bool = False
 
 
 class Move(Strict):
-    """How the traffic of one region goes to another, in order."""
+    """How the traffic of one region goes to another, in order.
+
+    Attributes:
+        ready: What says that the region can take it: a readiness, a rollout that is done, or a reading above
+            zero, such as ``http.check`` gives.
+    """
 
     away_from: str
     to: str
     steps: tuple[FailoverStep, ...] = Field(min_length=1)
-    ready: tuple[ProbeCall, ...] = Field(
-        (),
-        description="What says that the region can take it: a readiness, a rollout that is done, or a reading"
-        " above zero, such as `http.check` gives.",
-    )
+    ready: tuple[ProbeCall, ...] = ()
 
 
 class Failover(Strict):
-    """How a service leaves a region that is unhealthy, and what has to hold for that."""
+    """How a service leaves a region that is unhealthy, and what has to hold for that.
+
+    Attributes:
+        regions_on: How many healthy regions serve after a move.
+        wait: How long a move is not followed by another one, against flapping.
+        serving: Region to a probe that reads above zero while it serves; one that is not named serves.
+        in_force_for: How long it may stay before its owner is asked to fail back.
+        check_every: How often it is found out whether a move would work now.
+    """
 
     moves: tuple[Move, ...] = Field(min_length=1)
-    regions_on: int = Field(1, ge=1, description="How many healthy regions serve after a move.")
-    wait: Span = Field(
-        timedelta(minutes=15), description="How long a move is not followed by another one, against flapping."
-    )
-    serving: dict[str, ProbeCall] = Field(
-        {},
-        description="Region to a probe that reads above zero while it serves; one that is not named serves.",
-    )
-    in_force_for: Span = Field(
-        timedelta(days=1), description="How long it may stay before its owner is asked to fail back."
-    )
-    check_every: Annotated[timedelta, Field(ge=timedelta(seconds=10), le=timedelta(days=1))] = Field(
-        timedelta(minutes=30), description="How often it is found out whether a move would work now."
+    regions_on: int = Field(1, ge=1)
+    wait: Span = timedelta(minutes=15)
+    serving: dict[str, ProbeCall] = {}
+    in_force_for: Span = timedelta(days=1)
+    check_every: Annotated[timedelta, Field(ge=timedelta(seconds=10), le=timedelta(days=1))] = timedelta(
+        minutes=30
     )
 
     def check(self, regions: tuple[str, ...]) -> None:
@@ -535,7 +588,11 @@ class Failover(Strict):
 
 
 class ServiceEnvironment(Strict):
-    """What one service consists of in one environment."""
+    """What one service consists of in one environment.
+
+    Attributes:
+        checks: Name to URL (http or https) of something that answers 2xx when it is healthy.
+    """
 
     regions: tuple[str, ...] = ()
     deployments: tuple[Deployment, ...] = ()
@@ -544,9 +601,7 @@ class ServiceEnvironment(Strict):
     aws: AwsResources = AwsResources()
     signals: dict[str, Signal] = {}
     dashboards: dict[str, str] = {}
-    checks: dict[str, str] = Field(
-        {}, description="Name to URL (http or https) of something that answers 2xx when it is healthy."
-    )
+    checks: dict[str, str] = {}
     hooks: tuple[Hook, ...] = ()
     failover: Failover | None = None
 
@@ -577,56 +632,60 @@ class ServiceEnvironment(Strict):
 
 
 class Service(Strict):
-    """A service: who answers for it, and what it consists of."""
+    """A service: who answers for it, and what it consists of.
+
+    Attributes:
+        on_call: Who may take the Incident Commander's role, first first.
+        team: The team that answers for it.
+        rotation: The rotation whose turn comes before everybody in ``on_call``.
+        alerts: Alert name to signal, for rules without a label ``signal``.
+    """
 
     name: Slug
     description: str = ""
-    on_call: tuple[Slug, ...] = Field(
-        (), description="Who may take the Incident Commander's role, first first."
-    )
-    team: Slug | None = Field(None, description="The team that answers for it.")
-    rotation: Slug | None = Field(
-        None, description="The rotation whose turn comes before everybody in `on_call`."
-    )
-    alerts: dict[str, str] = Field(
-        {}, description="Alert name to signal, for rules without a label `signal`."
-    )
+    on_call: tuple[Slug, ...] = ()
+    team: Slug | None = None
+    rotation: Slug | None = None
+    alerts: dict[str, str] = {}
     environments: dict[str, ServiceEnvironment]
 
 
 class Limits(Strict):
-    """How much may be changed; plans that go beyond it need an override that names the guardrail."""
+    """How much may be changed; plans that go beyond it need an override that names the guardrail.
 
-    cooldown: Span = Field(
-        timedelta(minutes=1), description="How long a changed target is left alone by other mitigations."
-    )
-    actions_per_hour: int = Field(30, ge=1, description="How many actions one service may have in an hour.")
-    ineffective_in_a_row: int = Field(
-        3,
-        ge=1,
-        description="After so many mitigations of a playbook or a service within a day, none of them"
-        " effective, there is no other one.",
-    )
-    replica_share: float = Field(
-        0.5, gt=0, le=1, description="How large a part of a workload's replicas one plan may take away."
-    )
-    regions: int = Field(2, ge=1, description="How many regions or clusters one plan may change.")
-    flags: int = Field(3, ge=1, description="How many flags one plan may change.")
-    regions_on: int = Field(
-        1, ge=0, description="How many places of a failover target are on after any change."
-    )
+    Attributes:
+        cooldown: How long a changed target is left alone by other mitigations.
+        actions_per_hour: How many actions one service may have in an hour.
+        ineffective_in_a_row: After so many mitigations of a playbook or a service within a day, none of them
+            effective, there is no other one.
+        replica_share: How large a part of a workload's replicas one plan may take away.
+        regions: How many regions or clusters one plan may change.
+        flags: How many flags one plan may change.
+        regions_on: How many places of a failover target are on after any change.
+    """
+
+    cooldown: Span = timedelta(minutes=1)
+    actions_per_hour: int = Field(30, ge=1)
+    ineffective_in_a_row: int = Field(3, ge=1)
+    replica_share: float = Field(0.5, gt=0, le=1)
+    regions: int = Field(2, ge=1)
+    flags: int = Field(3, ge=1)
+    regions_on: int = Field(1, ge=0)
 
 
 class ChangeFreeze(Strict):
-    """A window of the calendar in which nothing new is changed."""
+    """A window of the calendar in which nothing new is changed.
+
+    Attributes:
+        every: It comes again after so long, for example ``P7D`` for each week.
+        services: Only these; empty means every service.
+    """
 
     name: Slug
     starts: Moment
     ends: Moment
-    every: timedelta | None = Field(
-        None, description="It comes again after so long, for example `P7D` for each week."
-    )
-    services: tuple[Slug, ...] = Field((), description="Only these; empty means every service.")
+    every: timedelta | None = None
+    services: tuple[Slug, ...] = ()
 
     @model_validator(mode="after")
     def _is_a_window(self) -> "ChangeFreeze":
@@ -644,11 +703,13 @@ class ChangeFreeze(Strict):
 
 
 class GuardrailLimits(Limits):
-    """What holds even against the Incident Commander, unless an override names the guardrail."""
+    """What holds even against the Incident Commander, unless an override names the guardrail.
 
-    services: dict[Slug, Limits] = Field(
-        {}, description="Service to its own limits; what is not given there is as above."
-    )
+    Attributes:
+        services: Service to its own limits; what is not given there is as above.
+    """
+
+    services: dict[Slug, Limits] = {}
     change_freezes: tuple[ChangeFreeze, ...] = ()
 
     def named(self) -> dict[str, Iterable[str]]:
@@ -663,31 +724,29 @@ class GuardrailLimits(Limits):
 
 
 class Catalogue(Strict):
-    """The whole file."""
+    """The whole file.
+
+    Attributes:
+        escalation: Whom to call, rung after rung, until somebody acknowledges; ours where none is given.
+        escalate_again: How long after its last rung a ladder begins again while nobody acknowledges; as long
+            as the ladder itself where none is given, at least PT5M.
+        severities: Value of the label ``severity`` to ours; SEV1 to SEV4 are always known.
+        monitoring: How long all signals stay healthy before an incident is resolved.
+        approval: How long a sealed plan may be approved.
+    """
 
     people: tuple[Person, ...] = ()
     teams: tuple[Team, ...] = ()
     rotations: tuple[Rotation, ...] = ()
-    escalation: dict[Severity, Annotated[tuple[Rung, ...], Field(min_length=1)]] = Field(
-        {},
-        description="Whom to call, rung after rung, until somebody acknowledges; ours where none is given.",
-    )
-    escalate_again: dict[Severity, Wait] = Field(
-        {},
-        description="How long after its last rung a ladder begins again while nobody acknowledges; as long as"
-        " the ladder itself where none is given, at least PT5M.",
-    )
+    escalation: dict[Severity, Annotated[tuple[Rung, ...], Field(min_length=1)]] = {}
+    escalate_again: dict[Severity, Wait] = {}
     clusters: tuple[Cluster, ...] = ()
     launchdarkly: tuple[LaunchDarklyProject, ...] = ()
     prometheus: tuple[Prometheus, ...] = ()
     aws: Aws = Aws()
-    severities: dict[str, Severity] = Field(
-        {}, description="Value of the label `severity` to ours; SEV1 to SEV4 are always known."
-    )
-    monitoring: Span = Field(
-        timedelta(minutes=10), description="How long all signals stay healthy before an incident is resolved."
-    )
-    approval: Wait = Field(timedelta(minutes=15), description="How long a sealed plan may be approved.")
+    severities: dict[str, Severity] = {}
+    monitoring: Span = timedelta(minutes=10)
+    approval: Wait = timedelta(minutes=15)
     guardrails: GuardrailLimits = GuardrailLimits()
     services: tuple[Service, ...] = ()
 

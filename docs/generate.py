@@ -83,12 +83,13 @@ def catalogue_page() -> str:
     ]
     for model in _models(Catalogue):
         schema = model.model_json_schema()
+        meaning = {name: text for base in model.__mro__ for name, text in _attributes(base).items()}
         rows = [
             (
                 f"`{name}`",
                 _kind(schema["properties"][name], schema.get("$defs", {})),
                 "required" if field.is_required() else _default(field.default),
-                field.description or "",
+                meaning.get(name, ""),
             )
             for name, field in model.model_fields.items()
         ]
