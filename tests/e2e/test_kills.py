@@ -15,13 +15,17 @@ import pytest
 import urllib3
 from temporalio.service import RPCError
 
+from authority.decisions import Verifier
+from authority.policy import DEFAULT
 from cli import demo
 from cli.client import Gateway
+from contracts.base import JsonObject
+from contracts.errors import StanchError
 from contracts.evidence import EvidenceKind
-from ledger import Ledger
+from ledger import Ledger, audit
 from runtime import engine, temporal
 from runtime.clock import utc_now
-from runtime.settings import Settings
+from runtime.settings import Settings, public_keys
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -67,6 +71,38 @@ def meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
         thread.join()
     if failed:
         raise failed[0]
+
+
+def alert(config: Settings) -> urllib3.BaseHTTPResponse:
+    """Deliver an alert for the shop."""
+    body = {
+        "version": "4",
+        "status": "firing",
+        "receiver": "stanch",
+        "groupKey": "{}",
+        "alerts": [
+            {
+                "status": "firing",
+                "labels": {"alertname": "HighErrorRate", "service": "shop", "severity": "critical"},
+                "annotations": {},
+                "startsAt": "2026-11-21T14:32:00Z",
+                "endsAt": "0001-01-01T00:00:00Z",
+                "fingerprint": "0123456789abcdef",
+            }
+        ],
+    }
+    return HTTP.request("POST", f"{config.url}/v1/alerts/alertmanager", json=body)
+
+
+def until(look: Callable[[], Any]) -> Any:
+    """Wait until there is something to see; a gateway that is starting has nothing to show."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with contextlib.suppress(StanchError):
+            if seen := look():
+                return seen
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 # Each of these kills the worker as soon as it is in the log; a decision kills the gateway that took it, too.
@@ -180,32 +216,60 @@ def test_accepted_alert_survives_the_death_of_everything(tmp_path: Path) -> None
     config = settings(tmp_path)
     with demo.small_world(config, builtin=True) as world:
         with demo.product(config, world) as up:
-            body = {
-                "version": "4",
-                "status": "firing",
-                "receiver": "stanch",
-                "groupKey": "{}",
-                "alerts": [
-                    {
-                        "status": "firing",
-                        "labels": {"alertname": "Manual", "service": "shop", "severity": "critical"},
-                        "annotations": {},
-                        "startsAt": "2026-11-21T14:32:00Z",
-                        "endsAt": "0001-01-01T00:00:00Z",
-                        "fingerprint": "0123456789abcdef",
-                    }
-                ],
-            }
-            answer = HTTP.request("POST", f"{config.url}/v1/alerts/alertmanager", json=body)
+            answer = alert(config)
             up.kill()
             up.wait()
         assert answer.status == 200
         with demo.product(config, world):
-            gateway = Gateway(config, "ada")
-            deadline = time.monotonic() + 30
-            while not (incidents := gateway.get("/v1/incidents")):
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
+            incidents = until(lambda: Gateway(config, "ada").get("/v1/incidents"))
 
-    assert isinstance(incidents, list)
     assert len(incidents) == 1
+
+
+def test_two_approvals_survive_the_death_of_everything(tmp_path: Path) -> None:
+    """With everything killed right after each of two approvals was taken, the plan runs once, under both."""
+    config = settings(tmp_path)
+    (tmp_path / "policy.cedar").write_text(
+        DEFAULT
+        + '@id("always-two") forbid (principal, action == Action::"run", resource)'
+        + " when { context.approvals < 2 };",
+        encoding="utf-8",
+    )
+    with demo.small_world(config, builtin=True) as world:
+
+        def changes() -> int:
+            status = HTTP.request("GET", f"{world['control']}/status").json()
+            return len([change for change in status["changes"] if change["by"] == "stanch"])
+
+        ada, grace = Gateway(config, "ada"), Gateway(config, "grace")
+
+        def approve(person: Gateway) -> Any:
+            question: Any = person.get("/v1/approvals/APR-1")
+            answer: JsonObject = {"verdict": "approve", "plan_digest": question["request"]["plan_digest"]}
+            return person.post("/v1/approvals/APR-1/decision", answer)
+
+        with demo.product(config, world) as up:
+            alert(config)
+            until(lambda: ada.get("/v1/approvals"))
+            ada.post("/v1/incidents/INC-1/ack", {})
+            role: JsonObject = {"role": "technical_lead", "person": "grace"}
+            ada.post("/v1/incidents/INC-1/roles", role)
+            approve(ada)
+            up.kill()
+            up.wait()
+        assert changes() == 0
+        with demo.product(config, world) as up:
+            signed = approve(grace)
+            up.kill()
+            up.wait()
+        assert [one["decision"]["person"] for one in signed["others"]] == ["ada"]
+        with demo.product(config, world):
+            until(changes)
+            until(lambda: ada.get("/v1/incidents/INC-1")["attempts"])  # type: ignore[index, call-overload]
+            assert changes() == 1
+        ledger = Ledger.open(config.ledger_url, clock=utc_now)
+        report = audit.verify(ledger, Verifier(public_keys(config)))
+        ledger.close()
+
+    assert report.problems == ()
+    assert report.decisions == 1
