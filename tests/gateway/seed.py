@@ -13,8 +13,11 @@ from contracts.catalogue import (
     Catalogue,
     Cluster,
     Deployment,
+    Failover,
+    FailoverStep,
     Flag,
     LaunchDarklyProject,
+    Move,
     Person,
     Prometheus,
     Service,
@@ -79,6 +82,15 @@ def catalogue() -> Catalogue:
                         deployments=(DEPLOYMENT,),
                         flags=(FLAG,),
                         signals={"error_rate": Signal(prometheus="main", query="x", healthy_below=1.0)},
+                        failover=Failover(
+                            moves=(
+                                Move(
+                                    away_from="eu",
+                                    to="us",
+                                    steps=(FailoverStep(title="Move", action="toy.move", arguments={}),),
+                                ),
+                            )
+                        ),
                         dashboards={"Shop overview": "https://grafana.example/d/shop"},
                     )
                 },

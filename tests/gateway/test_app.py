@@ -30,6 +30,8 @@ PARAMETERS = {
     "number": "1",
     "order": "undo",
     "answer": "accept",
+    "service": "web",
+    "environment": "production",
 }
 
 
