@@ -15,7 +15,7 @@ HAS_UV := $(shell command -v uv 2>/dev/null)
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command "make lock"
 
-.PHONY: help setup demo test test-slow test-browser test-oidc test-cluster check bench docs format lock clean
+.PHONY: help setup demo test test-slow test-browser test-oidc test-cluster campaign check bench docs format lock clean
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ test-oidc: $(READY)  ## Sign in at a real identity provider, in Chromium too; in
 
 test-cluster: $(READY)  ## Run what needs a Kubernetes control plane, on a real one; builds it with Go the first time.
 	$(BIN)/python -m tests.control_plane $(BIN)/pytest -n 2 -m cluster
+
+campaign: $(READY)  ## Let every action meet every answer of its provider, repeated in every way; prints the table.
+	$(BIN)/python -m tests.campaigns.actions
 
 check: $(READY)  ## Run every gate but the tests: lint, format, layers, types, house rules.
 	$(BIN)/ruff check
