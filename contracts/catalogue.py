@@ -1,9 +1,9 @@
 """The service catalogue: the only place that names targets, people and signals."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -298,20 +298,37 @@ class Signal(Strict):
         return Verification(signal=name, probe=probe, **rule)
 
 
-class Deployment(Strict):
-    """A Kubernetes deployment that belongs to a service."""
+class _Owned(Strict):
+    """Something that belongs to a service, and may be changed for it; its fields say where it is."""
+
+    provider: ClassVar[str] = "aws"
+    called: ClassVar[str]
+
+    def target(self) -> Target:
+        """Give it as a target."""
+        return Target(provider=self.provider, kind=self.called, path=tuple(dict(self).values()))
+
+
+class _InNamespace(_Owned):
+    """Something in a Kubernetes cluster."""
 
     cluster: Slug
     namespace: Slug
     name: KubernetesName
-    kind: Literal["deployment", "stateful_set", "daemon_set"] = "deployment"
+    kind: str
 
     def target(self) -> Target:
         """Give it as a target."""
         return Target(provider="k8s", kind=self.kind, path=(self.cluster, self.namespace, self.name))
 
 
-class Sync(Strict):
+class Deployment(_InNamespace):
+    """A Kubernetes deployment that belongs to a service."""
+
+    kind: Literal["deployment", "stateful_set", "daemon_set"] = "deployment"
+
+
+class Sync(_InNamespace):
     """What keeps deployments as Git has them: it may be paused while one of them is changed by hand.
 
     Attributes:
@@ -319,55 +336,42 @@ class Sync(Strict):
         kind: An Argo CD Application, or Flux's Kustomization or HelmRelease.
     """
 
-    cluster: Slug
-    namespace: Slug
-    name: KubernetesName
     kind: Literal["application", "kustomization", "helm_release"]
 
-    def target(self) -> Target:
-        """Give it as a target."""
-        return Target(provider="k8s", kind=self.kind, path=(self.cluster, self.namespace, self.name))
 
-
-class Flag(Strict):
+class Flag(_Owned):
     """A feature flag that belongs to a service."""
+
+    provider = "launchdarkly"
+    called = "flag"
 
     project: str
     environment: str
     key: str
 
-    def target(self) -> Target:
-        """Give it as a target."""
-        return Target(provider="launchdarkly", kind="flag", path=(self.project, self.environment, self.key))
 
-
-class AutoScalingGroup(Strict):
+class AutoScalingGroup(_Owned):
     """An EC2 Auto Scaling group that belongs to a service."""
+
+    called = "auto_scaling_group"
 
     account: Slug
     region: str
     name: str
 
-    def target(self) -> Target:
-        """Give it as a target."""
-        return Target(provider="aws", kind="auto_scaling_group", path=(self.account, self.region, self.name))
 
-
-class EcsService(Strict):
+class EcsService(_Owned):
     """An ECS service that belongs to a service."""
+
+    called = "ecs_service"
 
     account: Slug
     region: str
     cluster: str
     name: str
 
-    def target(self) -> Target:
-        """Give it as a target."""
-        path = (self.account, self.region, self.cluster, self.name)
-        return Target(provider="aws", kind="ecs_service", path=path)
 
-
-class ScalableTarget(Strict):
+class ScalableTarget(_Owned):
     """The limits within which Application Auto Scaling moves one dimension of a resource.
 
     Attributes:
@@ -375,19 +379,16 @@ class ScalableTarget(Strict):
         resource: As AWS names it, for example ``service/main/web``.
     """
 
+    called = "scalable_target"
+
     account: Slug
     region: str
     namespace: str = "ecs"
     resource: str
     dimension: str = "ecs:service:DesiredCount"
 
-    def target(self) -> Target:
-        """Give it as a target."""
-        path = (self.account, self.region, self.namespace, self.resource, self.dimension)
-        return Target(provider="aws", kind="scalable_target", path=path)
 
-
-class DnsRecord(Strict):
+class DnsRecord(_Owned):
     """A name in a Route 53 hosted zone whose weighted or failover records belong to a service.
 
     Attributes:
@@ -406,26 +407,22 @@ class DnsRecord(Strict):
         return Target(provider="aws", kind="record", path=path)
 
 
-class RegionSwitchPlan(Strict):
+class RegionSwitchPlan(_Owned):
     """An ARC Region switch plan of a service."""
+
+    called = "region_switch_plan"
 
     account: Slug
     arn: str
 
-    def target(self) -> Target:
-        """Give it as a target."""
-        return Target(provider="aws", kind="region_switch_plan", path=(self.account, self.arn))
 
-
-class GlobalCluster(Strict):
+class GlobalCluster(_Owned):
     """An Aurora global database of a service."""
+
+    called = "global_cluster"
 
     account: Slug
     name: str
-
-    def target(self) -> Target:
-        """Give it as a target."""
-        return Target(provider="aws", kind="global_cluster", path=(self.account, self.name))
 
 
 class AwsResources(Strict):
@@ -445,15 +442,16 @@ class AwsResources(Strict):
 
     def targets(self) -> tuple[Target, ...]:
         """Give everything of it that an action may change."""
-        return (
-            *(group.target() for group in self.auto_scaling_groups),
-            *(service.target() for service in self.ecs_services),
-            *(scalable.target() for scalable in self.scalable_targets),
-            *(record.target() for record in self.records),
-            *(Target(provider="aws", kind="routing_panel", path=(name,)) for name in self.panels),
-            *(plan.target() for plan in self.region_switch_plans),
-            *(cluster.target() for cluster in self.global_clusters),
+        owned: tuple[_Owned, ...] = (
+            *self.auto_scaling_groups,
+            *self.ecs_services,
+            *self.scalable_targets,
+            *self.records,
+            *self.region_switch_plans,
+            *self.global_clusters,
         )
+        panels = (Target(provider="aws", kind="routing_panel", path=(name,)) for name in self.panels)
+        return (*(one.target() for one in owned), *panels)
 
     @property
     def accounts(self) -> set[str]:
@@ -473,7 +471,7 @@ class HookUndo(Strict):
     desired: JsonObject = Field(min_length=1)
 
 
-class Hook(Strict):
+class Hook(_Owned):
     """A team's own remediation endpoint: it is told what is wanted, signed, and brings it about.
 
     Attributes:
@@ -606,10 +604,19 @@ class ServiceEnvironment(Strict):
     failover: Failover | None = None
 
     @model_validator(mode="after")
-    def _checks_are_there(self) -> "ServiceEnvironment":
+    def _names_are_its_own(self) -> "ServiceEnvironment":
         for name, signal in self.signals.items():
             if signal.check is not None and signal.check not in self.checks:
                 raise ValueError(f"signal {name} asks {signal.check}, which is not in checks")
+        hooks = {hook.name for hook in self.hooks}
+        for hook in self.hooks:
+            for name in hook.signals:
+                if name not in self.signals:
+                    raise ValueError(f"hook {hook.name} is for {name}, which is not in signals")
+            if hook.undo and hook.undo.hook and hook.undo.hook not in hooks:
+                raise ValueError(f"hook {hook.name} is undone by {hook.undo.hook}, which is not in hooks")
+        if self.failover is not None:
+            self.failover.check(self.regions)
         return self
 
     def verification(self, signal: str) -> Verification:
@@ -624,11 +631,8 @@ class ServiceEnvironment(Strict):
 
     def targets(self) -> tuple[Target, ...]:
         """Give everything of it that an action may change."""
-        deployments = (deployment.target() for deployment in self.deployments)
-        syncs = (sync.target() for sync in self.syncs)
-        flags = (flag.target() for flag in self.flags)
-        hooks = (hook.target() for hook in self.hooks)
-        return (*deployments, *syncs, *flags, *hooks, *self.aws.targets())
+        owned = (*self.deployments, *self.syncs, *self.flags, *self.hooks)
+        return (*(one.target() for one in owned), *self.aws.targets())
 
 
 class Service(Strict):
@@ -712,11 +716,6 @@ class GuardrailLimits(Limits):
     services: dict[Slug, Limits] = {}
     change_freezes: tuple[ChangeFreeze, ...] = ()
 
-    def named(self) -> dict[str, Iterable[str]]:
-        """Give which services it names, and where."""
-        windows = {f"change freeze {window.name}": window.services for window in self.change_freezes}
-        return {"services": self.services, **windows}
-
     def of(self, service: str) -> Limits:
         """Give the limits of a service."""
         own = self.services.get(service)
@@ -752,100 +751,60 @@ class Catalogue(Strict):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> "Catalogue":
-        for kind, names in {
+        named = {
             "people": [person.id for person in self.people],
             "emails of people": [person.email.casefold() for person in self.people if person.email],
             "oidc_subjects of people": [one.oidc_subject for one in self.people if one.oidc_subject],
             "teams": [team.name for team in self.teams],
             "rotations": [rotation.name for rotation in self.rotations],
             "clusters": [cluster.name for cluster in self.clusters],
+            "launchdarkly": [project.project for project in self.launchdarkly],
+            "prometheus": [source.name for source in self.prometheus],
+            "aws.accounts": [account.name for account in self.aws.accounts],
+            "aws.panels": [panel.name for panel in self.aws.panels],
             "services": [service.name for service in self.services],
-        }.items():
+            "hooks": [hook.name for hook in self.hooks()],
+        }
+        for kind, names in named.items():
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
                 raise ValueError(f"{kind}: {twice} is there twice")
-        self._check_directory()
-        accounts = {account.name for account in self.aws.accounts}
-        for panel in self.aws.panels:
-            if panel.account not in accounts:
-                raise ValueError(f"panel {panel.name}: AWS account {panel.account} is not in aws.accounts")
-        for service in self.services:
-            for name, environment in service.environments.items():
-                self._check_environment(f"service {service.name}, environment {name}", environment)
-                self._check_remedies(f"service {service.name}, environment {name}", environment)
-        for place, limits in self.guardrails.named().items():
-            for name in limits:
-                if self.service(name) is None:
-                    raise ValueError(f"guardrails: {place} names {name}, which is not in services")
-        return self
-
-    def _check_directory(self) -> None:
-        known = {
-            "people": {person.id for person in self.people},
-            "teams": {team.name for team in self.teams},
-            "rotations": {rotation.name for rotation in self.rotations},
-        }
-
-        def check(where: str, kind: str, names: Iterable[str | None]) -> None:
-            for name in names:
-                if name is not None and name not in known[kind]:
+        for where, kind, wanted in self._references():
+            for name in wanted:
+                if name is not None and name not in named[kind]:
                     raise ValueError(f"{where} names {name}, and {kind} has no {name}")
-
-        for team in self.teams:
-            check(f"team {team.name}", "people", team.members)
-        for rotation in self.rotations:
-            stand_ins = (override.person for override in rotation.overrides)
-            check(f"rotation {rotation.name}", "people", (*rotation.people, *stand_ins))
-        for service in self.services:
-            check(f"service {service.name}: on_call", "people", service.on_call)
-            check(f"service {service.name}: team", "teams", [service.team])
-            check(f"service {service.name}: rotation", "rotations", [service.rotation])
-        kinds = {"team": "teams", "rotation": "rotations", "person": "people"}
         for severity, rungs in self.escalation.items():
             if any(rung.after >= following.after for rung, following in pairwise(rungs)):
                 raise ValueError(f"escalation of {severity}: each rung comes later than the one before it")
+        return self
+
+    def _references(self) -> Iterator[tuple[str, str, Iterable[str | None]]]:
+        """Give the names that stand for something else in the file: where they are, and what of."""
+        yield from ((f"panel {panel.name}", "aws.accounts", [panel.account]) for panel in self.aws.panels)
+        yield from ((f"team {team.name}", "people", team.members) for team in self.teams)
+        for rotation in self.rotations:
+            stand_ins = (override.person for override in rotation.overrides)
+            yield f"rotation {rotation.name}", "people", (*rotation.people, *stand_ins)
+        for service in self.services:
+            yield f"service {service.name}: on_call", "people", service.on_call
+            yield f"service {service.name}: team", "teams", [service.team]
+            yield f"service {service.name}: rotation", "rotations", [service.rotation]
+            for name, environment in service.environments.items():
+                where = f"service {service.name}, environment {name}"
+                in_clusters = (*environment.deployments, *environment.syncs)
+                yield where, "clusters", [one.cluster for one in in_clusters]
+                yield where, "launchdarkly", [flag.project for flag in environment.flags]
+                yield where, "aws.accounts", sorted(environment.aws_accounts)
+                yield where, "aws.panels", environment.aws.panels
+                yield where, "prometheus", [signal.prometheus for signal in environment.signals.values()]
+        kinds = {"team": "teams", "rotation": "rotations", "person": "people"}
+        for severity, rungs in self.escalation.items():
             for kind, colon, name in (whom.partition(":") for rung in rungs for whom in rung.notify):
-                check(f"escalation of {severity}", kinds.get(kind, ""), [name if colon else None])
-
-    def _check_environment(self, where: str, environment: ServiceEnvironment) -> None:
-        clusters = {cluster.name for cluster in self.clusters}
-        projects = {project.project for project in self.launchdarkly}
-        sources = {source.name for source in self.prometheus}
-        named = [one.cluster for one in environment.deployments] + [one.cluster for one in environment.syncs]
-        for cluster in named:
-            if cluster not in clusters:
-                raise ValueError(f"{where}: cluster {cluster} is not in clusters")
-        for flag in environment.flags:
-            if flag.project not in projects:
-                raise ValueError(f"{where}: LaunchDarkly project {flag.project} is not in launchdarkly")
-        accounts = {account.name for account in self.aws.accounts}
-        for account in sorted(environment.aws_accounts - accounts):
-            raise ValueError(f"{where}: AWS account {account} is not in aws.accounts")
-        panels = {panel.name for panel in self.aws.panels}
-        for panel in environment.aws.panels:
-            if panel not in panels:
-                raise ValueError(f"{where}: control panel {panel} is not in aws.panels")
-        for signal, spec in environment.signals.items():
-            if spec.prometheus is not None and spec.prometheus not in sources:
-                raise ValueError(
-                    f"{where}: signal {signal} asks {spec.prometheus}, which is not in prometheus"
-                )
-
-    def _check_remedies(self, where: str, environment: ServiceEnvironment) -> None:
-        for hook in environment.hooks:
-            if sum(hook.name == other.name for other in self.hooks()) > 1:
-                raise ValueError(f"{where}: another hook is named {hook.name}; give each its own name")
-            for signal in hook.signals:
-                if signal not in environment.signals:
-                    raise ValueError(f"{where}: hook {hook.name} is for {signal}, which is not in signals")
-            other = hook.undo.hook if hook.undo else None
-            if other is not None and other not in {one.name for one in environment.hooks}:
-                raise ValueError(f"{where}: hook {hook.name} is undone by {other}, which is not in hooks")
-        if environment.failover is not None:
-            try:
-                environment.failover.check(environment.regions)
-            except ValueError as error:
-                raise ValueError(f"{where}: {error}") from error
+                if colon:
+                    yield f"escalation of {severity}", kinds[kind], [name]
+        yield "guardrails: services", "services", self.guardrails.services
+        for window in self.guardrails.change_freezes:
+            yield f"guardrails: change freeze {window.name}", "services", window.services
 
     def hooks(self) -> tuple[Hook, ...]:
         """Give the hooks of all services."""

@@ -175,7 +175,7 @@ def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
     yield model
     for other in vars(catalogue).values():
         ours = inspect.isclass(other) and other.__module__ == catalogue.__name__
-        if ours and issubclass(other, BaseModel) and other is not model:
+        if ours and issubclass(other, BaseModel) and other is not model and other.__name__[0] != "_":
             yield other
 
 

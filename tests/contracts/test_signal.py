@@ -44,7 +44,7 @@ def test_the_account_of_a_metric_is_in_the_catalogue() -> None:
     """A metric of an account that nobody has described is named."""
     signal = {"cloudwatch": METRIC, "healthy_below": 1, "hold": LONG}
     shop = {"name": "shop", "environments": {"production": {"signals": {"errors": signal}}}}
-    with pytest.raises(ValidationError, match=r"AWS account main is not in aws\.accounts"):
+    with pytest.raises(ValidationError, match=r"names main, and aws\.accounts has no main"):
         Catalogue.model_validate({"services": [shop]})
 
     assert Catalogue.model_validate({"services": [shop], "aws": {"accounts": [{"name": "main"}]}}).services
