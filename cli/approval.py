@@ -21,6 +21,7 @@ from contracts.base import JsonObject
 from contracts.errors import ConflictError, InputError, StanchError
 from contracts.notices import Notice
 from contracts.plans import Needs
+from contracts.watches import SignalNow
 from runtime.clock import utc_now
 
 _SHORTEST_DIGEST = 12  # hex digits that a person may pin instead of all 64
@@ -296,12 +297,18 @@ def _show(args: argparse.Namespace) -> int:
     else:
         answer = gateway.get(f"{path}/notices")
     notices = parse(list[Notice], answer)
+    signals = parse(list[SignalNow], gateway.get(f"{path}/readings"))
     if args.json:
         told = [notice.model_dump(mode="json") for notice in notices]
-        print(show.as_json(approval.model_dump(mode="json") | {"notices": told}))
+        read = [signal.model_dump(mode="json") for signal in signals]
+        print(show.as_json(approval.model_dump(mode="json") | {"notices": told, "readings": read}))
         return 0
     now = utc_now()
-    print("\n".join([*plans.approval_lines(approval, now), *(_notice_line(one, now) for one in notices)]))
+    lines = [
+        *plans.approval_lines(approval, now),
+        *(plans.reading_line(one, now) for one in signals if one.readings),
+    ]
+    print("\n".join([*lines, *(_notice_line(one, now) for one in notices)]))
     if not _is_whole(approval):
         print("stanch: sealed by another version; what this one does not know is not shown", file=sys.stderr)
     return 0

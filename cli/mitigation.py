@@ -116,6 +116,9 @@ def _print(args: argparse.Namespace, found: InForce) -> int:
     ]
     for step in found.steps:
         undone = f", undone {show.moment(step.undone_at, now)}" if step.undone_at else ""
+        if step.changed_by is not None and step.changed_at is not None and not undone:
+            by = show.clean(step.changed_by) or "somebody"
+            undone = f", CHANGED BACK by {by}, seen {show.moment(step.changed_at, now)}"
         what = f"{step.step}. {show.clean(step.title)}: {show.clean(step.action.target)}{undone}"
         lines.append(show.field("step", what))
     if found.undo:

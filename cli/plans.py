@@ -1,11 +1,15 @@
 """A plan on the terminal: everything that a person needs to say yes or no to it, wrapped and never cut."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from cli import show
 from contracts.approvals import Approval, ApprovalRequest, ApprovalState, Decision
 from contracts.plans import ActionCall, Difference, Needs, Plan, Step, Verification
+from contracts.watches import SignalNow
+
+_BARS = "▁▂▃▄▅▆▇█"
 
 NEEDS = {
     Needs.NOBODY: "nobody",
@@ -55,6 +59,33 @@ def _authority(decision: Decision, now: datetime) -> str:
     said += ["BROKE THE GLASS"] if decision.break_glass else []
     said += [f"set aside {', '.join(decision.overrides)}"] if decision.overrides else []
     return "; ".join(said) + (f": {show.clean(decision.reason)}" if decision.reason else "")
+
+
+def reading_line(signal: SignalNow, now: datetime) -> str:
+    """Say how a signal is now, and how it was since its plan was sealed."""
+    rule, last = signal.verification, signal.readings[-1]
+    said = f"{show.clean(rule.signal)} {_measured(rule, last.value)} ({show.ago(last.at, now)})"
+    if rule.baseline is not None:
+        said += f", when sealed {_measured(rule, rule.baseline.value)}"
+    if last.value is not None:
+        said += ", healthy" if rule.is_healthy(last.value) else ", unhealthy"
+    if signal.recovered and signal.healthy_since is not None:
+        said += f" since {show.moment(signal.healthy_since, now)}: the problem may be over"
+    return show.field("now", f"{said}  {_spark([reading.value for reading in signal.readings])}")
+
+
+def _measured(rule: Verification, value: float | None) -> str:
+    return "no data" if value is None else f"{value:.4g} {show.clean(rule.unit)}".rstrip()
+
+
+def _spark(values: Sequence[float | None]) -> str:
+    """Draw numbers as a row of bars, with a blank where there was no data."""
+    known = [value for value in values if value is not None]
+    low, span = min(known, default=0.0), max(known, default=0.0) - min(known, default=0.0)
+    top = len(_BARS) - 1
+    return "".join(
+        "·" if value is None else _BARS[round((value - low) / span * top) if span else 0] for value in values
+    )
 
 
 def plan_lines(plan: Plan) -> list[str]:

@@ -42,6 +42,7 @@ def asks(gateway: Answers) -> Answers:
     """Give a gateway that asks about the plan."""
     gateway.give(f"GET {PATH}", APPROVAL)
     gateway.give(f"GET {PATH}/notices", [NOTICE])
+    gateway.give(f"GET {PATH}/readings", [])
     gateway.give(f"POST {PATH}/seen", [NOTICE])
     gateway.give(DECIDE, signed(Verdict.APPROVE))
     return gateway

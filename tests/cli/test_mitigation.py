@@ -49,6 +49,16 @@ def test_nothing(stanch: Terminal, gateway: Answers) -> None:
     assert json.loads(stanch("mitigation", "list", "--json").out) == []
 
 
+def test_what_somebody_has_changed_back(stanch: Terminal, gateway: Answers) -> None:
+    """A step that is in force on paper only says who has changed it back, and nothing they named it."""
+    step = FOUND.steps[0].model_copy(update={"changed_by": "argocd\x1b[31m", "changed_at": NOW})
+    gateway.give(f"GET {AT}", FOUND.model_copy(update={"steps": (step,)}))
+    said = stanch("mitigation", "show", "INC-1/2").out
+
+    assert "CHANGED BACK by argocd" in " ".join(said.split())
+    assert "\x1b" not in said
+
+
 def test_show(stanch: Terminal, gateway: Answers) -> None:
     """One is shown with its steps and targets, and the same as JSON."""
     gateway.give(f"GET {AT}", FOUND)
