@@ -22,6 +22,7 @@ VERBS = {
     "grant": ("cli.grant", "say yes ahead of time, list what was said, and take it back"),
     "review": ("cli.review", "list the broken glasses, and say whether that was right"),
     "mitigation": ("cli.mitigation", "list what mitigations left in force; undo, extend or keep it"),
+    "readiness": ("cli.readiness", "say whether failovers would work now, and since when"),
     "freeze": ("cli.freeze", "stop all changes at once, and show what stops them"),
     "unfreeze": ("cli.unfreeze", "let changes begin again"),
     "playbook": ("cli.playbook", "list the playbooks, and see what one would propose now"),
