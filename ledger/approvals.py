@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select
 
 from authority.decisions import Signer, Verifier, approved
 from authority.grants import outside
@@ -24,13 +24,12 @@ from contracts.approvals import (
     SignedDecision,
     Verdict,
 )
-from contracts.base import JsonObject
 from contracts.errors import ConflictError, ForbiddenError, InputError, NotFoundError, StanchError
-from contracts.evidence import ENGINE, Evidence, EvidenceKind
+from contracts.evidence import ENGINE, EvidenceKind
 from contracts.incidents import AttemptEnd, Severity
 from contracts.messages import ClosedApproval
 from contracts.plans import Needs, Plan
-from ledger import evidence, grants, incidents, ladders, outbox
+from ledger import evidence, grants, incidents, ladders, outbox, rows
 from ledger.database import Database
 from ledger.schema import approval as approvals
 from ledger.schema import journal
@@ -79,69 +78,47 @@ class Approvals:
         except ValueError as error:
             raise InputError(f"{plan.mitigation}: the plan cannot be sealed: {error}") from error
         with self._database.write() as connection:
-            query = select(approvals).where(approvals.c.mitigation == plan.mitigation)
-            known = connection.execute(query).one_or_none()
+            known = rows.one(connection, approvals, mitigation=plan.mitigation)
             if known is not None:
                 return _request(known)
             content = plan.model_dump(mode="json")
-            if connection.scalar(select(plans.c.digest).where(plans.c.digest == seal)) is None:
-                stored = {"digest": seal, "mitigation": plan.mitigation, "content": content}
-                connection.execute(insert(plans).values(stored))
-            values = {
-                "incident": plan.incident,
-                "mitigation": plan.mitigation,
-                "plan_digest": seal,
-                "title": plan.title,
-                "risk": plan.risk,
-                "severity": severity,
-                "state": ApprovalState.PENDING,
-                "needs": plan.needs(),
-                "given": [],
-                "broke_glass": False,
-                "asked_at": self._database.now(),
-                "expires_at": plan.expires_at,
-                "closed_reason": "",
-            }
-            row = connection.execute(insert(approvals).values(values).returning(approvals)).one()
-            request = _request(row)
-            body: JsonObject = {"plan_digest": seal, "mitigation": plan.mitigation}
-            evidence.append(
+            sealed: dict[str, Any] = {"plan_digest": seal, "mitigation": plan.mitigation}
+            if rows.one(connection, plans, digest=seal) is None:
+                rows.add(connection, plans, digest=seal, mitigation=plan.mitigation, content=content)
+            row = rows.add(
                 connection,
-                Evidence(
-                    key=f"{plan.mitigation}/sealed",
-                    kind=EvidenceKind.PLAN_SEALED,
-                    incident=plan.incident,
-                    actor=ENGINE,
-                    at=plan.sealed_at,
-                    summary=one_line(f"{plan.playbook} proposes {plan.mitigation}: {plan.title}"),
-                    body=body | {"plan": content},
-                ),
-                Evidence(
-                    key=f"{request.id}/asked",
-                    kind=EvidenceKind.APPROVAL_ASKED,
-                    incident=plan.incident,
-                    actor=ENGINE,
-                    at=request.asked_at,
-                    summary=one_line(f"{request.id} asks whether {plan.mitigation} may run: {plan.title}"),
-                    body=body | {"approval": request.id, "expires_at": plan.expires_at.isoformat()},
-                ),
+                approvals,
+                **plan.model_dump(include={"incident", "title", "expires_at"}),
+                risk=plan.risk,
+                **sealed,
+                severity=severity,
+                state=ApprovalState.PENDING,
+                needs=plan.needs(),
+                given=[],
+                broke_glass=False,
+                asked_at=self._database.now(),
+                closed_reason="",
             )
-            outbox.add(
-                connection,
-                self._database.now,
-                kind=outbox.ASKED,
-                key=request.id,
-                incident=plan.incident,
-                payload={"approval": request.id},
-                trace={},
-                due=request.asked_at,
+            request, incident, now = _request(row), plan.incident, self._database.now
+            kind, key, body = (
+                EvidenceKind.PLAN_SEALED,
+                f"{plan.mitigation}/sealed",
+                sealed | {"plan": content},
             )
+            said = f"{plan.playbook} proposes {plan.mitigation}: {plan.title}"
+            evidence.note(connection, kind, key, said, incident=incident, at=plan.sealed_at, body=body)
+            named, asked_at = {"approval": request.id}, request.asked_at
+            kind, key = EvidenceKind.APPROVAL_ASKED, f"{request.id}/asked"
+            body = sealed | named | {"expires_at": plan.expires_at.isoformat()}
+            asks = f"{request.id} asks whether {plan.mitigation} may run"
+            said = f"{asks}: {plan.title}"
+            evidence.note(connection, kind, key, said, incident=incident, at=asked_at, body=body)
+            asked = outbox.ASKED
+            outbox.add(connection, now, asked, request.id, incident=incident, payload=named, due=asked_at)
             if is_urgent:
-                ladders.begin(connection, self._database.now, request.id, plan.incident)
+                ladders.begin(connection, now, request.id, incident)
             else:
-                said, key = f"{request.id} asks whether {plan.mitigation} may run", f"{request.id}/asked"
-                whom = ["incident_commander"]
-                ladders.tell(connection, self._database.now, plan.incident, whom, said, key=key)
+                ladders.tell(connection, now, incident, ["incident_commander"], asks, key=key)
             return request
 
     def for_mitigation(self, mitigation: str) -> Approval | None:
@@ -150,9 +127,8 @@ class Approvals:
         Raises:
             ForbiddenError: The stored plan is not the one that was sealed.
         """
-        query = select(approvals).where(approvals.c.mitigation == mitigation)
         with self._database.read() as connection:
-            row = connection.execute(query).one_or_none()
+            row = rows.one(connection, approvals, mitigation=mitigation)
             if row is None:
                 return None
             return Approval(request=_request(row), plan=_plan(connection, row.plan_digest))
@@ -165,7 +141,7 @@ class Approvals:
             ForbiddenError: The stored plan is not the one that was sealed.
         """
         with self._database.read() as connection:
-            row = _find(connection, approval)
+            row = rows.find(connection, approvals, approval)
             return Approval(request=_request(row), plan=_plan(connection, row.plan_digest))
 
     def list(
@@ -173,21 +149,15 @@ class Approvals:
     ) -> builtins.list[ApprovalRequest]:
         """Give requests, the newest first."""
         query = select(approvals).order_by(approvals.c.number.desc()).limit(limit)
-        if state is not None:
-            query = query.where(approvals.c.state == state)
-        if incident is not None:
-            query = query.where(approvals.c.incident == incident)
-        with self._database.read() as connection:
-            return [_request(row) for row in connection.execute(query)]
+        query = query.filter_by(**rows.given(state=state, incident=incident))
+        return [_request(row) for row in self._database.rows(query)]
 
     def waits(self) -> builtins.list[tuple[Severity, timedelta]]:
         """Give, of each request that people answered or let expire, its severity and how long it waited."""
         ended = (ApprovalState.APPROVED, ApprovalState.REJECTED, ApprovalState.EXPIRED)
         query = select(approvals.c.severity, approvals.c.asked_at, approvals.c.closed_at)
         query = query.where(approvals.c.state.in_(ended), approvals.c.needs != Needs.NOBODY)
-        with self._database.read() as connection:
-            rows = connection.execute(query).all()
-        return [(Severity(row.severity), row.closed_at - row.asked_at) for row in rows]
+        return [(Severity(row.severity), row.closed_at - row.asked_at) for row in self._database.rows(query)]
 
     def decide(
         self,
@@ -246,7 +216,7 @@ class Approvals:
         )
         check_names(overrides)
         with self._database.write() as connection:
-            row = _find(connection, approval)
+            row = rows.find(connection, approvals, approval)
             now = self._database.now()
             repeated = _repeated(row, answer)
             if repeated is not None:
@@ -258,7 +228,7 @@ class Approvals:
                 refusal = error
             if row.state == ApprovalState.PENDING and now >= row.expires_at:
                 _close(connection, row, ApprovalState.EXPIRED, "nobody decided in time", now)
-            evidence.append(connection, _refused(row, answer, refusal, now))
+            _note_refused(connection, row, answer, refusal, now)
         raise refusal
 
     def close(self, approval: str, state: ApprovalState, reason: str) -> ClosedApproval:
@@ -271,10 +241,9 @@ class Approvals:
         if state not in (ApprovalState.EXPIRED, ApprovalState.WITHDRAWN):
             raise InputError(f"{approval} cannot be closed as {state.value}: only a person decides that")
         with self._database.write() as connection:
-            row = _find(connection, approval)
+            row = rows.find(connection, approvals, approval)
             if row.state == ApprovalState.PENDING:
-                _close(connection, row, state, reason, self._database.now())
-                row = _find(connection, approval)
+                row = _close(connection, row, state, reason, self._database.now())
             request = _request(row)
             return ClosedApproval(state=request.state.value, signed=request.signed)
 
@@ -284,8 +253,7 @@ class Approvals:
             plans.c.content["playbook_digest"].as_string() == playbook_digest
         )
         helped = journal.c.plan_digest.in_(of_playbook) & (journal.c.ended == AttemptEnd.EFFECTIVE)
-        with self._database.read() as connection:
-            return connection.execute(select(1).where(helped).limit(1)).one_or_none() is not None
+        return bool(self._database.rows(select(1).where(helped).limit(1)))
 
     def plan(self, digest: str) -> Plan:
         """Give the sealed plan with this digest.
@@ -312,20 +280,15 @@ class Approvals:
             NotFoundError: There is no such request.
         """
         with self._database.write() as connection:
-            row, now = _find(connection, approval), self._database.now()
+            row, now = rows.find(connection, approvals, approval), self._database.now()
             if row.state != ApprovalState.PENDING or now >= row.expires_at:
                 return None
             plan = _plan(connection, row.plan_digest)
             if plan.policy_digest != policy.digest or plan.refusals or row.given:
                 return None  # what would be refused, or was sealed under other rules, is for a person to see
             if plan.needs() is Needs.NOBODY:
-                answer = _Answer(
-                    verdict=Verdict.APPROVE,
-                    plan_digest=row.plan_digest,
-                    person=ENGINE,
-                    authenticated_by="policy",
-                    reason="nobody has to be asked",
-                )
+                reason = "nobody has to be asked"
+                answer = _Answer(Verdict.APPROVE, row.plan_digest, ENGINE, "policy", reason)
                 self._take(connection, row, plan, answer, signer=signer, trace={})
                 return None
             later = []
@@ -339,15 +302,9 @@ class Approvals:
                     later.append(due)
                     continue
                 grants.use(connection, grant)
-                answer = _Answer(
-                    verdict=Verdict.APPROVE,
-                    plan_digest=row.plan_digest,
-                    person=grant.given_by,
-                    authenticated_by="grant",
-                    reason=f"{grant.id}: {grant.reason}",
-                    steps=inside if beyond else (),
-                    grant=grant,
-                )
+                reason, steps = f"{grant.id}: {grant.reason}", inside if beyond else ()
+                facts = (row.plan_digest, grant.given_by, "grant", reason)
+                answer = _Answer(Verdict.APPROVE, *facts, steps=steps, grant=grant)
                 self._take(connection, row, plan, answer, signer=signer, trace={})
                 return None
             return min(later, default=None)
@@ -374,7 +331,7 @@ class Approvals:
             ForbiddenError: The person may not decide it.
         """
         with self._database.write() as connection:
-            row = _find(connection, approval)
+            row = rows.find(connection, approvals, approval)
             request = _request(row)
             if request.state is not ApprovalState.APPROVED or request.signed is None:
                 raise ConflictError(f"{_standing(request)}: only an approved plan's steps can be forced")
@@ -382,7 +339,7 @@ class Approvals:
             allowed = approved(request.signed, plan)
             if step not in allowed or plan.steps[step - 1].forced is None:
                 raise InputError(f"{request.mitigation}: step {step} was not approved or cannot be forced")
-            incident = incidents.load(connection, [incidents.find(connection, request.incident)])[0]
+            incident = incidents.read(connection, request.incident)
             policy.check_may_decide(incident, person, plan=plan, groups=groups)
             before = (request.signed, *request.signed.others)
             decision = request.signed.decision.model_copy(
@@ -433,7 +390,6 @@ class Approvals:
             **{field: value for field, value in vars(answer).items() if field != "groups"},
         )
         signed = signer.sign(decision)
-        values: dict[str, Any] = {}
         if answer.verdict is Verdict.APPROVE:
             others = () if answer.break_glass else request.given
             signed = signed.model_copy(update={"others": others})
@@ -441,17 +397,14 @@ class Approvals:
             if not numbers:
                 raise ConflictError(f"{_said_so_far(request)}: no step is approved by both")
             if plan.needs(numbers) is Needs.TWO and not others and not answer.break_glass:
-                values = {"given": [signed.model_dump(mode="json")]}
-                connection.execute(update(approvals).where(approvals.c.number == row.number).values(values))
+                rows.change(connection, approvals, row, given=[signed.model_dump(mode="json")])
                 said = f"{answer.person} approves {request.mitigation}, the first of two: {request.title}"
                 key = f"{request.id}/given/{answer.person}"
                 self._log(connection, EvidenceKind.APPROVAL_GIVEN, key, said, signed)
                 ladders.look_again(connection, self._database.now, subject=request.id)
                 return signed
-        content = signed.model_dump(mode="json")
-        values = {"state": _STATE[answer.verdict], "signed": content, "closed_at": now}
-        values["broke_glass"] = answer.break_glass
-        connection.execute(update(approvals).where(approvals.c.number == row.number).values(values))
+        values = {"state": _STATE[answer.verdict], "closed_at": now, "broke_glass": answer.break_glass}
+        rows.change(connection, approvals, row, signed=signed.model_dump(mode="json"), **values)
         summary = f"{answer.person} {_VERB[answer.verdict]} {request.mitigation}: {request.title}"
         summary = f"{summary} ({answer.reason})" if answer.reason else summary
         self._log(connection, EvidenceKind.DECISION, f"{request.id}/decision", summary, signed)
@@ -466,50 +419,28 @@ class Approvals:
     def _log(
         self, connection: Connection, kind: EvidenceKind, key: str, summary: str, signed: SignedDecision
     ) -> None:
-        decision = signed.decision
-        entry = Evidence(
-            key=key,
-            kind=kind,
-            incident=decision.incident,
-            actor=decision.person,
-            at=decision.decided_at,
-            summary=one_line(summary),
-            body={"signed": signed.model_dump(mode="json")},
-        )
-        evidence.append(connection, entry)
+        incident, actor, at = signed.decision.incident, signed.decision.person, signed.decision.decided_at
+        body = {"signed": signed.model_dump(mode="json")}
+        evidence.note(connection, kind, key, summary, incident=incident, actor=actor, at=at, body=body)
 
     def _deliver(
         self, connection: Connection, key: str, signed: SignedDecision, trace: Mapping[str, str]
     ) -> None:
-        outbox.add(
-            connection,
-            self._database.now,
-            kind=outbox.DECISION,
-            key=key,
-            incident=signed.decision.incident,
-            payload=signed.model_dump(mode="json"),
-            trace=trace,
-        )
-
-
-def _find(connection: Connection, approval: str) -> Row[Any]:
-    query = select(approvals).where(approvals.c.number == incidents.number_of(approval, "APR"))
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        raise NotFoundError(f"{approval}: not found")
-    return row
+        now, kind, incident = self._database.now, outbox.DECISION, signed.decision.incident
+        payload = signed.model_dump(mode="json")
+        outbox.add(connection, now, kind, key, incident=incident, payload=payload, trace=trace)
 
 
 def _request(row: Row[Any]) -> ApprovalRequest:
-    return ApprovalRequest.model_validate(row._asdict() | {"id": f"APR-{row.number}"})
+    return ApprovalRequest.model_validate(rows.facts(approvals, row))
 
 
 def _plan(connection: Connection, seal: str) -> Plan:
-    content = connection.scalar(select(plans.c.content).where(plans.c.digest == clean(seal)))
-    if content is None:
+    row = rows.one(connection, plans, digest=clean(seal))
+    if row is None:
         raise NotFoundError(f"plan {one_line(seal, 80)}: not found")
     try:
-        plan = Plan.model_validate(content)
+        plan = Plan.model_validate(row.content)
         is_sealed = digest(plan) == seal
     except (ValidationError, ValueError):
         is_sealed = False
@@ -559,7 +490,7 @@ def _check(connection: Connection, row: Row[Any], answer: _Answer, policy: Polic
         raise ConflictError(
             f"{request.id}: the policy has changed since {plan.mitigation} was sealed: plan again"
         )
-    incident = incidents.load(connection, [incidents.find(connection, request.incident)])[0]
+    incident = incidents.read(connection, request.incident)
     if answer.verdict is Verdict.REJECT:
         policy.check_may_decide(incident, answer.person, groups=answer.groups)
         return plan
@@ -590,41 +521,32 @@ def _standing(request: ApprovalRequest) -> str:
     return f"{request.id} was closed as {request.state.value} at {at}: {request.closed_reason}"
 
 
-def _refused(row: Row[Any], answer: _Answer, refusal: StanchError, now: datetime) -> Evidence:
-    approval = f"APR-{row.number}"
-    facts = (answer.person, answer.verdict.value, answer.plan_digest, str(refusal), now.isoformat())
+def _note_refused(
+    connection: Connection, row: Row[Any], answer: _Answer, refusal: StanchError, now: datetime
+) -> None:
+    approval, person, verdict = f"APR-{row.number}", answer.person, answer.verdict.value
+    facts = (person, verdict, answer.plan_digest, str(refusal), now.isoformat())
     attempt = hashlib.sha256("\n".join(facts).encode(errors="replace")).hexdigest()[:32]
-    return Evidence(
-        key=f"{approval}/refused/{attempt}",
-        kind=EvidenceKind.DECISION_REFUSED,
-        incident=row.incident,
-        actor=answer.person,
-        at=now,
-        summary=one_line(f"{answer.person} may not {answer.verdict.value} {row.mitigation}: {refusal}"),
-        body={
-            "approval": approval,
-            "verdict": answer.verdict.value,
-            "plan_digest": answer.plan_digest,
-            "authenticated_by": answer.authenticated_by,
-            "reason": answer.reason,
-            "refusal": str(refusal),
-        },
-    )
+    body = {
+        "approval": approval,
+        "verdict": verdict,
+        "plan_digest": answer.plan_digest,
+        "authenticated_by": answer.authenticated_by,
+        "reason": answer.reason,
+        "refusal": str(refusal),
+    }
+    kind, key, where = EvidenceKind.DECISION_REFUSED, f"{approval}/refused/{attempt}", row.incident
+    said = f"{person} may not {verdict} {row.mitigation}: {refusal}"
+    evidence.note(connection, kind, key, said, incident=where, actor=person, at=now, body=body)
 
 
-def _close(connection: Connection, row: Row[Any], state: ApprovalState, reason: str, now: datetime) -> None:
+def _close(
+    connection: Connection, row: Row[Any], state: ApprovalState, reason: str, now: datetime
+) -> Row[Any]:
     values = {"state": state, "closed_at": now, "closed_reason": reason}
-    connection.execute(update(approvals).where(approvals.c.number == row.number).values(values))
-    approval = f"APR-{row.number}"
-    evidence.append(
-        connection,
-        Evidence(
-            key=f"{approval}/closed",
-            kind=EvidenceKind.APPROVAL_CLOSED,
-            incident=row.incident,
-            actor=ENGINE,
-            at=now,
-            summary=one_line(f"{approval} is closed as {state.value}: {reason}"),
-            body={"approval": approval, "mitigation": row.mitigation, "state": state.value, "reason": reason},
-        ),
-    )
+    row, approval = rows.change(connection, approvals, row, **values), f"APR-{row.number}"
+    said = f"{approval} is closed as {state.value}: {reason}"
+    body = {"approval": approval, "mitigation": row.mitigation, "state": state.value, "reason": reason}
+    kind, key = EvidenceKind.APPROVAL_CLOSED, f"{approval}/closed"
+    evidence.note(connection, kind, key, said, incident=row.incident, at=now, body=body)
+    return row

@@ -4,22 +4,21 @@ import builtins
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select
 
 from contracts.approvals import ApprovalState
-from contracts.errors import ConflictError, ForbiddenError, NotFoundError
-from contracts.evidence import Evidence, EvidenceKind
+from contracts.errors import ConflictError, ForbiddenError
+from contracts.evidence import EvidenceKind
 from contracts.in_force import ForceState
 from contracts.incidents import AlertStatus, Incident, Role
 from contracts.notices import Handoff, HandoffState, Packet, PendingQuestion, Timer, Tried
-from ledger import evidence, incidents, ladders, outbox
+from ledger import evidence, incidents, ladders, outbox, rows
 from ledger.database import Database
 from ledger.schema import approval as approvals
 from ledger.schema import handoff as handoffs
 from ledger.schema import in_force
 from ledger.schema import ladder as ladder_table
 from ledger.schema import outbox as messages
-from ledger.storable import one_line
 
 # An offer that nobody has accepted by then is over: who gave it still holds the role, and hears so.
 OFFERED_FOR = timedelta(minutes=15)
@@ -34,8 +33,7 @@ class Handoffs:
     def list(self, incident: str) -> builtins.list[Handoff]:
         """Give an incident's handoffs, the newest first."""
         query = select(handoffs).where(handoffs.c.incident == incident).order_by(handoffs.c.number.desc())
-        with self._database.read() as connection:
-            return [_handoff(row) for row in connection.execute(query)]
+        return [_handoff(row) for row in self._database.rows(query)]
 
     def offer(self, seen: Incident, role: Role, person: str, *, by: str) -> Handoff:
         """Offer a role to a person; the same open offer again gives it, another one takes its place.
@@ -53,7 +51,7 @@ class Handoffs:
         with self._database.write() as connection:
             row = incidents.find(connection, seen.id)
             incidents.check_is_not_final(row)
-            incident = incidents.load(connection, [row])[0]
+            incident = incidents.read(connection, seen.id)
             if incident.roles != seen.roles:
                 raise ConflictError(f"{seen.id}: the roles have changed since just now: look again")
             if incident.roles.get(role) == person:
@@ -73,22 +71,15 @@ class Handoffs:
                 "offered_at": now,
                 "expires_at": now + OFFERED_FOR,
             }
-            fresh = insert(handoffs).values(values).returning(handoffs)
-            handoff = _handoff(connection.execute(fresh).one())
-            said = f"{by} offers {_name(role)} to {person}"
+            handoff = _handoff(rows.add(connection, handoffs, **values))
+            said = f"{by} offers {incidents.role_name(role)} to {person}"
             self._note(connection, handoff, "offered", by, said, packet=values["packet"])
             accept = f"Accept with: stanch incident accept {seen.id}"
             whom = [f"person:{person}"]
             ladders.tell(connection, self._database.now, seen.id, whom, f"{said}. {accept}", key=handoff.id)
+            kind, due = ladders.HANDOFF, handoff.expires_at
             outbox.add(
-                connection,
-                self._database.now,
-                kind=ladders.HANDOFF,
-                key=handoff.id,
-                incident=seen.id,
-                payload={},
-                trace={},
-                due=handoff.expires_at,
+                connection, self._database.now, kind, handoff.id, incident=seen.id, payload={}, due=due
             )
             return handoff
 
@@ -127,9 +118,9 @@ class Handoffs:
                 raise ConflictError(
                     f"{incident}: the offer expired at {offer.expires_at:%H:%M} UTC: ask again"
                 )
-            self._close(connection, offer, HandoffState.ACCEPTED, person, "")
+            accepted = self._close(connection, offer, HandoffState.ACCEPTED, person, "")
             incidents.give_role(connection, self._database.now, row, Role(offer.role), person, by=person)
-            return _handoff(_find(connection, f"HND-{offer.number}"))
+            return accepted
 
     def withdraw(self, incident: str, by: str, *, role: Role | None = None) -> builtins.list[Handoff]:
         """Take back what a person has offered in an incident; nothing open is no error.
@@ -139,68 +130,51 @@ class Handoffs:
         """
         with self._database.write() as connection:
             incidents.find(connection, incident)
-            mine = [offer for offer in _open(connection, incident, role) if offer.giver == by]
-            for offer in mine:
+            return [
                 self._close(connection, offer, HandoffState.WITHDRAWN, by, "taken back")
-            return [_handoff(_find(connection, f"HND-{offer.number}")) for offer in mine]
+                for offer in _open(connection, incident, role)
+                if offer.giver == by
+            ]
 
     def lapse(self, handoff: str) -> None:
         """End an offer whose time is over, and tell who made it; one that is settled is left alone."""
         with self._database.write() as connection:
-            row = _find(connection, handoff)
+            row = rows.find(connection, handoffs, handoff)
             if row.state == HandoffState.OFFERED and row.expires_at <= self._database.now():
                 self._close(connection, row, HandoffState.EXPIRED, row.person, "not accepted in time")
 
     def _close(
         self, connection: Connection, row: Row[Any], state: HandoffState, actor: str, reason: str
-    ) -> None:
-        now = self._database.now()
-        closed = {"state": state, "closed_at": now}
-        connection.execute(update(handoffs).where(handoffs.c.number == row.number).values(closed))
-        handoff = _handoff(row)
-        name = _name(handoff.role)
+    ) -> Handoff:
+        now = self._database.now
+        handoff = _handoff(rows.change(connection, handoffs, row, state=state, closed_at=now()))
+        name = incidents.role_name(handoff.role)
         said = f"{handoff.person} accepts {name} from {handoff.giver}"
         if state is not HandoffState.ACCEPTED:
             said = f"The offer of {name} to {handoff.person} is {state.value}: {reason}"
             whom = [f"person:{one}" for one in (handoff.giver, handoff.person) if one != actor]
-            ladders.tell(
-                connection,
-                self._database.now,
-                handoff.incident,
-                whom,
-                f"{said}. {handoff.giver} has offered it.",
-                key=f"{handoff.id}/{state.value}",
-            )
+            key, text = f"{handoff.id}/{state.value}", f"{said}. {handoff.giver} has offered it."
+            ladders.tell(connection, now, handoff.incident, whom, text, key=key)
         self._note(connection, handoff, state.value, actor, said)
+        return handoff
 
     def _note(
         self, connection: Connection, handoff: Handoff, what: str, actor: str, said: str, **facts: Any
     ) -> None:
         named = {"handoff": handoff.id, "role": handoff.role.value, "person": handoff.person}
-        entry = Evidence(
-            key=f"{handoff.id}/{what}",
-            kind=EvidenceKind.HANDOFF,
-            incident=handoff.incident,
-            actor=actor,
-            at=self._database.now(),
-            summary=one_line(said),
-            body={**named, "giver": handoff.giver, **facts},
-        )
-        evidence.append(connection, entry)
+        body, key = {**named, "giver": handoff.giver, **facts}, f"{handoff.id}/{what}"
+        kind, now, incident = EvidenceKind.HANDOFF, self._database.now(), handoff.incident
+        evidence.note(connection, kind, key, said, incident=incident, actor=actor, at=now, body=body)
 
 
 def _packet(connection: Connection, incident: Incident) -> Packet:
     """Gather what the next person has to know, as it is in this transaction."""
-    waiting = select(approvals).where(
-        approvals.c.incident == incident.id, approvals.c.state == ApprovalState.PENDING
-    )
+    waiting = select(approvals).filter_by(incident=incident.id, state=ApprovalState.PENDING)
     pending = [
-        PendingQuestion.model_validate(row._asdict() | {"id": f"APR-{row.number}"})
+        PendingQuestion.model_validate(rows.facts(approvals, row))
         for row in connection.execute(waiting.order_by(approvals.c.number))
     ]
-    force = select(in_force).where(
-        in_force.c.incident == incident.id, in_force.c.state == ForceState.IN_FORCE
-    )
+    force = select(in_force).filter_by(incident=incident.id, state=ForceState.IN_FORCE)
     standing = connection.execute(force.order_by(in_force.c.expires_at)).all()
     waits = {one.id for one in pending}
     if Role.INCIDENT_COMMANDER not in incident.roles:
@@ -240,23 +214,9 @@ def _calls(incident: str) -> Any:
 
 
 def _open(connection: Connection, incident: str, role: Role | None) -> builtins.list[Row[Any]]:
-    query = select(handoffs).where(handoffs.c.incident == incident, handoffs.c.state == HandoffState.OFFERED)
-    if role is not None:
-        query = query.where(handoffs.c.role == role)
-    return builtins.list(connection.execute(query.order_by(handoffs.c.number)))
-
-
-def _find(connection: Connection, handoff: str) -> Row[Any]:
-    query = select(handoffs).where(handoffs.c.number == incidents.number_of(handoff, "HND"))
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        raise NotFoundError(f"{handoff}: not found")
-    return row
+    offers = rows.given(incident=incident, state=HandoffState.OFFERED, role=role)
+    return builtins.list(connection.execute(select(handoffs).filter_by(**offers).order_by(handoffs.c.number)))
 
 
 def _handoff(row: Row[Any]) -> Handoff:
-    return Handoff.model_validate(row._asdict() | {"id": f"HND-{row.number}"})
-
-
-def _name(role: Role) -> str:
-    return "command" if role is Role.INCIDENT_COMMANDER else f"the role {role.value.replace('_', ' ')}"
+    return Handoff.model_validate(rows.facts(handoffs, row))

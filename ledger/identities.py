@@ -7,28 +7,25 @@ import re
 import secrets
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, select, update
 
-from contracts.base import JsonObject
+from contracts.base import Frozen, JsonObject
 from contracts.errors import ForbiddenError, NotFoundError
-from contracts.evidence import Evidence, EvidenceKind
+from contracts.evidence import EvidenceKind
 from contracts.identities import ApiToken, TokenOrder
-from ledger import evidence, incidents
+from ledger import evidence, rows
 from ledger.database import Database
 from ledger.schema import api_token, session
-from ledger.storable import one_line
 
 KEPT: Final = timedelta(days=1)  # a session that is over stays so long: its sign-in cannot be used again
 MOST_TOKENS: Final = 1_000  # in one listing
 _TOKEN: Final = re.compile(r"stanch_([0-9a-f]{40})([0-9a-f]{8})")  # made to be found by secret scanners
 
 
-@dataclass(frozen=True)
-class SignIn:
+class SignIn(Frozen):
     """What is known of a browser's session.
 
     Attributes:
@@ -80,57 +77,48 @@ class Sessions:
         with self._database.write() as connection:
             now = self._database.now()
             connection.execute(delete(session).where(session.c.expires_at < now - KEPT))
-            used = select(session.c.secret).where(session.c.flow == digest(flow))
-            if connection.scalar(used) is not None:
+            if rows.one(connection, session, flow=digest(flow)) is not None:
                 raise ForbiddenError("this sign-in was used before: begin a new one")
-            values = {
-                "secret": digest(secret),
-                "flow": digest(flow),
-                "person": person,
-                "authenticated_by": authenticated_by,
-                "groups": list(groups),
-                "signed_in_at": signed_in_at,
-                "created_at": now,
-                "used_at": now,
-                "expires_at": now + lasts,
-            }
-            connection.execute(insert(session).values(values))
+            rows.add(
+                connection,
+                session,
+                secret=digest(secret),
+                flow=digest(flow),
+                person=person,
+                authenticated_by=authenticated_by,
+                groups=list(groups),
+                signed_in_at=signed_in_at,
+                created_at=now,
+                used_at=now,
+                expires_at=now + lasts,
+            )
             said = f"{person} signs in by {authenticated_by}"
-            evidence.append(connection, _access(f"signin/{digest(flow)}", person, said, now, facts))
+            _note(connection, f"signin/{digest(flow)}", person, said, at=now, facts=facts)
         return secret
 
     def find(self, secret: str) -> SignIn | None:
         """Give a session that was not ended; whether it is over by time is for the caller to say."""
-        query = select(session).where(session.c.secret == digest(secret), session.c.revoked_at.is_(None))
         with self._database.read() as connection:
-            row = connection.execute(query).one_or_none()
-        if row is None:
-            return None
-        return SignIn(
-            person=row.person,
-            authenticated_by=row.authenticated_by,
-            groups=tuple(row.groups),
-            signed_in_at=row.signed_in_at,
-            used_at=row.used_at,
-            expires_at=row.expires_at,
-        )
+            row = rows.one(connection, session, secret=digest(secret), revoked_at=None)
+        return None if row is None else SignIn.model_validate(row._asdict())
 
     def use(self, secret: str) -> None:
         """Note that it gave an order now."""
         values = {"used_at": self._database.now()}
         with self._database.write(serial=False) as connection:
-            connection.execute(update(session).where(session.c.secret == digest(secret)).values(values))
+            connection.execute(update(session).filter_by(secret=digest(secret)).values(values))
 
     def end(self, secret: str) -> None:
         """End it, if it is not over already."""
-        mine = (session.c.secret == digest(secret), session.c.revoked_at.is_(None))
         with self._database.write() as connection:
-            now = self._database.now()
-            ended = update(session).where(*mine).values(revoked_at=now).returning(session.c.person)
-            person = connection.scalar(ended)
-            if person is not None:
+            now, row = (
+                self._database.now(),
+                rows.one(connection, session, secret=digest(secret), revoked_at=None),
+            )
+            if row is not None:
+                rows.change(connection, session, row, revoked_at=now)
                 key = f"signout/{digest(secret)}"
-                evidence.append(connection, _access(key, person, f"{person} signs out", now))
+                _note(connection, key, row.person, f"{row.person} signs out", at=now)
 
 
 class Tokens:
@@ -145,20 +133,21 @@ class Tokens:
         secret = f"stanch_{random}{_checksum(random)}"
         with self._database.write() as connection:
             now = self._database.now()
-            values = {
-                "secret": digest(secret),
-                "name": order.name,
-                "person": order.person,
-                "scopes": sorted(set(order.scopes)),
-                "created_by": by,
-                "created_at": now,
-                "expires_at": now + order.lasts,
-            }
-            token = _token(connection.execute(insert(api_token).values(values).returning(api_token)).one())
+            row = rows.add(
+                connection,
+                api_token,
+                secret=digest(secret),
+                name=order.name,
+                person=order.person,
+                scopes=sorted(set(order.scopes)),
+                created_by=by,
+                created_at=now,
+                expires_at=now + order.lasts,
+            )
+            token = _token(row)
             said = f"{by} makes {token.id} ({token.name}) for {token.person or 'a machine'}"
-            said = f"{said}: {', '.join(token.scopes)}"
-            facts = token.model_dump(mode="json")
-            evidence.append(connection, _access(f"{token.id}/created", by, said, now, facts))
+            said, facts = f"{said}: {', '.join(token.scopes)}", token.model_dump(mode="json")
+            _note(connection, f"{token.id}/created", by, said, at=now, facts=facts)
         return token, secret
 
     def find(self, secret: str) -> ApiToken | None:
@@ -166,9 +155,7 @@ class Tokens:
         if not is_token(secret):
             return None
         with self._database.read() as connection:
-            row = connection.execute(
-                select(api_token).where(api_token.c.secret == digest(secret))
-            ).one_or_none()
+            row = rows.one(connection, api_token, secret=digest(secret))
         # The database compares digests, which say nothing of how much of a guess was right.
         if row is None or not hmac.compare_digest(row.secret, digest(secret)):
             return None
@@ -177,10 +164,7 @@ class Tokens:
     def list(self, person: str | None = None) -> builtins.list[ApiToken]:
         """Give the tokens of one person or all of them, the newest first."""
         query = select(api_token).order_by(api_token.c.number.desc()).limit(MOST_TOKENS)
-        if person is not None:
-            query = query.where(api_token.c.person == person)
-        with self._database.read() as connection:
-            return [_token(row) for row in connection.execute(query)]
+        return [_token(row) for row in self._database.rows(query.filter_by(**rows.given(person=person)))]
 
     def revoke(self, token: str, *, by: str, of: str | None = None) -> ApiToken:
         """End a token at once; again changes nothing.
@@ -193,25 +177,22 @@ class Tokens:
         Raises:
             NotFoundError: There is none with this id, or it is somebody else's.
         """
-        mine = api_token.c.number == incidents.number_of(token, "TOK")
         with self._database.write() as connection:
-            row = connection.execute(select(api_token).where(mine)).one_or_none()
-            if row is None or of not in (None, row.person):
+            row = rows.find(connection, api_token, token)
+            if of not in (None, row.person):
                 raise NotFoundError(f"{token}: not found")
             if row.revoked_at is None:
                 now = self._database.now()
-                ended = update(api_token).where(mine).values(revoked_at=now, revoked_by=by)
-                row = connection.execute(ended.returning(api_token)).one()
-                entry = _access(f"{token}/revoked", by, f"{by} revokes {token} ({row.name})", now)
-                evidence.append(connection, entry)
+                row = rows.change(connection, api_token, row, revoked_at=now, revoked_by=by)
+                _note(connection, f"{token}/revoked", by, f"{by} revokes {token} ({row.name})", at=now)
             return _token(row)
 
     def used(self, seen: Mapping[str, datetime]) -> None:
         """Note when tokens were last seen, by id."""
         with self._database.write(serial=False) as connection:
             for token, at in seen.items():
-                mine = api_token.c.number == incidents.number_of(token, "TOK")
-                connection.execute(update(api_token).where(mine).values(used_at=at))
+                used = update(api_token).filter_by(number=rows.number_of(api_token, token))
+                connection.execute(used.values(used_at=at))
 
 
 def is_token(text: str) -> bool:
@@ -229,19 +210,18 @@ def _checksum(random: str) -> str:
     return f"{zlib.crc32(random.encode()):08x}"
 
 
-def _access(
-    key: str, actor: str, summary: str, now: datetime, facts: Mapping[str, Any] | None = None
-) -> Evidence:
-    return Evidence(
-        key=key,
-        kind=EvidenceKind.ACCESS,
-        incident=None,
-        actor=actor,
-        at=now,
-        summary=one_line(summary),
-        body=dict(facts or {}),
-    )
+def _note(
+    connection: Connection,
+    key: str,
+    who: str,
+    said: str,
+    *,
+    at: datetime,
+    facts: Mapping[str, Any] | None = None,
+) -> None:
+    kind = EvidenceKind.ACCESS
+    evidence.note(connection, kind, key, said, incident=None, actor=who, at=at, body=facts)
 
 
 def _token(row: Row[Any]) -> ApiToken:
-    return ApiToken.model_validate(row._asdict() | {"id": f"TOK-{row.number}"})
+    return ApiToken.model_validate(rows.facts(api_token, row))

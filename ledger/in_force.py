@@ -10,23 +10,22 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from authority.seals import digest
 from contracts.approvals import ApprovalState, SignedDecision
 from contracts.base import JsonObject
 from contracts.errors import ConflictError, InputError, NotFoundError
-from contracts.evidence import ENGINE, Evidence, EvidenceKind
+from contracts.evidence import ENGINE, EvidenceKind
 from contracts.in_force import ForceState, InForce, InForceTimer, StepInForce
 from contracts.incidents import OPEN_PHASES, Role
 from contracts.messages import UndoRequest
 from contracts.outcomes import Direction, MitigationResult
 from contracts.plans import Plan, Step
-from ledger import evidence, guardrails, incidents, ladders, outbox
+from ledger import evidence, guardrails, incidents, ladders, outbox, rows
 from ledger.database import Clock, Database
 from ledger.schema import approval as approvals
 from ledger.schema import in_force
-from ledger.schema import incident as incident_table
 from ledger.storable import one_line
 
 UNDO = "mitigation.undo"
@@ -54,7 +53,7 @@ def settled(
         approval: The request under which it was done.
     """
     now = clock()
-    row = _row(connection, plan.undoes or plan.mitigation)
+    row = rows.one(connection, in_force, mitigation=plan.undoes or plan.mitigation)
     if plan.undoes is not None:
         if row is not None:
             taken_back = [one.step for one in _in_force(row).steps if one.undo == step.action]
@@ -90,19 +89,16 @@ class MitigationsInForce:
     ) -> builtins.list[InForce]:
         """Give those in force, the next to end first; those that are over too when ``closed``."""
         query = select(in_force).order_by(in_force.c.expires_at, in_force.c.mitigation).limit(limit)
-        if not closed:
-            query = query.where(in_force.c.state == ForceState.IN_FORCE)
-        if incident is not None:
-            query = query.where(in_force.c.incident == incident)
-        with self._database.read() as connection:
-            return [_in_force(row) for row in connection.execute(query)]
+        query = query.filter_by(
+            **rows.given(state=None if closed else ForceState.IN_FORCE, incident=incident)
+        )
+        return [_in_force(row) for row in self._database.rows(query)]
 
     def latest(self, service: str, environment: str, *, limit: int = 50) -> builtins.list[InForce]:
         """Give what a service's mitigations have left behind, newest first, also what is over."""
         query = select(in_force).order_by(in_force.c.since.desc(), in_force.c.mitigation).limit(limit)
-        query = query.where(in_force.c.service == service, in_force.c.environment == environment)
-        with self._database.read() as connection:
-            return [_in_force(row) for row in connection.execute(query)]
+        query = query.filter_by(service=service, environment=environment)
+        return [_in_force(row) for row in self._database.rows(query)]
 
     def order_undo(
         self, mitigation: str, *, steps: Collection[int] = (), person: str, reason: str
@@ -166,11 +162,12 @@ class MitigationsInForce:
             row = _open(connection, mitigation)
             if _undo_runs(row, self._database.now()) and not _is_undecided(connection, row):
                 raise ConflictError(f"{row.undo} is approved and undoes {mitigation} now: wait for its end")
-            _update(connection, row, state=ForceState.PERMANENT, closed_at=self._database.now())
+            now = self._database.now()
+            row = rows.change(connection, in_force, row, state=ForceState.PERMANENT, closed_at=now)
             said = f"{person} makes {mitigation} permanent: {reason}"
             self._tell(connection, row, "permanent", person, said, reason=reason)
             self._withdraw(connection, row, "permanent", said)
-            return _in_force(_find(connection, mitigation))
+            return _in_force(row)
 
     def tick(self, timer: InForceTimer) -> datetime | None:
         """Do what is due about a mitigation: remind its owner, or ask for its undo. Repeating it is harmless.
@@ -179,13 +176,13 @@ class MitigationsInForce:
             When something is due next; ``None`` when nothing will be.
         """
         with self._database.write() as connection:
-            row = _row(connection, timer.mitigation)
+            row = rows.one(connection, in_force, mitigation=timer.mitigation)
             if row is None or row.state != ForceState.IN_FORCE or row.revision != timer.revision:
                 return None
             now = self._database.now()
             number = _stage(row, now)
             if number > row.reminded:
-                _update(connection, row, reminded=number)
+                rows.change(connection, in_force, row, reminded=number)
                 self._remind(connection, row, number)
                 if number > len(REMINDERS):
                     self._order(connection, row, (), ENGINE, "its time is over")
@@ -193,21 +190,14 @@ class MitigationsInForce:
 
     def has_ended(self, result: MitigationResult) -> None:
         """Take down how an undo ended: another may be asked for. Repeating it is harmless."""
-        summary = f"{result.mitigation} {result.title}: {result.end.value}. {result.detail}"
-        ended = Evidence(
-            key=f"{result.mitigation}/ended",
-            kind=EvidenceKind.MITIGATION_ENDED,
-            incident=result.mitigation.partition("/")[0],
-            actor=ENGINE,
-            at=self._database.now(),
-            summary=one_line(summary.rstrip(". ")),
-            body={"result": result.model_dump(mode="json")},
-        )
+        said = f"{result.mitigation} {result.title}: {result.end.value}. {result.detail}".rstrip(". ")
+        kind, key = EvidenceKind.MITIGATION_ENDED, f"{result.mitigation}/ended"
+        incident, body = result.mitigation.partition("/")[0], {"result": result.model_dump(mode="json")}
         with self._database.write() as connection:
-            is_it = in_force.c.undo == result.mitigation
-            connection.execute(update(in_force).where(is_it).values(undo=None))
+            connection.execute(update(in_force).filter_by(undo=result.mitigation).values(undo=None))
             guardrails.end(connection, result.mitigation, result.end)
-            evidence.append(connection, ended)
+            now = self._database.now()
+            evidence.note(connection, kind, key, said, incident=incident, at=now, body=body)
 
     def found_undone(self, mitigation: str, steps: Collection[int]) -> None:
         """Take down that what some steps had done is gone already: somebody has undone it elsewhere."""
@@ -237,25 +227,21 @@ class MitigationsInForce:
             now = self._database.now()
             seen = {"changed_by": changed_by, "changed_at": None if changed_by is None else now}
             others = [one for one in _in_force(row).steps if one.step != step]
-            _update(connection, row, steps=_dump([*others, found.model_copy(update=seen)]))
+            steps = _dump([*others, found.model_copy(update=seen)])
+            rows.change(connection, in_force, row, steps=steps)
             back = f"{mitigation} step {step} was changed back by "
             said = f"{back}{changed_by or 'somebody'}: {found.title}"
             if changed_by is None:
                 said = f"{mitigation} step {step} is in place again: {found.title}"
             key = f"changed/{step}/{now.isoformat()}"
             self._tell(connection, row, key, ENGINE, said, step=step, changed_by=changed_by)
-            is_it = (incident_table.c.number == incidents.number_of(row.incident, "INC")) & (
-                incident_table.c.phase.in_(OPEN_PHASES)
-            )
-            if changed_by is None:
-                mine = is_it & incident_table.c.attention.startswith(back, autoescape=True)
-                connection.execute(update(incident_table).where(mine).values(attention=None))
-                return
-            unset = is_it & incident_table.c.attention.is_(None)
-            connection.execute(update(incident_table).where(unset).values(attention=one_line(said)))
-            whom = [f"person:{row.owner}" if row.owner else "incident_commander"]
-            named = f"{mitigation}/in_force/{key}"
-            ladders.tell(connection, self._database.now, row.incident, whom, said, key=named)
+            is_open = incidents.find(connection, row.incident).phase in OPEN_PHASES
+            if is_open and changed_by is None:
+                incidents.calm(connection, row.incident, back)
+            elif is_open:
+                incidents.attend(connection, row.incident, said)
+            if changed_by is not None:
+                self._tell_owner(connection, row, key, said)
 
     def _order(
         self, connection: Connection, row: Row[Any], steps: tuple[int, ...], person: str, reason: str
@@ -272,36 +258,23 @@ class MitigationsInForce:
         )
         if number == row.undos:
             return request
-        _update(connection, row, undos=number, undo=request.mitigation, undo_asked_at=now)
+        rows.change(connection, in_force, row, undos=number, undo=request.mitigation, undo_asked_at=now)
         body = request.model_dump(mode="json")
         said = f"{person} asks to undo {row.mitigation}: {reason}"
         self._tell(connection, row, f"undo/{number}", person, said, order=body)
-        outbox.add(
-            connection,
-            self._database.now,
-            kind=UNDO,
-            key=request.mitigation,
-            incident=row.incident,
-            payload=body,
-            trace=incidents.find(connection, row.incident).trace,
-            lane=f"{UNDO}/{request.mitigation}",
-        )
+        trace = incidents.find(connection, row.incident).trace
+        now_is, key, lane = self._database.now, request.mitigation, f"{UNDO}/{request.mitigation}"
+        outbox.add(connection, now_is, UNDO, key, incident=row.incident, payload=body, trace=trace, lane=lane)
         return request
 
     def _withdraw(self, connection: Connection, row: Row[Any], key: str, reason: str) -> None:
         """Take the question about its undo back, unless somebody has answered it."""
         if row.undo is None or not _is_undecided(connection, row):
             return
-        outbox.add(
-            connection,
-            self._database.now,
-            kind=WITHDRAW,
-            key=f"{row.undo}/{key}",
-            incident=row.incident,
-            payload={"mitigation": row.undo, "reason": reason},
-            trace={},
-            lane=f"{UNDO}/{row.undo}",  # behind its start
-        )
+        withdrawn = {"mitigation": row.undo, "reason": reason}
+        lane = f"{UNDO}/{row.undo}"  # behind its start
+        now, kind, key = self._database.now, WITHDRAW, f"{row.undo}/{key}"
+        outbox.add(connection, now, kind, key, incident=row.incident, payload=withdrawn, lane=lane)
 
     def _remind(self, connection: Connection, row: Row[Any], number: int) -> None:
         until = f"{row.expires_at:%Y-%m-%d %H:%M} UTC"
@@ -309,6 +282,9 @@ class MitigationsInForce:
         said = f"{row.mitigation} is in force, {over} {until}: {row.title}. Owner: {row.owner or 'nobody'}"
         key, expires_at = f"reminder/{row.revision}/{number}", row.expires_at.isoformat()
         self._tell(connection, row, key, ENGINE, said, owner=row.owner, expires_at=expires_at)
+        self._tell_owner(connection, row, key, said)
+
+    def _tell_owner(self, connection: Connection, row: Row[Any], key: str, said: str) -> None:
         whom = [f"person:{row.owner}" if row.owner else "incident_commander"]
         named = f"{row.mitigation}/in_force/{key}"
         ladders.tell(connection, self._database.now, row.incident, whom, said, key=named)
@@ -316,24 +292,13 @@ class MitigationsInForce:
     def _tell(
         self, connection: Connection, row: Row[Any], key: str, actor: str, said: str, **facts: JsonValue
     ) -> None:
-        entry = Evidence(
-            key=f"{row.mitigation}/in_force/{key}",
-            kind=EvidenceKind.IN_FORCE,
-            incident=row.incident,
-            actor=actor,
-            at=self._database.now(),
-            summary=one_line(said),
-            body={"mitigation": row.mitigation, **facts},
-        )
-        evidence.append(connection, entry)
-
-
-def _row(connection: Connection, mitigation: str) -> Row[Any] | None:
-    return connection.execute(select(in_force).where(in_force.c.mitigation == mitigation)).one_or_none()
+        key, body = f"{row.mitigation}/in_force/{key}", {"mitigation": row.mitigation, **facts}
+        kind, now, incident = EvidenceKind.IN_FORCE, self._database.now(), row.incident
+        evidence.note(connection, kind, key, said, incident=incident, actor=actor, at=now, body=body)
 
 
 def _find(connection: Connection, mitigation: str) -> Row[Any]:
-    row = _row(connection, mitigation)
+    row = rows.one(connection, in_force, mitigation=mitigation)
     if row is None:
         raise NotFoundError(f"{one_line(mitigation, 80)}: nothing of it was ever in force")
     return row
@@ -351,10 +316,6 @@ def _in_force(row: Row[Any]) -> InForce:
     return InForce.model_validate(row._asdict())
 
 
-def _update(connection: Connection, row: Row[Any], **values: object) -> None:
-    connection.execute(update(in_force).where(in_force.c.mitigation == row.mitigation).values(values))
-
-
 def _enter(
     connection: Connection,
     clock: Clock,
@@ -366,7 +327,7 @@ def _enter(
 ) -> None:
     if row is not None:
         others = [step for step in _in_force(row).steps if step.step != entered.step]
-        _update(connection, row, steps=_dump([*others, entered]))
+        rows.change(connection, in_force, row, steps=_dump([*others, entered]))
         return
     stays = min(max(plan.in_force_for, timedelta()), LONGEST)
     facts = plan.model_dump(include={"mitigation", "incident", "service", "environment", "title"})
@@ -382,8 +343,7 @@ def _enter(
         "reminded": 0,
         "undos": 0,
     }
-    fresh = insert(in_force).values(facts | values).returning(in_force)
-    _arm(connection, clock, connection.execute(fresh).one())
+    _arm(connection, clock, rows.add(connection, in_force, **facts, **values))
 
 
 def _mark(
@@ -396,32 +356,27 @@ def _mark(
     ]
     left = any(step.undone_at is None for step in marked)
     closed = {"state": ForceState.UNDONE, "closed_at": clock()} if not left else {}
-    _update(connection, row, steps=_dump(marked), **closed)
+    rows.change(connection, in_force, row, steps=_dump(marked), **closed)
     if left and row.state == ForceState.UNDONE:
-        _update(connection, row, state=ForceState.IN_FORCE, closed_at=None)
+        rows.change(connection, in_force, row, state=ForceState.IN_FORCE, closed_at=None)
         _renew(connection, clock, row, max(row.expires_at, clock() + AGAIN))
 
 
 def _renew(connection: Connection, clock: Clock, row: Row[Any], until: datetime) -> Row[Any]:
     """Count its time anew, with a timer of its own: the former finds another revision and ends."""
     values = {"expires_at": until, "renewed_at": clock(), "reminded": 0, "revision": row.revision + 1}
-    _update(connection, row, **values)
-    renewed = _find(connection, row.mitigation)
+    renewed = rows.change(connection, in_force, row, **values)
     _arm(connection, clock, renewed)
     return renewed
 
 
 def _arm(connection: Connection, clock: Clock, row: Row[Any]) -> None:
-    outbox.add(
-        connection,
-        clock,
-        kind=TIMER,
-        key=f"{row.mitigation}/{row.revision}",
-        incident=row.incident,
-        payload=InForceTimer(mitigation=row.mitigation, revision=row.revision).model_dump(),
-        trace={},
-        due=_due(row, 1),
+    timer, key = (
+        InForceTimer(mitigation=row.mitigation, revision=row.revision),
+        f"{row.mitigation}/{row.revision}",
     )
+    payload, due = timer.model_dump(), _due(row, 1)
+    outbox.add(connection, clock, TIMER, key, incident=row.incident, payload=payload, due=due)
 
 
 def _due(row: Row[Any], number: int) -> datetime:
@@ -452,8 +407,8 @@ def _is_undecided(connection: Connection, row: Row[Any]) -> bool:
 
 def _owner(connection: Connection, incident: str, approval: str) -> str:
     """Give who answers for it: who approved it, or gave the grant; else the Incident Commander."""
-    query = select(approvals.c.signed).where(approvals.c.number == incidents.number_of(approval, "APR"))
-    signed = connection.scalar(query)
+    asked = rows.one(connection, approvals, number=rows.number_of(approvals, approval))
+    signed = asked and asked.signed
     if signed is not None:
         decision = SignedDecision.model_validate(signed).decision
         person = decision.grant.given_by if decision.grant else decision.person

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select, update
 
-from contracts.base import Frozen
+from contracts.base import Frozen, JsonObject
 from contracts.evidence import ENGINE, Evidence, EvidenceKind
 from contracts.incidents import OPEN_PHASES, Alert, AlertStatus, Severity
 from contracts.messages import AlertBatch
-from ledger import evidence, incidents, outbox
+from ledger import evidence, incidents, outbox, rows
 from ledger.database import Database
 from ledger.schema import alert as episodes_table
 from ledger.schema import alert_is_pending, delivery
@@ -85,23 +85,14 @@ class Inbox:
 
     def refuse(self, source: str, body: bytes, reason: str) -> None:
         """Keep as evidence that a delivery was refused, and why; the same one again is no change."""
-        digest = hashlib.sha256(body).hexdigest()
-        refused = Evidence(
-            key=f"refused/{_digest(source)[:16]}/{digest}",
-            kind=EvidenceKind.ALERT_REFUSED,
-            incident=None,
-            actor=f"source:{one_line(source, 80)}",
-            at=self._database.now(),
-            summary=one_line(f"A delivery from {one_line(source, 80)} is refused: {reason}"),
-            body={
-                "reason": reason,
-                "size": len(body),
-                "sha256": digest,
-                "body": body[:KEPT_OF_REFUSED].decode(errors="replace"),
-            },
-        )
+        digest, name = hashlib.sha256(body).hexdigest(), one_line(source, 80)
+        kind, key = EvidenceKind.ALERT_REFUSED, f"refused/{_digest(source)[:16]}/{digest}"
+        said, actor = f"A delivery from {name} is refused: {reason}", f"source:{name}"
+        kept = body[:KEPT_OF_REFUSED].decode(errors="replace")
+        facts = {"reason": reason, "size": len(body), "sha256": digest, "body": kept}
         with self._database.write() as connection:
-            evidence.append(connection, refused)
+            now = self._database.now()
+            evidence.note(connection, kind, key, said, incident=None, actor=actor, at=now, body=facts)
 
     def dispatch(self, limit: int = 100) -> list[str]:
         """Give pending episodes to incidents, those of one service and environment in one transaction.
@@ -113,8 +104,7 @@ class Inbox:
             The incidents that have something new.
         """
         query = select(episodes_table.c.service, episodes_table.c.environment).where(alert_is_pending)
-        with self._database.read() as connection:
-            waiting = connection.execute(query.order_by(episodes_table.c.id).limit(limit)).all()
+        waiting = self._database.rows(query.order_by(episodes_table.c.id).limit(limit))
         touched: list[str] = []
         for service, environment in dict.fromkeys(tuple(row) for row in waiting):
             with self._database.write() as connection:
@@ -130,13 +120,11 @@ class Inbox:
         Raises:
             NotFoundError: The incident's id is none.
         """
-        number = incidents.number_of(incident, "INC")
-        episodes = [_digest(alert.episode) for alert in alerts]
-        is_it = episodes_table.c.episode.in_(episodes) & (episodes_table.c.incident == number)
-        back = {"pending": True, "incident": None, "behind": number}
+        number = rows.number_of(incidents_table, incident)
+        its = update(episodes_table).filter_by(incident=number, status=AlertStatus.FIRING)
+        its = its.where(episodes_table.c.episode.in_([_digest(alert.episode) for alert in alerts]))
         with self._database.write() as connection:
-            is_firing = episodes_table.c.status == AlertStatus.FIRING
-            connection.execute(update(episodes_table).where(is_it, is_firing).values(back))
+            connection.execute(its.values(pending=True, incident=None, behind=number))
 
 
 def _digest(*parts: str) -> str:
@@ -154,16 +142,13 @@ class _Intake:
     def keep(self, source: str, body: bytes) -> int:
         """Keep the raw bytes once, and give the delivery's number."""
         digest = hashlib.sha256(body).hexdigest()
-        is_it = (delivery.c.source == source) & (delivery.c.digest == digest)
-        known = self._connection.scalar(select(delivery.c.id).where(is_it))
+        known = rows.one(self._connection, delivery, source=source, digest=digest)
         if known is not None:
-            again = update(delivery).where(delivery.c.id == known).values(times=delivery.c.times + 1)
-            self._connection.execute(again)
-            return int(known)
-        values = {"source": source, "digest": digest, "body": body, "received_at": self._now}
-        values |= {"times": 1, "trace": self._trace}
-        fresh = insert(delivery).values(values).returning(delivery.c.id)
-        return int(self._connection.execute(fresh).scalar_one())
+            known = rows.change(self._connection, delivery, known, times=known.times + 1)
+        else:
+            facts = {"received_at": self._now, "times": 1, "trace": self._trace}
+            known = rows.add(self._connection, delivery, source=source, digest=digest, body=body, **facts)
+        return int(known.id)
 
     def take(self, number: int, alerts: Sequence[Alert]) -> int:
         """Take what is new, and count it."""
@@ -187,52 +172,41 @@ class _Intake:
                 continue
             accepted += 1
         if seen_again:
-            again = (
-                update(episodes_table)
-                .where(episodes_table.c.id.in_(seen_again))
-                .values(times=episodes_table.c.times + 1)
-            )
-            self._connection.execute(again)
+            again = update(episodes_table).where(episodes_table.c.id.in_(seen_again))
+            self._connection.execute(again.values(times=episodes_table.c.times + 1))
         evidence.append(self._connection, *told)
         return accepted
 
     def _known(self, episodes: Sequence[str]) -> dict[str, Row[Any]]:
         known: dict[str, Row[Any]] = {}
         for start in range(0, len(episodes), EPISODES_AT_ONCE):
-            query = select(episodes_table).where(
-                episodes_table.c.episode.in_(episodes[start : start + EPISODES_AT_ONCE])
-            )
+            some = episodes[start : start + EPISODES_AT_ONCE]
+            query = select(episodes_table).where(episodes_table.c.episode.in_(some))
             known |= {row.episode: row for row in self._connection.execute(query)}
         return known
 
     def _begin(self, number: int, episode: str, alert: Alert) -> Row[Any]:
         """Keep a new episode. One that begins with its end starts nothing: it is there to be known later."""
-        values = {
-            "episode": episode,
-            "problem": _digest(alert.source, alert.fingerprint),
-            "service": alert.service,
-            "environment": alert.environment,
-            "status": alert.status,
-            "content": alert.model_dump(mode="json"),
-            "delivery": number,
-            "incident": None,
-            "behind": 0,
-            "received_at": self._now,
-            "times": 1,
-            "pending": alert.status is AlertStatus.FIRING,
-            "trace": self._trace,
-        }
-        return self._connection.execute(insert(episodes_table).values(values).returning(episodes_table)).one()
+        return rows.add(
+            self._connection,
+            episodes_table,
+            **alert.model_dump(include={"service", "environment", "status"}),
+            episode=episode,
+            problem=_digest(alert.source, alert.fingerprint),
+            content=alert.model_dump(mode="json"),
+            delivery=number,
+            behind=0,
+            received_at=self._now,
+            times=1,
+            pending=alert.status is AlertStatus.FIRING,
+            trace=self._trace,
+        )
 
     def _end(self, row: Row[Any], alert: Alert) -> Row[Any]:
-        values = {"status": alert.status, "content": alert.model_dump(mode="json"), "pending": True}
-        ended = (
-            update(episodes_table)
-            .where(episodes_table.c.id == row.id)
-            .values(values)
-            .returning(episodes_table)
+        content = alert.model_dump(mode="json")
+        return rows.change(
+            self._connection, episodes_table, row, status=alert.status, content=content, pending=True
         )
-        return self._connection.execute(ended).one()
 
     def _evidence(
         self, kind: EvidenceKind, number: int, episode: str, alert: Alert, incident: int | None
@@ -286,22 +260,20 @@ class _Correlation:
         return next(fitting, None) or self._open(pending)
 
     def _settle(self, pending: PendingAlert, incident: int | None) -> None:
-        is_it = episodes_table.c.id == pending.id
+        settled = update(episodes_table).filter_by(id=pending.id).values(pending=False)
         if pending.alert.status is AlertStatus.RESOLVED or incident is None:
-            self._connection.execute(update(episodes_table).where(is_it).values(pending=False))
+            self._connection.execute(settled)
             return
-        settled = {"pending": False, "incident": incident}
-        self._connection.execute(update(episodes_table).where(is_it).values(settled))
+        self._connection.execute(settled.values(incident=incident))
+        said = f"{pending.alert.name} is firing: {pending.alert.summary}".rstrip(": ")
+        body: JsonObject = {"alert": pending.alert.model_dump(mode="json"), "episode": pending.episode}
+        self._tell(EvidenceKind.ALERT_RECEIVED, incident, f"alert/{pending.episode}", said, body)
+
+    def _tell(self, kind: EvidenceKind, number: int, what: str, said: str, body: JsonObject) -> None:
+        now, name, said = self._now(), f"INC-{number}", one_line(said)
+        key = f"{name}/{what}"
         self._told.append(
-            Evidence(
-                key=f"INC-{incident}/alert/{pending.episode}",
-                kind=EvidenceKind.ALERT_RECEIVED,
-                incident=f"INC-{incident}",
-                actor=ENGINE,
-                at=self._now(),
-                summary=one_line(f"{pending.alert.name} is firing: {pending.alert.summary}".rstrip(": ")),
-                body={"alert": pending.alert.model_dump(mode="json"), "episode": pending.episode},
-            )
+            Evidence(key=key, kind=kind, incident=name, actor=ENGINE, at=now, summary=said, body=body)
         )
 
     def _open(self, pending: PendingAlert) -> int:
@@ -310,17 +282,9 @@ class _Correlation:
         facts = {**self._place, "region": alert.region, "severity": alert.severity}
         number = incidents.open_new(self._connection, self._now, title=title, trace=pending.trace, **facts)
         self._severity[number] = alert.severity
-        self._told.append(
-            Evidence(
-                key=f"INC-{number}/opened",
-                kind=EvidenceKind.INCIDENT_OPENED,
-                incident=f"INC-{number}",
-                actor=ENGINE,
-                at=self._now(),
-                summary=one_line(f"{alert.name} opens {alert.severity.value} on {alert.service}: {title}"),
-                body={"title": title, "episode": pending.episode, **facts},
-            )
-        )
+        said = f"{alert.name} opens {alert.severity.value} on {alert.service}: {title}"
+        body: JsonObject = {"title": title, "episode": pending.episode, **facts}
+        self._tell(EvidenceKind.INCIDENT_OPENED, number, "opened", said, body)
         return number
 
     def _raise_severity(self, number: int, batch: Iterable[PendingAlert]) -> None:
@@ -330,10 +294,8 @@ class _Correlation:
         worst = min(firing, key=lambda alert: order.index(alert.severity), default=None)
         if worst is not None and order.index(worst.severity) < order.index(self._severity[number]):
             row = incidents.find(self._connection, f"INC-{number}")
-            reason = f"{worst.name} is firing"
-            incidents.change_severity(
-                self._connection, self._now, row, worst.severity, actor=ENGINE, reason=reason
-            )
+            severity, reason = worst.severity, f"{worst.name} is firing"
+            incidents.change_severity(self._connection, self._now, row, severity, actor=ENGINE, reason=reason)
 
     def _pass_on(self, incident: str, batch: Iterable[PendingAlert]) -> None:
         """Tell the incident's workflow, in messages that the engine can carry."""
@@ -349,13 +311,7 @@ class _Correlation:
         self._send(incident, message)
 
     def _send(self, incident: str, message: Sequence[PendingAlert]) -> None:
-        first = message[0]
-        outbox.add(
-            self._connection,
-            self._now,
-            kind=outbox.ALERTS,
-            key=f"{first.episode}/{first.alert.status.value}",
-            incident=incident,
-            payload=AlertBatch(alerts=tuple(pending.alert for pending in message)).model_dump(mode="json"),
-            trace=first.trace,
-        )
+        first, now = message[0], self._now
+        kind, key = outbox.ALERTS, f"{first.episode}/{first.alert.status.value}"
+        batch = AlertBatch(alerts=tuple(pending.alert for pending in message)).model_dump(mode="json")
+        outbox.add(self._connection, now, kind, key, incident=incident, payload=batch, trace=first.trace)

@@ -1,17 +1,16 @@
 """The incidents: severity, phase, roles, alerts and attempts, as everybody sees them."""
 
 import builtins
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
-from contracts.errors import ConflictError, InputError, NotFoundError
-from contracts.evidence import Evidence, EvidenceKind
+from contracts.errors import ConflictError, InputError
+from contracts.evidence import EvidenceKind
 from contracts.incidents import OPEN_PHASES, Incident, Phase, Role, Severity
 from contracts.messages import AlertBatch, Command, CommandKind, RecordRequest
-from ledger import evidence, guardrails, ladders, outbox
+from ledger import evidence, guardrails, ladders, outbox, rows
 from ledger.database import Clock, Database
 from ledger.schema import alert as alerts
 from ledger.schema import incident as incidents
@@ -19,18 +18,6 @@ from ledger.storable import one_line
 
 FINAL_PHASES = (Phase.CLOSED, Phase.FALSE_ALARM, Phase.MERGED)
 LONGEST_NAME = 200  # characters of a service or an environment, which are searched by
-
-
-def number_of(text: str, prefix: str) -> int:
-    """Give the number in ``INC-42`` or ``APR-7``.
-
-    Raises:
-        NotFoundError: The text is no such id.
-    """
-    match = re.fullmatch(rf"{prefix}-([1-9][0-9]{{0,17}})", text)
-    if match is None:
-        raise NotFoundError(f"{one_line(text, 80)}: not found; an id looks like {prefix}-1")
-    return int(match[1])
 
 
 def check_names(service: str, environment: str) -> None:
@@ -50,27 +37,30 @@ def find(connection: Connection, incident: str) -> Row[Any]:
     Raises:
         NotFoundError: There is none.
     """
-    query = select(incidents).where(incidents.c.number == number_of(incident, "INC"))
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        raise NotFoundError(f"{incident}: not found")
-    return row
+    return rows.find(connection, incidents, incident)
 
 
-def load(connection: Connection, rows: Iterable[Row[Any]]) -> builtins.list[Incident]:
+def read(connection: Connection, incident: str) -> Incident:
+    """Give an incident as it is now.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    return load(connection, [find(connection, incident)])[0]
+
+
+def load(connection: Connection, found: Iterable[Row[Any]]) -> builtins.list[Incident]:
     """Make incidents of rows. Of each problem, as its source knows it, they show the newest episode."""
-    rows = builtins.list(rows)
-    newest = select(func.max(alerts.c.id)).where(alerts.c.incident.in_([row.number for row in rows]))
+    found = builtins.list(found)
+    newest = select(func.max(alerts.c.id)).where(alerts.c.incident.in_([row.number for row in found]))
     newest = newest.group_by(alerts.c.incident, alerts.c.problem)
     query = select(alerts.c.incident, alerts.c.content).where(alerts.c.id.in_(newest)).order_by(alerts.c.id)
     shown: dict[int, builtins.list[Any]] = {}
     for number, content in connection.execute(query):
         shown.setdefault(number, []).append(content)
     return [
-        Incident.model_validate(
-            row._asdict() | {"id": f"INC-{row.number}", "alerts": shown.get(row.number, [])}
-        )
-        for row in rows
+        Incident.model_validate(rows.facts(incidents, row) | {"alerts": shown.get(row.number, [])})
+        for row in found
     ]
 
 
@@ -88,8 +78,7 @@ def open_new(
         "revision": 0,
         "trace": dict(trace),
     }
-    fresh = insert(incidents).values(values | facts).returning(incidents.c.number)
-    number = int(connection.execute(fresh).scalar_one())
+    number: int = rows.add(connection, incidents, **values, **facts).number
     ladders.begin(connection, clock, f"INC-{number}", f"INC-{number}")
     return number
 
@@ -101,21 +90,30 @@ def change_severity(
     if row.severity == severity:
         return
     incident = f"INC-{row.number}"
-    changed = update(incidents).where(incidents.c.number == row.number)
-    connection.execute(changed.values(severity=severity, revision=incidents.c.revision + 1))
-    evidence.append(
-        connection,
-        Evidence(
-            key=f"{incident}/severity/{row.revision + 1}",
-            kind=EvidenceKind.SEVERITY_CHANGED,
-            incident=incident,
-            actor=actor,
-            at=clock(),
-            summary=one_line(f"Severity changes from {row.severity} to {severity.value}: {reason}"),
-            body={"before": row.severity, "after": severity.value, "reason": reason},
-        ),
-    )
+    revision = rows.change(connection, incidents, row, severity=severity, revision=row.revision + 1).revision
+    said = f"Severity changes from {row.severity} to {severity.value}: {reason}"
+    body = {"before": row.severity, "after": severity.value, "reason": reason}
+    kind, key = EvidenceKind.SEVERITY_CHANGED, f"{incident}/severity/{revision}"
+    evidence.note(connection, kind, key, said, incident=incident, actor=actor, at=clock(), body=body)
     ladders.look_again(connection, clock, incident=incident)
+
+
+def attend(connection: Connection, incident: str, said: str) -> None:
+    """Say on an incident that somebody has to look, unless it says something already."""
+    unset = update(incidents).filter_by(number=rows.number_of(incidents, incident), attention=None)
+    connection.execute(unset.values(attention=one_line(said)))
+
+
+def calm(connection: Connection, incident: str, said: str) -> None:
+    """Take back what an incident says of that if it begins so: it is over."""
+    mine = update(incidents).filter_by(number=rows.number_of(incidents, incident))
+    mine = mine.where(incidents.c.attention.startswith(said, autoescape=True))
+    connection.execute(mine.values(attention=None))
+
+
+def role_name(role: Role) -> str:
+    """Say what somebody takes who takes a role."""
+    return "command" if role is Role.INCIDENT_COMMANDER else f"the role {role.value.replace('_', ' ')}"
 
 
 def check_is_not_final(row: Row[Any]) -> None:
@@ -146,23 +144,15 @@ def give_role(
     if holder == person:
         return
     incident = f"INC-{row.number}"
-    key = f"{incident}/role/{row.revision + 1}"
-    changed = {"roles": row.roles | {role.value: person}, "revision": row.revision + 1}
-    connection.execute(update(incidents).where(incidents.c.number == row.number).values(changed))
-    said = _says(role, person, by) + (f"; until now {holder} had it" if holder else "")
+    kind, key = EvidenceKind.ROLE_ASSIGNED, f"{incident}/role/{row.revision + 1}"
+    roles = row.roles | {role.value: person}
+    rows.change(connection, incidents, row, roles=roles, revision=row.revision + 1)
+    name = role_name(role)
+    said = f"{person} takes {name}" if person == by else f"{by} gives {name} to {person}"
+    said += f"; until now {holder} had it" if holder else ""
     said = one_line(f"{said}: {reason}" if reason else said)
-    evidence.append(
-        connection,
-        Evidence(
-            key=key,
-            kind=EvidenceKind.ROLE_ASSIGNED,
-            incident=incident,
-            actor=by,
-            at=clock(),
-            summary=said,
-            body={"role": role.value, "person": person, "by": by, "before": holder, "reason": reason},
-        ),
-    )
+    body = {"role": role.value, "person": person, "by": by, "before": holder, "reason": reason}
+    evidence.note(connection, kind, key, said, incident=incident, actor=by, at=clock(), body=body)
     whom = [f"person:{one}" for one in (holder, person) if one not in (None, by)]
     if whom:
         ladders.tell(connection, clock, incident, whom, said, key=key)
@@ -182,7 +172,7 @@ class Incidents:
             NotFoundError: There is none with this id.
         """
         with self._database.read() as connection:
-            return load(connection, [find(connection, incident)])[0]
+            return read(connection, incident)
 
     def list(self, *, open_only: bool = False, limit: int = 100) -> builtins.list[Incident]:
         """Give incidents, the newest first."""
@@ -216,30 +206,13 @@ class Incidents:
                 connection, self._database.now, title=title, trace=trace, declared_by=person, **facts
             )
             incident = f"INC-{number}"
-            evidence.append(
-                connection,
-                Evidence(
-                    key=f"{incident}/declared",
-                    kind=EvidenceKind.INCIDENT_DECLARED,
-                    incident=incident,
-                    actor=person,
-                    at=self._database.now(),
-                    summary=one_line(
-                        f"{person} declares {severity.value} on {service} ({environment}): {title}"
-                    ),
-                    body={"title": title, **facts},
-                ),
-            )
-            outbox.add(
-                connection,
-                self._database.now,
-                kind=outbox.ALERTS,
-                key=f"{incident}/declared",
-                incident=incident,
-                payload=AlertBatch(alerts=()).model_dump(mode="json"),
-                trace=trace,
-            )
-            return load(connection, [find(connection, incident)])[0]
+            now, key, body = self._database.now, f"{incident}/declared", {"title": title, **facts}
+            said = f"{person} declares {severity.value} on {service} ({environment}): {title}"
+            kind = EvidenceKind.INCIDENT_DECLARED
+            evidence.note(connection, kind, key, said, incident=incident, actor=person, at=now(), body=body)
+            batch = AlertBatch(alerts=()).model_dump(mode="json")
+            outbox.add(connection, now, outbox.ALERTS, key, incident=incident, payload=batch, trace=trace)
+            return read(connection, incident)
 
     def assign(
         self,
@@ -274,7 +247,7 @@ class Incidents:
                 held = f"{holder} holds it" if holder else "the roles have changed"
                 raise ConflictError(f"{incident}: {held} since just now: look again")
             give_role(connection, self._database.now, row, role, person, by=by, reason=reason)
-            return load(connection, [find(connection, incident)])[0]
+            return read(connection, incident)
 
     def command(self, incident: str, command: Command, *, trace: Mapping[str, str]) -> None:
         """Record a person's order and send it on; the same command again is no change.
@@ -284,41 +257,21 @@ class Incidents:
             ConflictError: It is closed.
             InputError: It changes the severity without saying to which.
         """
-        entry = Evidence(
-            key=f"{incident}/command/{command.id}",
-            kind=EvidenceKind.COMMAND,
-            incident=incident,
-            actor=command.person,
-            at=self._database.now(),
-            summary=one_line(f"{command.person} orders {command.kind.value}: {command.reason}".rstrip(": ")),
-            body=command.model_dump(mode="json"),
-        )
+        now, person, body = self._database.now, command.person, command.model_dump(mode="json")
+        said = f"{person} orders {command.kind.value}: {command.reason}".rstrip(": ")
+        kind, key = EvidenceKind.COMMAND, f"{incident}/command/{command.id}"
         with self._database.write() as connection:
             row = find(connection, incident)
-            if evidence.has(connection, entry.key):
+            if evidence.has(connection, key):
                 return
             check_is_not_final(row)
-            evidence.append(connection, entry)
+            evidence.note(connection, kind, key, said, incident=incident, actor=person, at=now(), body=body)
             if command.kind is CommandKind.SEVERITY:
                 if command.severity is None:
                     raise InputError("say which severity: SEV1, SEV2, SEV3 or SEV4")
-                change_severity(
-                    connection,
-                    self._database.now,
-                    row,
-                    command.severity,
-                    actor=command.person,
-                    reason=command.reason,
-                )
-            outbox.add(
-                connection,
-                self._database.now,
-                kind=outbox.COMMAND,
-                key=command.id,
-                incident=incident,
-                payload=command.model_dump(mode="json"),
-                trace=trace,
-            )
+                change_severity(connection, now, row, command.severity, actor=person, reason=command.reason)
+            order = outbox.COMMAND
+            outbox.add(connection, now, order, command.id, incident=incident, payload=body, trace=trace)
 
     def record(self, request: RecordRequest) -> None:
         """Bring the projection up to date, with evidence.
@@ -337,13 +290,10 @@ class Incidents:
                 for attempt in request.attempts:
                     if attempt.mitigation not in known:
                         guardrails.end(connection, attempt.mitigation, attempt.end)
-                values = {
-                    "phase": request.phase,
-                    "attention": request.attention,
-                    "attempts": [attempt.model_dump(mode="json") for attempt in request.attempts],
-                    "version": request.version,
-                }
-                connection.execute(update(incidents).where(incidents.c.number == row.number).values(values))
+                values = request.model_dump(
+                    mode="json", include={"phase", "attention", "attempts", "version"}
+                )
+                rows.change(connection, incidents, row, **values)
 
     def trace(self, incident: str) -> dict[str, str]:
         """Give the trace context of the delivery or declaration that opened it.
@@ -353,8 +303,3 @@ class Incidents:
         """
         with self._database.read() as connection:
             return dict(find(connection, incident).trace)
-
-
-def _says(role: Role, person: str, by: str) -> str:
-    what = "command" if role is Role.INCIDENT_COMMANDER else f"the role {role.value.replace('_', ' ')}"
-    return f"{person} takes {what}" if person == by else f"{by} gives {what} to {person}"

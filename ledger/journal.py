@@ -4,16 +4,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select
 
 from authority.guardrails import Guard
 from authority.seals import digest
 from contracts.base import Frozen, JsonObject
 from contracts.errors import ConflictError, GuardrailError, NotFoundError
-from contracts.evidence import ENGINE, Evidence, EvidenceKind
+from contracts.evidence import EvidenceKind
 from contracts.outcomes import Direction, Outcome, StepResult
 from contracts.plans import Plan
-from ledger import evidence, guardrails, in_force
+from ledger import evidence, guardrails, in_force, rows
 from ledger.database import Database
 from ledger.schema import journal
 from ledger.schema import plan as plans
@@ -86,12 +86,10 @@ class Journal:
             "approval": approval,
         }
         with self._database.write() as connection:
-            row = connection.execute(select(journal).where(journal.c.action == action)).one_or_none()
+            row = rows.one(connection, journal, action=action)
             if row is None:
-                fresh = insert(journal).values(
-                    facts | {"state": JournalState.PLANNED, "fence": 0, "before": {}, "held": False}
-                )
-                row = connection.execute(fresh.returning(journal)).one()
+                blank = {"state": JournalState.PLANNED, "fence": 0, "before": {}, "held": False}
+                row = rows.add(connection, journal, **facts, **blank)
         entry = _entry(row)
         if (entry.plan_digest, entry.approval) != (plan_digest, approval):
             raise ConflictError(
@@ -121,7 +119,7 @@ class Journal:
             GuardrailError: A guardrail holds: do not call; the refusal is evidence.
         """
         with self._database.write() as connection:
-            entry = _find(connection, action)
+            row, entry = _find(connection, action)
             if entry.state is JournalState.OUTCOME:
                 raise ConflictError(f"{action} has an outcome already: nothing may be called for it again")
             _check_fence(entry, fence)
@@ -131,9 +129,15 @@ class Journal:
                 values |= _guarded(connection, entry, guard, now)
             except GuardrailError as error:
                 refusal = error
-                evidence.append(connection, _guardrail(entry, now, f"may not go on: {error}"))
+                _note_guardrail(connection, entry, now, f"may not go on: {error}")
             else:
-                return _intend(connection, entry, values, actor, guard.plan)
+                intent = _entry(rows.change(connection, journal, row, **values))
+                begun = _in_words(intent, guard.plan.steps[entry.step - 1].title)
+                said = f"{intent.mitigation} begins: {begun}"
+                body = _facts(intent) | {"fence": intent.fence, "before": values["before"]}
+                kind, key, where = EvidenceKind.INTENT, f"{action}/intent/{intent.fence}", intent.incident
+                evidence.note(connection, kind, key, said, incident=where, actor=actor, at=now, body=body)
+                return intent
         raise refusal
 
     def settle(self, action: str, *, fence: int, result: StepResult, actor: str) -> StepResult:
@@ -144,7 +148,7 @@ class Journal:
             ConflictError: Somebody else went on, or something was done without an intent.
         """
         with self._database.write() as connection:
-            entry = _find(connection, action)
+            row, entry = _find(connection, action)
             if entry.result is not None:
                 return entry.result
             _check_fence(entry, fence)
@@ -156,19 +160,12 @@ class Journal:
             values: dict[str, Any] = {"state": JournalState.OUTCOME, "result": content}
             if result.outcome is Outcome.NOT_DONE:
                 values |= {"touches": None, "held": False}
-            connection.execute(update(journal).where(journal.c.action == action).values(values))
+            rows.change(connection, journal, row, **values)
             told = f"{entry.mitigation} {_told(connection, entry)}: {_WORDS[result.outcome]}. {result.detail}"
-            evidence.append(
-                connection,
-                Evidence(
-                    key=f"{action}/outcome",
-                    kind=EvidenceKind.OUTCOME,
-                    incident=entry.incident,
-                    actor=actor,
-                    at=self._database.now(),
-                    summary=one_line(told.removesuffix(". ")),
-                    body=_facts(entry) | {"fence": fence, "result": content},
-                ),
+            told, body = told.removesuffix(". "), _facts(entry) | {"fence": fence, "result": content}
+            kind, key, now = EvidenceKind.OUTCOME, f"{action}/outcome", self._database.now()
+            evidence.note(
+                connection, kind, key, told, incident=entry.incident, actor=actor, at=now, body=body
             )
             if result.outcome is Outcome.DONE:
                 self._keep_in_force(connection, entry, result)
@@ -180,54 +177,25 @@ class Journal:
             result.no_op and entry.direction is not Direction.UNDO and not content.get("undoes")
         ):
             return  # nothing was changed, so there is nothing to take back
-        plan = Plan.model_validate(content)
-        in_force.settled(
-            connection,
-            self._database.now,
-            plan,
-            plan.steps[entry.step - 1],
-            direction=entry.direction,
-            approval=entry.approval,
-        )
+        plan, now = Plan.model_validate(content), self._database.now
+        step, way = plan.steps[entry.step - 1], entry.direction
+        in_force.settled(connection, now, plan, step, direction=way, approval=entry.approval)
 
     def get(self, action: str) -> JournalEntry | None:
         """Give an action as it stands, if it was begun."""
         with self._database.read() as connection:
-            row = connection.execute(select(journal).where(journal.c.action == action)).one_or_none()
+            row = rows.one(connection, journal, action=action)
             return None if row is None else _entry(row)
 
     def for_incident(self, incident: str) -> list[JournalEntry]:
         """Give all actions of an incident in the order in which they were begun."""
-        query = select(journal).where(journal.c.incident == incident).order_by(journal.c.number)
-        with self._database.read() as connection:
-            return [_entry(row) for row in connection.execute(query)]
+        query = select(journal).filter_by(incident=incident).order_by(journal.c.number)
+        return [_entry(row) for row in self._database.rows(query)]
 
 
 def may_lack_intent(result: StepResult) -> bool:
     """Say whether an outcome may come without an intent: nothing was called for it."""
     return result.no_op or result.outcome is Outcome.NOT_DONE
-
-
-def _intend(
-    connection: Connection, entry: JournalEntry, values: dict[str, Any], actor: str, plan: Plan
-) -> JournalEntry:
-    written = update(journal).where(journal.c.action == entry.action).values(values).returning(journal)
-    intent = _entry(connection.execute(written).one())
-    evidence.append(
-        connection,
-        Evidence(
-            key=f"{intent.action}/intent/{intent.fence}",
-            kind=EvidenceKind.INTENT,
-            incident=intent.incident,
-            actor=actor,
-            at=values["intent_at"],
-            summary=one_line(
-                f"{intent.mitigation} begins: {_in_words(intent, plan.steps[entry.step - 1].title)}"
-            ),
-            body=_facts(intent) | {"fence": intent.fence, "before": values["before"]},
-        ),
-    )
-    return intent
 
 
 def _guarded(connection: Connection, entry: JournalEntry, guard: Guard, now: datetime) -> dict[str, Any]:
@@ -244,10 +212,8 @@ def _guarded(connection: Connection, entry: JournalEntry, guard: Guard, now: dat
     if any(touch.held for touch in facts.touches):
         guardrails.take_over(connection, target, entry.mitigation)
     if aside:
-        said = "; ".join(map(str, aside))
-        evidence.append(
-            connection, _guardrail(entry, now, f"goes on, as an override names it, against {said}")
-        )
+        said = f"goes on, as an override names it, against {'; '.join(map(str, aside))}"
+        _note_guardrail(connection, entry, now, said)
     is_undo = entry.direction is Direction.UNDO or guard.plan.undoes is not None
     return {
         "service": guard.plan.service,
@@ -257,23 +223,17 @@ def _guarded(connection: Connection, entry: JournalEntry, guard: Guard, now: dat
     }
 
 
-def _guardrail(entry: JournalEntry, now: datetime, said: str) -> Evidence:
-    return Evidence(
-        key=f"{entry.action}/guardrail/{entry.fence + 1}/{digest(said)[:16]}",
-        kind=EvidenceKind.GUARDRAIL,
-        incident=entry.incident,
-        actor=ENGINE,
-        at=now,
-        summary=one_line(f"{entry.mitigation} {said}"),
-        body=_facts(entry) | {"said": said},
-    )
+def _note_guardrail(connection: Connection, entry: JournalEntry, now: datetime, said: str) -> None:
+    kind, key = EvidenceKind.GUARDRAIL, f"{entry.action}/guardrail/{entry.fence + 1}/{digest(said)[:16]}"
+    summary, body = f"{entry.mitigation} {said}", _facts(entry) | {"said": said}
+    evidence.note(connection, kind, key, summary, incident=entry.incident, at=now, body=body)
 
 
-def _find(connection: Connection, action: str) -> JournalEntry:
-    row = connection.execute(select(journal).where(journal.c.action == action)).one_or_none()
+def _find(connection: Connection, action: str) -> tuple[Row[Any], JournalEntry]:
+    row = rows.one(connection, journal, action=action)
     if row is None:
         raise NotFoundError(f"{one_line(action, 80)}: not begun")
-    return _entry(row)
+    return row, _entry(row)
 
 
 def _entry(row: Row[Any]) -> JournalEntry:
@@ -305,11 +265,5 @@ def _in_words(entry: JournalEntry, title: str) -> str:
 
 
 def _facts(entry: JournalEntry) -> JsonObject:
-    return {
-        "action": entry.action,
-        "mitigation": entry.mitigation,
-        "step": entry.step,
-        "direction": entry.direction.value,
-        "plan_digest": entry.plan_digest,
-        "approval": entry.approval,
-    }
+    named = {"action", "mitigation", "step", "direction", "plan_digest", "approval"}
+    return entry.model_dump(mode="json", include=named)

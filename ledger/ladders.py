@@ -1,11 +1,11 @@
 """That somebody has to be called, rung after rung, until somebody answers: written with the change itself."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, insert, select, update
+from sqlalchemy import Connection, Row, select
 
-from contracts.base import JsonObject
-from ledger import outbox
+from ledger import outbox, rows
 from ledger.database import Clock
 from ledger.schema import ladder as ladders
 
@@ -27,20 +27,15 @@ def begin(connection: Connection, clock: Clock, subject: str, incident: str) -> 
         incident: Which incident it belongs to.
     """
     fresh = {"subject": subject, "incident": incident, "started_at": clock(), "rung": 0, "generation": 0}
-    connection.execute(insert(ladders).values(fresh))
-    _wake(connection, clock, subject, incident, 0)
+    _wake(connection, clock, rows.add(connection, ladders, **fresh))
 
 
 def look_again(connection: Connection, clock: Clock, *, incident: str = "", subject: str = "") -> None:
     """Let the ladders of an incident, or of one subject, see at once what has changed for them."""
-    which: ColumnElement[bool] = ladders.c.subject == subject if subject else ladders.c.incident == incident
-    query = select(ladders).where(which, ladders.c.ended_at.is_(None))
-    for row in connection.execute(query).all():
+    which = {"subject": subject} if subject else {"incident": incident}
+    for row in connection.execute(select(ladders).filter_by(**which, ended_at=None)).all():
         # What was set before finds another generation, and does nothing.
-        generation = row.generation + 1
-        is_it = ladders.c.subject == row.subject
-        connection.execute(update(ladders).where(is_it).values(generation=generation))
-        _wake(connection, clock, row.subject, row.incident, generation)
+        _wake(connection, clock, rows.change(connection, ladders, row, generation=row.generation + 1))
 
 
 def tell(
@@ -57,21 +52,10 @@ def tell(
         text: One sentence, for people.
         key: Names what has happened, and is told once: ``APR-7/break-glass``.
     """
-    payload: JsonObject = {"whom": list(whom), "text": text}
-    lane = f"{TELL}/{key}"
-    outbox.add(
-        connection, clock, kind=TELL, key=key, incident=incident or "", payload=payload, trace={}, lane=lane
-    )
+    lane, payload = f"{TELL}/{key}", {"whom": list(whom), "text": text}
+    outbox.add(connection, clock, TELL, key, incident=incident or "", payload=payload, lane=lane)
 
 
-def _wake(connection: Connection, clock: Clock, subject: str, incident: str, generation: int) -> None:
-    outbox.add(
-        connection,
-        clock,
-        kind=LADDER,
-        key=f"{subject}/{generation}",
-        incident=incident,
-        payload={"subject": subject, "generation": generation},
-        trace={},
-        due=clock(),
-    )
+def _wake(connection: Connection, clock: Clock, row: Row[Any]) -> None:
+    key, payload = f"{row.subject}/{row.generation}", {"subject": row.subject, "generation": row.generation}
+    outbox.add(connection, clock, LADDER, key, incident=row.incident, payload=payload, due=clock())

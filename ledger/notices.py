@@ -6,20 +6,17 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select
 
 from authority import directory
 from contracts.approvals import ApprovalState, SignedDecision
-from contracts.base import JsonObject
 from contracts.catalogue import Catalogue, Rung
-from contracts.errors import NotFoundError
-from contracts.evidence import ENGINE, Evidence, EvidenceKind
+from contracts.evidence import ENGINE, EvidenceKind
 from contracts.incidents import OPEN_PHASES, Incident, Role, Severity
 from contracts.notices import CONSOLE, Notice, NoticeState
-from ledger import evidence, incidents, ladders, outbox
+from ledger import evidence, incidents, ladders, outbox, rows
 from ledger.database import Database
 from ledger.schema import approval as approvals
-from ledger.schema import incident as incident_table
 from ledger.schema import ladder as ladder_table
 from ledger.schema import notice as notices
 from ledger.storable import one_line
@@ -42,12 +39,8 @@ class Notices:
     def list(self, *, subject: str | None = None, incident: str | None = None) -> builtins.list[Notice]:
         """Give who was told of a subject, or of anything in an incident, in the order of the calls."""
         query = select(notices).order_by(notices.c.queued_at, notices.c.person, notices.c.channel)
-        if subject is not None:
-            query = query.where(notices.c.subject == subject)
-        if incident is not None:
-            query = query.where(notices.c.incident == incident)
-        with self._database.read() as connection:
-            return [Notice.model_validate(row._asdict()) for row in connection.execute(query)]
+        query = query.filter_by(**rows.given(subject=subject, incident=incident))
+        return [Notice.model_validate(row._asdict()) for row in self._database.rows(query)]
 
     def climb(self, subject: str, generation: int, catalogue: Catalogue) -> datetime | None:
         """Call whom the ladder says now, and give when to look again; ``None`` when there is no need.
@@ -55,20 +48,18 @@ class Notices:
         A repeat of what was done already does nothing.
         """
         with self._database.write() as connection:
-            row = connection.execute(
-                select(ladder_table).where(ladder_table.c.subject == subject)
-            ).one_or_none()
-            if row is None or row.ended_at is not None or row.generation != generation:
+            row = rows.one(connection, ladder_table, subject=subject, generation=generation, ended_at=None)
+            if row is None:
                 return None
             return _Climb(connection, self._database, row, catalogue).go()
 
     def tell(self, key: str, incident: str, whom: Sequence[str], text: str, catalogue: Catalogue) -> None:
         """Queue what ``ladders.tell`` has asked for; a repeat does nothing."""
         with self._database.write() as connection:
-            if _rows(connection, key):
+            if _told(connection, key):
                 return
             now = self._database.now()
-            found = _incident(connection, incident) if incident else _nowhere(now)
+            found = incidents.read(connection, incident) if incident else _nowhere(now)
             everybody = [person.id for person in catalogue.people]
             words = [word for word in whom if word != ladders.EVERYBODY]
             people = directory.resolve(catalogue, found, words, now)
@@ -86,7 +77,7 @@ class Notices:
             if row is None or row.state != NoticeState.QUEUED:
                 return None
             if _is_over(connection, subject, self._database.now()):
-                _change(connection, row, state=NoticeState.DROPPED, error="")
+                rows.change(connection, notices, row, state=NoticeState.DROPPED, error="")
                 return None
             return Notice.model_validate(row._asdict())
 
@@ -97,8 +88,8 @@ class Notices:
             if row is None or row.sent_at is not None:
                 return
             state = NoticeState.SENT if row.state == NoticeState.QUEUED else row.state
-            now = self._database.now()
-            _change(connection, row, state=state, sent_at=now, attempts=row.attempts + 1, error="")
+            now, tried = self._database.now(), row.attempts + 1
+            rows.change(connection, notices, row, state=state, sent_at=now, attempts=tried, error="")
             said = f"{notice.person} is told of {notice.subject} by {notice.channel}"
             _note(connection, f"{notice.id}/sent", notice.incident, now, said)
 
@@ -112,11 +103,11 @@ class Notices:
             if row is None or row.state != NoticeState.QUEUED:
                 return None
             now = self._database.now()
-            why = one_line(error)
+            why, tried = one_line(error), row.attempts + 1
             if not final and row.attempts < len(PAUSES):
-                _change(connection, row, attempts=row.attempts + 1, error=why)
+                rows.change(connection, notices, row, attempts=tried, error=why)
                 return now + PAUSES[row.attempts]
-            _change(connection, row, state=NoticeState.FAILED, attempts=row.attempts + 1, error=why)
+            rows.change(connection, notices, row, state=NoticeState.FAILED, attempts=tried, error=why)
             said = f"{notice.person} could not be told of {notice.subject} by {notice.channel}: {why}"
             _note(connection, f"{notice.id}/failed", notice.incident, now, said)
             call = _Call(connection, self._database, catalogue, notice.subject, notice.incident)
@@ -124,7 +115,7 @@ class Notices:
                 call.queue_one(notice.person, row.rest, notice.title, notice.text, row.rung)
             elif row.rung is not None:
                 ladders.look_again(connection, self._database.now, subject=notice.subject)
-            elif all(told.state == NoticeState.FAILED for told in _rows(connection, notice.subject)):
+            elif all(told.state == NoticeState.FAILED for told in _told(connection, notice.subject)):
                 call.reaches_nobody()
             return None
 
@@ -135,15 +126,18 @@ class Notices:
             NotFoundError: There is no such request or incident.
         """
         with self._database.write() as connection:
-            incident = _incident(connection, _incident_of(connection, subject))
-            rows = [row for row in _rows(connection, subject) if row.person == person]
+            is_incident = subject.startswith("INC-")
+            about = subject if is_incident else rows.find(connection, approvals, subject).incident
+            incident = incidents.read(connection, about)
+            told = [row for row in _told(connection, subject) if row.person == person]
             now = self._database.now()
-            is_new = any(row.state != NoticeState.SEEN for row in rows)
-            for row in rows if is_new else ():
-                _change(connection, row, state=NoticeState.SEEN, seen_at=now)
-            if not rows and person in incident.roles.values():
+            is_new = any(row.state != NoticeState.SEEN for row in told)
+            seen: dict[str, Any] = {"state": NoticeState.SEEN, "seen_at": now}
+            for row in told if is_new else ():
+                rows.change(connection, notices, row, **seen)
+            if not told and person in incident.roles.values():
                 is_new = True
-                seen = {"state": NoticeState.SEEN, "seen_at": now, "rest": [], "title": "", "text": ""}
+                seen |= {"rest": [], "title": "", "text": ""}
                 _insert(connection, (subject, person, CONSOLE), incident.id, now, seen)
             if is_new:
                 key = f"{subject}/seen/{person}/{now.isoformat()}"
@@ -185,7 +179,7 @@ class _Call:
         facts: dict[str, Any] = {"title": title, "text": text, "rung": rung, "rest": rest}
         known = _find(self.connection, self.subject, person, channel)
         if known is not None and known.state == NoticeState.QUEUED:
-            _change(self.connection, known, rung=rung)  # that one is on its way
+            rows.change(self.connection, notices, known, rung=rung)  # that one is on its way
             return
         is_shown = channel == CONSOLE
         facts |= {"state": NoticeState.SENT if is_shown else NoticeState.QUEUED}
@@ -195,29 +189,22 @@ class _Call:
             _insert(self.connection, (self.subject, person, channel), self.incident, self.now, facts)
         else:
             times = known.times + 1
-            _change(self.connection, known, **facts, times=times, attempts=0, queued_at=self.now)
+            facts |= {"times": times, "attempts": 0, "queued_at": self.now}
+            rows.change(self.connection, notices, known, **facts)
         if is_shown:
             return
-        payload: JsonObject = {"subject": self.subject, "person": person, "channel": channel, "times": times}
-        outbox.add(
-            self.connection,
-            self.database.now,
-            kind=ladders.SEND,
-            key=f"{self.subject}/{person}/{channel}/{times}",
-            incident=self.incident,
-            payload=payload,
-            trace={},
-            lane=f"{ladders.SEND}/{channel}/{zlib.crc32(person.encode()) % LANES}",
-        )
+        now, kind, incident = self.database.now, ladders.SEND, self.incident
+        payload = {"subject": self.subject, "person": person, "channel": channel, "times": times}
+        key = f"{self.subject}/{person}/{channel}/{times}"
+        lane = f"{kind}/{channel}/{zlib.crc32(person.encode()) % LANES}"
+        outbox.add(self.connection, now, kind, key, incident=incident, payload=payload, lane=lane)
 
     def reaches_nobody(self) -> None:
         """Say as loudly as we can that nobody could be told."""
         said = f"{self.subject}: nobody could be told: look at who is on call, and at their channels"
         self.escalates("unreached", said)
         if self.incident:
-            number = incidents.number_of(self.incident, "INC")
-            unset = (incident_table.c.number == number) & incident_table.c.attention.is_(None)
-            self.connection.execute(update(incident_table).where(unset).values(attention=said))
+            incidents.attend(self.connection, self.incident, said)
 
     def escalates(self, key: str, said: str) -> None:
         """Put it on the timeline."""
@@ -242,20 +229,22 @@ class _Climb(_Call):
     ) -> None:
         super().__init__(connection, database, catalogue, row.subject, row.incident)
         self.row = row
-        self.found = _incident(connection, row.incident)
-        self.question = None if row.subject == row.incident else _approval(connection, row.subject)
+        self.found = incidents.read(connection, row.incident)
+        is_incident = row.subject == row.incident
+        self.question = None if is_incident else rows.find(connection, approvals, row.subject)
         given = self.question.given if self.question else []
         self.given = [SignedDecision.model_validate(one).decision.person for one in given]
 
     def go(self) -> datetime | None:
         """Climb as far as it is time for, and give when to look again."""
         if _is_over(self.connection, self.subject, self.now):
-            self._end()
+            rows.change(self.connection, ladder_table, self.row, ended_at=self.now)
+            incidents.calm(self.connection, self.incident, f"{self.subject}: nobody could be told")
             return None
         rungs = directory.ladder(self.catalogue, self.found.severity)
         started: datetime = self.row.started_at
         climbed: int = self.row.rung
-        told = _rows(self.connection, self.subject)
+        told = _told(self.connection, self.subject)
         held = self._held(told)
         if held is not None and held > self.now:
             return held  # somebody looks at it
@@ -271,7 +260,7 @@ class _Climb(_Call):
         if climbed >= len(rungs) and lost:
             self.reaches_nobody()
             started, climbed = self.now + UNREACHED, 0
-        self._keep(started_at=started, rung=climbed)
+        rows.change(self.connection, ladder_table, self.row, started_at=started, rung=climbed)
         return started + (rungs[climbed].after if climbed < len(rungs) else again)
 
     def _reach(self, rung: Rung, number: int, started: datetime) -> bool:
@@ -311,24 +300,13 @@ class _Climb(_Call):
         title = f"{self.subject} {incident.severity} {incident.service}: may this run? {row.title}"
         return one_line(title, 200), "\n".join(one_line(line) for line in lines)
 
-    def _end(self) -> None:
-        self._keep(ended_at=self.now)
-        ours = (incident_table.c.number == incidents.number_of(self.incident, "INC")) & (
-            incident_table.c.attention.startswith(f"{self.subject}: nobody could be told", autoescape=True)
-        )
-        self.connection.execute(update(incident_table).where(ours).values(attention=None))
-
-    def _keep(self, **values: Any) -> None:
-        is_it = ladder_table.c.subject == self.subject
-        self.connection.execute(update(ladder_table).where(is_it).values(values))
-
 
 def _is_over(connection: Connection, subject: str, now: datetime) -> bool:
     """Say whether nobody has to be called about it any more."""
     if "/" in subject:
         return False  # something that has happened; whoever it is told to hears of it, however late
     if subject.startswith("APR-"):
-        row = _approval(connection, subject)
+        row = rows.find(connection, approvals, subject)
         return bool(row.state != ApprovalState.PENDING or row.expires_at <= now)
     if subject.startswith("INC-"):
         row = incidents.find(connection, subject)
@@ -342,38 +320,20 @@ def _is_lost(told: Sequence[Row[Any]], rung: int) -> bool:
     return bool(states) and all(state in (NoticeState.FAILED, NoticeState.DROPPED) for state in states)
 
 
-def _approval(connection: Connection, approval: str) -> Row[Any]:
-    number = incidents.number_of(approval, "APR")
-    row = connection.execute(select(approvals).where(approvals.c.number == number)).one_or_none()
-    if row is None:
-        raise NotFoundError(f"{approval}: not found")
-    return row
-
-
-def _incident_of(connection: Connection, subject: str) -> str:
-    return subject if subject.startswith("INC-") else str(_approval(connection, subject).incident)
-
-
-def _incident(connection: Connection, incident: str) -> Incident:
-    return incidents.load(connection, [incidents.find(connection, incident)])[0]
-
-
 def _nowhere(now: datetime) -> Incident:
     """Give the incident of what is about none: it has no roles and no service."""
     return Incident(id="", title="", service="", environment="", severity=Severity.SEV4, opened_at=now)
 
 
-def _rows(connection: Connection, subject: str) -> Sequence[Row[Any]]:
-    return connection.execute(select(notices).where(notices.c.subject == subject)).all()
+def _told(connection: Connection, subject: str) -> Sequence[Row[Any]]:
+    return connection.execute(select(notices).filter_by(subject=subject)).all()
 
 
 def _find(
     connection: Connection, subject: str, person: str, channel: str, times: int | None = None
 ) -> Row[Any] | None:
-    query = select(notices).where(
-        notices.c.subject == subject, notices.c.person == person, notices.c.channel == channel
-    )
-    return connection.execute(query if times is None else query.where(notices.c.times == times)).one_or_none()
+    key = rows.given(subject=subject, person=person, channel=channel, times=times)
+    return rows.one(connection, notices, **key)
 
 
 def _insert(
@@ -382,12 +342,7 @@ def _insert(
     subject, person, channel = key
     named = {"subject": subject, "person": person, "channel": channel, "incident": incident}
     counts = {"times": 1, "attempts": 0, "queued_at": now, "error": ""}
-    connection.execute(insert(notices).values(named | counts | facts))
-
-
-def _change(connection: Connection, row: Row[Any], **values: Any) -> None:
-    is_it = (notices.c.subject == row.subject) & (notices.c.person == row.person)
-    connection.execute(update(notices).where(is_it, notices.c.channel == row.channel).values(values))
+    rows.add(connection, notices, **named | counts | facts)
 
 
 def _note(
@@ -401,6 +356,4 @@ def _note(
     actor: str = ENGINE,
 ) -> None:
     """Put something on the timeline."""
-    said = one_line(said)
-    entry = Evidence(key=key, kind=kind, incident=incident or None, actor=actor, at=now, summary=said)
-    evidence.append(connection, entry)
+    evidence.note(connection, kind, key, said, incident=incident or None, actor=actor, at=now)

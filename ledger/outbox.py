@@ -8,8 +8,8 @@ something is due. A handler that gives a time is called again then, with the sam
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
+from typing import Any
 
-from pydantic import JsonValue
 from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
 
 from contracts.base import Frozen, JsonObject
@@ -49,7 +49,7 @@ def add(
     key: str,
     *,
     incident: str,
-    payload: Mapping[str, JsonValue],
+    payload: Mapping[str, Any],
     trace: Mapping[str, str] = MappingProxyType({}),
     due: datetime | None = None,
     lane: str | None = None,
