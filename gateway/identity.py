@@ -125,6 +125,7 @@ class Identity:
         self._ledger = ledger
         self._clock = clock
         self._seen: dict[str, datetime] = {}
+        self._noted: set[str] = set()
 
     @property
     def people(self) -> tuple[Person, ...]:
@@ -277,6 +278,7 @@ class Identity:
         secret = connection.cookies.get(self.cookie, "")
         found = self._ledger.sessions.find(secret) if secret else None
         if found is None or found.authenticated_by != self.how:
+            self._refused_to_nobody(connection, "a form came without a session that is known")
             raise SignInNeededError("sign in to see this")
         now = self._clock()
         if now >= found.expires_at or now >= found.used_at + IDLE:
@@ -394,6 +396,14 @@ class Identity:
         )
         self._ledger.evidence.append(entry)
 
+    def _refused_to_nobody(self, connection: HTTPConnection, what: str) -> None:
+        """Keep the first of an hour that somebody unknown ordered: a flood of them does not fill the log."""
+        key = f"nobody/{digest(what)[:16]}/{self._clock():%Y-%m-%dT%H}"
+        if connection.scope.get("method") in SAFE_METHODS or key in self._noted:
+            return
+        self.refused(key, "nobody known", what, {"path": connection.url.path[:200]})
+        self._noted = {one for one in self._noted if one.endswith(key[-13:])} | {key}
+
     def seen(self, token: ApiToken) -> datetime | None:
         """Say when a token was last used, as far as this process or the ledger knows."""
         return self._seen.get(token.id) or token.used_at
@@ -411,6 +421,7 @@ class Identity:
         scheme, _, sent = connection.headers.get("authorization", "").partition(" ")
         token = self._ledger.tokens.find(sent.strip()) if scheme.lower() == "bearer" else None
         if token is None:
+            self._refused_to_nobody(connection, f"an order ({scope}) came without a token that is known")
             where = (
                 "the token is in the file local.token of Stanch's home, or an API token"
                 if self.how == LOCAL
