@@ -1,6 +1,7 @@
 """Asking the playbooks, sealing what they propose, and putting the question to a person."""
 
 import asyncio
+import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -20,7 +21,7 @@ from contracts import names
 from contracts.actions import ActionRequest, ProbeRequest, ResultT
 from contracts.base import JsonObject
 from contracts.catalogue import Catalogue, ServiceEnvironment
-from contracts.errors import ActionRefusedError, NothingToProposeError, ProviderUnavailableError
+from contracts.errors import ActionRefusedError, NothingToProposeError, ProviderUnavailableError, first_wrong
 from contracts.in_force import InForce
 from contracts.incidents import Attempt, AttemptEnd, Incident
 from contracts.messages import PlanAnswer, PlanRequest, PreviewAnswer, PreviewRequest, StepBrief
@@ -144,8 +145,7 @@ class Planning:
             except (NothingToProposeError, ActionRefusedError, ProviderUnavailableError) as error:
                 return PreviewAnswer(note=str(error))
             except ValidationError as error:
-                first = error.errors()[0]
-                return PreviewAnswer(note=f"{playbook.name}: {first['loc'][0]}: {first['msg']}")
+                return PreviewAnswer(note=f"{playbook.name}: {first_wrong(error)}")
         return PreviewAnswer(plan=plan)
 
     def _with_ledger(self, incident: Incident) -> Incident:
@@ -242,19 +242,27 @@ class Planning:
             # A step that others share, as a paused sync, is no reason: a plan of nothing new is.
             raise NothingToProposeError(f"{tried[0]} was already tried in {incident.id}")
         with ThreadPoolExecutor(max_workers=max(1, len(proposal.steps))) as pool:
-            steps = tuple(
-                pool.map(
-                    lambda numbered: self._step(playbook, numbered[0], numbered[1]),
-                    enumerate(proposal.steps, start=1),
-                )
-            )
+            steps = tuple(pool.map(partial(self._step, playbook), itertools.count(1), proposal.steps))
         if not any(step.change for step in steps):
             raise NothingToProposeError(f"{proposal.title}: everything is already as it should be")
         fresh = not self._ledger.approvals.has_helped(playbook.digest)
-        steps = tuple(
-            self._ruled(incident, playbook, step, now, fresh=fresh, undoes=undoes) for step in steps
-        )
         drifted = _drifted(incident)
+
+        def ruled(step: Step) -> Step:
+            question = Question(
+                severity=incident.severity,
+                environment=incident.environment,
+                service=incident.service,
+                action=step.action.name,
+                target=str(step.action.target),
+                risk=step.risk,
+                playbook=playbook.name,
+                fresh=fresh,
+                at=now,
+                undoes=undoes is not None,
+            )
+            return step.model_copy(update=dict(self._policy.rule(question)))
+
         plan = Plan(
             incident=incident.id,
             mitigation=mitigation,
@@ -266,7 +274,7 @@ class Planning:
             policy_digest=self._policy.digest,
             title=proposal.title,
             rationale=proposal.rationale,
-            steps=steps,
+            steps=tuple(map(ruled, steps)),
             undo_when=proposal.undo_when,
             in_force_for=proposal.in_force_for,
             supersedes=drifted.plan_digest if drifted else None,
@@ -279,31 +287,6 @@ class Planning:
         rules = Guardrails(self._catalogue.guardrails)
         violations = rules.violations(plan, self._ledger.guardrails.facts(plan, rules))
         return plan.model_copy(update={"violations": violations})
-
-    def _ruled(
-        self,
-        incident: Incident,
-        playbook: Playbook,
-        step: Step,
-        now: datetime,
-        *,
-        fresh: bool,
-        undoes: str | None,
-    ) -> Step:
-        question = Question(
-            severity=incident.severity,
-            environment=incident.environment,
-            service=incident.service,
-            action=step.action.name,
-            target=str(step.action.target),
-            risk=step.risk,
-            playbook=playbook.name,
-            fresh=fresh,
-            at=now,
-            undoes=undoes is not None,
-        )
-        ruling = self._policy.rule(question)
-        return step.model_copy(update={"needs": ruling.needs, "rules": ruling.rules})
 
     def _step(self, playbook: Playbook, number: int, proposed: ProposedStep) -> Step:
         action, request = self._registry.action(proposed.action)
@@ -342,15 +325,14 @@ class Planning:
         """Give what changed in the targets since the plan that this one replaces, to be shown highlighted."""
         if drifted is None:
             return ()
-        before = {
-            str(step.action.target): step for step in self._ledger.approvals.plan(drifted.plan_digest).steps
-        }
-        found: list[Difference] = []
-        for step in steps:
-            old = before.get(str(step.action.target))
-            if old is not None:
-                found += changed(old.observed, step.observed, f"{step.action.target} ")
-        return tuple(found)
+        former = self._ledger.approvals.plan(drifted.plan_digest)
+        before = {step.action.target: step.observed for step in former.steps}
+        return tuple(
+            difference
+            for step in steps
+            if (target := step.action.target) in before
+            for difference in changed(before[target], step.observed, f"{target} ")
+        )
 
 
 def changed(before: Observation, now: Observation, prefix: str = "") -> list[Difference]:

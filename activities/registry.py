@@ -1,14 +1,16 @@
 """Which actions and probes this worker has; the composition root fills it, so a provider shows in a diff."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from contracts.actions import Action, ActionRequest, Probe, ProbeRequest
 from contracts.base import Frozen, JsonObject
-from contracts.errors import ActionRefusedError
+from contracts.errors import ActionRefusedError, first_wrong
 from contracts.plans import ActionCall, ProbeCall, Reading
+
+ModelT = TypeVar("ModelT", bound=Frozen)
 
 
 class Registry:
@@ -40,11 +42,8 @@ class Registry:
         action = self.actions.get(name)
         if action is None:
             raise ActionRefusedError(f"{name}: this worker has no such action")
-        try:
-            request: ActionRequest = action.request_type.model_validate(arguments)
-        except ValidationError as error:
-            raise ActionRefusedError(f"{name}: {_wrong(error)}") from error
-        return request
+        kind: type[ActionRequest] = action.request_type
+        return _valid(kind, name, arguments)
 
     def look(self, request: ProbeRequest[Any]) -> Frozen:
         """Look once.
@@ -53,10 +52,7 @@ class Registry:
             ActionRefusedError: There is no such probe, or the source says no.
             ProviderUnavailableError: The source does not answer.
         """
-        probe = self.probes.get(request.probe)
-        if probe is None:
-            raise ActionRefusedError(f"{request.probe}: this worker has no such probe")
-        seen: Frozen = probe.look(request)
+        seen: Frozen = self._probe(request.probe).look(request)
         return seen
 
     def see(self, call: ProbeCall) -> Frozen:
@@ -66,15 +62,13 @@ class Registry:
             ActionRefusedError: There is no such probe, its arguments are wrong, or the source says no.
             ProviderUnavailableError: The source does not answer.
         """
-        probe = self.probes.get(call.name)
-        if probe is None:
-            raise ActionRefusedError(f"{call.name}: this worker has no such probe")
-        try:
-            request = probe.request_type.model_validate(call.arguments)
-        except ValidationError as error:
-            raise ActionRefusedError(f"{call.name}: {_wrong(error)}") from error
-        seen: Frozen = probe.look(request)
-        return seen
+        kind: type[ProbeRequest[Any]] = self._probe(call.name).request_type
+        return self.look(_valid(kind, call.name, call.arguments))
+
+    def _probe(self, name: str) -> Probe[Any, Any]:
+        if name not in self.probes:
+            raise ActionRefusedError(f"{name}: this worker has no such probe")
+        return self.probes[name]
 
     def measure(self, call: ProbeCall) -> Reading:
         """Take one reading through a probe that measures.
@@ -89,6 +83,8 @@ class Registry:
         return reading
 
 
-def _wrong(error: ValidationError) -> str:
-    first = error.errors()[0]
-    return ": ".join([*map(str, first["loc"]), first["msg"]])
+def _valid(kind: type[ModelT], name: str, arguments: JsonObject) -> ModelT:
+    try:
+        return kind.model_validate(arguments)
+    except ValidationError as error:
+        raise ActionRefusedError(f"{name}: {first_wrong(error)}") from error

@@ -1,5 +1,20 @@
 """What can go wrong, in the two words that an operator acts on: refused (final) and unavailable (retry)."""
 
+from pydantic import ValidationError
+
+
+def one_line(text: object, longest: int = 600) -> str:
+    """Make a part of a sentence of what a server or a library said: one line, printable, not endless."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split())
+    return line if len(line) <= longest else f"{line[:longest]}…"
+
+
+def first_wrong(error: ValidationError) -> str:
+    """Give the first thing that is wrong with what should be a model: where, and what."""
+    first = error.errors()[0]
+    where, said = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+    return f"{where}: {said}" if where else said
+
 
 class StanchError(Exception):
     """An error with one sentence for a person: it names the thing and what to do."""

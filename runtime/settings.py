@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from contracts.base import Strict
 from contracts.catalogue import Catalogue
-from contracts.errors import InputError
+from contracts.errors import InputError, first_wrong
 from runtime.loopback import is_safe_url
 
 PREFIX = "STANCH_"
@@ -267,10 +267,7 @@ def load_catalogue(path: Path) -> Catalogue:
     try:
         return Catalogue.model_validate(content or {})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"service catalogue {path}: {f'{where}: ' if where else ''}{said}") from error
+        raise InputError(f"service catalogue {path}: {first_wrong(error)}") from error
 
 
 def write_private(path: Path, content: bytes) -> bytes:

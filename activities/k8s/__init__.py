@@ -11,7 +11,6 @@ from activities.k8s.actions import (
     SetSyncAction,
 )
 from activities.k8s.models import (
-    Autoscaler,
     DeploymentState,
     History,
     Owner,
@@ -25,7 +24,6 @@ from activities.k8s.models import (
     ScaleState,
     SetAutoscalerLimits,
     SetSync,
-    SyncState,
     WarningEvents,
     Warnings,
     pauses,
@@ -33,7 +31,6 @@ from activities.k8s.models import (
 from activities.k8s.probes import RolloutHistoryProbe, RolloutStatusProbe, WarningEventsProbe
 
 __all__ = [
-    "Autoscaler",
     "DeploymentState",
     "History",
     "Owner",
@@ -54,7 +51,6 @@ __all__ = [
     "SetAutoscalerLimitsAction",
     "SetSync",
     "SetSyncAction",
-    "SyncState",
     "WarningEvents",
     "WarningEventsProbe",
     "Warnings",

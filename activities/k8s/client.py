@@ -17,11 +17,10 @@ from urllib3 import Retry, exceptions
 from activities.k8s.actions import Patch
 from activities.k8s.models import MANAGER, RESOURCES, InCluster, KubernetesObject
 from contracts.catalogue import Cluster
-from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
+from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError, one_line
 
 JSON, JSON_PATCH = "application/json", "application/json-patch+json"
 LARGEST_ANSWER = 32 * 1024 * 1024
-LONGEST_MESSAGE = 600
 
 # Only reads are sent again, once; a change is sent by the caller or not at all.
 RETRIES = Retry(
@@ -202,7 +201,7 @@ class KubernetesClusters:
                     persist_config=False,
                 )
         except Exception as error:
-            said = f"its credentials cannot be read from {source}: {_one_line(error)}"
+            said = f"its credentials cannot be read from {source}: {one_line(error)}"
             raise ActionRefusedError(f"cluster {at.cluster}: {said}") from error
         if not settings.host.startswith(("https://", "http://")):
             raise ActionRefusedError(
@@ -243,7 +242,7 @@ def _label_selector(selector: dict[str, Any]) -> str:
 def _unanswered(at: InCluster, error: Exception, *, lost: bool) -> Exception:
     """Say what an exception of the wire means."""
     cause = error.reason if isinstance(error, exceptions.MaxRetryError) and error.reason else error
-    said = f"cluster {at.cluster}: {_one_line(cause)}"
+    said = f"cluster {at.cluster}: {one_line(cause)}"
     if isinstance(cause, exceptions.LocationValueError) or "CERTIFICATE_VERIFY_FAILED" in said:
         return ActionRefusedError(said)
     sent = not isinstance(cause, (*NEVER_SENT, config.ConfigException))
@@ -254,7 +253,7 @@ def _refusal(at: InCluster, answer: Any, said: dict[str, Any], *, lost: bool) ->
     """Say what an answer other than OK means."""
     status, details = answer.status, said.get("details")
     details = details if isinstance(details, dict) else {}
-    message = _one_line(said.get("message") or f"HTTP {status}, and not from a Kubernetes API")
+    message = one_line(said.get("message") or f"HTTP {status}, and not from a Kubernetes API")
     # A failed test in a patch has no causes; an object that is not valid has.
     failed_test = status == HTTPStatus.UNPROCESSABLE_ENTITY and not details.get("causes")
     if status == HTTPStatus.CONFLICT or failed_test:
@@ -276,9 +275,3 @@ def _refusal(at: InCluster, answer: Any, said: dict[str, Any], *, lost: bool) ->
 def _retry_after(answer: Any, details: dict[str, Any]) -> float | None:
     asked = str(answer.headers.get("Retry-After") or details.get("retryAfterSeconds") or "")
     return float(asked) if asked.isdecimal() else None
-
-
-def _one_line(text: object) -> str:
-    """Make a sentence of what a server or the SDK said: one line, printable, not endless."""
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split())
-    return line if len(line) <= LONGEST_MESSAGE else f"{line[:LONGEST_MESSAGE]}…"

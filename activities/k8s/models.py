@@ -17,7 +17,7 @@ from pydantic import AwareDatetime, Field, JsonValue, field_validator, model_val
 from contracts.actions import ActionRequest, ProbeRequest
 from contracts.base import Frozen, JsonObject
 from contracts.catalogue import KubernetesName, Slug, Sync
-from contracts.errors import NothingToProposeError, ProviderUnavailableError
+from contracts.errors import NothingToProposeError, ProviderUnavailableError, one_line
 from contracts.outcomes import Progress, Reached
 from contracts.plans import Difference, Reading, Target
 
@@ -31,8 +31,8 @@ SCHEMA = f"{OURS}schema"
 SCHEMA_BACK_TO = f"{OURS}schema-back-to"
 MANAGER = "stanch"
 TEMPLATE_HASH_LABEL = "pod-template-hash"
+EVENTS_SHOWN = 100
 # What a kubelet says of an image that it has given up to pull for now.
-EVENTS_SHOWN, LONGEST_MESSAGE = 100, 600
 UNPULLABLE = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 
 # These belong to the Deployment and not to one of its revisions: kubectl leaves them in a rollback, we too.
@@ -428,7 +428,7 @@ class Warnings(Reading):
                     at=at,
                     about=about,
                     reason=one.get("reason") or "",
-                    message=_line(one.get("message") or ""),
+                    message=one_line(one.get("message") or ""),
                     count=one.get("count") or 1,
                 )
                 if ours.fullmatch(about) and event.at >= request.since and one.get("type") == "Warning":
@@ -804,7 +804,7 @@ def waiting(template: Mapping[str, Any], pods: Iterable[KubernetesObject]) -> st
             why = (one.get("state") or {}).get("waiting") or {}
             reason = why.get("reason", "")
             if one.get("image") in wanted and reason not in {"", "ContainerCreating", "PodInitializing"}:
-                said = _line(why.get("message") or one["image"])
+                said = one_line(why.get("message") or one["image"])
                 found.append((reason in UNPULLABLE, f"{reason}: {said}"))
     return max(found)[1] if found else ""
 
@@ -930,11 +930,6 @@ def _settling(where: str, said: str) -> Progress:
 def _name(text: object) -> str:
     """Give a name that stands in an annotation, which may hold anything; nothing if it is none."""
     return str(text) if re.fullmatch(r"[A-Za-z0-9._-]{1,253}", str(text)) else ""
-
-
-def _line(text: object) -> str:
-    """Make one line, not endless, of what a server says."""
-    return " ".join(str(text).split())[:LONGEST_MESSAGE]
 
 
 def _declared(template: Mapping[str, Any], annotation: str) -> float | None:
