@@ -57,14 +57,7 @@ def registry(catalogue: Catalogue, *, secret: Callable[[str], str] = settings.se
     accounts = AwsClient(catalogue.aws, clock=utc_now)
     return Registry(
         actions=[
-            aws.ExecuteRegionSwitchAction(accounts),
-            aws.RollBackServiceAction(accounts),
-            aws.SetDesiredCapacityAction(accounts),
-            aws.SetRecordWeightsAction(accounts),
-            aws.SetRoutingControlsAction(accounts),
-            aws.SetScalableTargetAction(accounts),
-            aws.SetServiceCountAction(accounts),
-            aws.SwitchGlobalClusterAction(accounts),
+            *(kind(accounts) for kind in aws.ACTIONS),
             http.CallHookAction(HookClient(catalogue.hooks(), secret=secret, clock=utc_now)),
             k8s.RestartDeploymentAction(clusters, utc_now),
             k8s.RollBackDeploymentAction(clusters, utc_now),

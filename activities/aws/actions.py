@@ -8,21 +8,24 @@ import math
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic.alias_generators import to_pascal
 
 from activities.aws.models import (
     COMPLETED,
     OUR_RULE,
-    At,
+    AwsRequest,
     AwsService,
     ExecuteRegionSwitch,
     Execution,
     ExecutionStep,
     GlobalState,
     GroupState,
+    InRegion,
     InService,
     Json,
     Limits,
@@ -32,6 +35,7 @@ from activities.aws.models import (
     RollBackService,
     RoutingState,
     ScalableState,
+    Seen,
     ServiceState,
     SetDesiredCapacity,
     SetRecordWeights,
@@ -42,8 +46,8 @@ from activities.aws.models import (
     SwitchState,
     reading,
 )
-from contracts.actions import Action, ActionRequest
-from contracts.base import Frozen, JsonObject
+from contracts.actions import Action
+from contracts.base import JsonObject
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
 from contracts.outcomes import Progress, Reached
 from contracts.plans import Difference, Observation, Risk
@@ -64,17 +68,22 @@ ROLLOUT_DEADLINE = timedelta(minutes=15)
 MILLISECONDS = 1000
 WORDS = {True: "On", False: "Off"}
 REGION_SWITCH = "arc-region-switch"
+SCALABLE = ("application-autoscaling", "describe_scalable_targets", "ScalableTargets")
 EXECUTIONS_KEPT = 5
 UNDER_WAY = {"inProgress", "pausedByFailedStep", "pausedByOperator", "pending", "pendingManualApproval"}
 # Seconds that an alias of a load balancer is kept by resolvers.
 ALIAS_TTL = 60
 
-RequestT = TypeVar("RequestT", bound=ActionRequest)
-StateT = TypeVar("StateT", bound=Frozen)
+RequestT = TypeVar("RequestT", bound=AwsRequest)
+StateT = TypeVar("StateT", bound=Seen)
+OnServiceT = TypeVar("OnServiceT", SetServiceCount, RollBackService)
 Wanted = dict[str, tuple[Any, Any]]
+# A change: the service and the operation, as the SDK names them, and what is sent.
+Call = tuple[str, str, dict[str, Any]]
 UNSEEN = (ActionRefusedError, ProviderUnavailableError)
 Said = Iterator[tuple[str, CheckState, str]]
 OK, NOT_READY, UNKNOWN = CheckState.OK, CheckState.NOT_READY, CheckState.UNKNOWN
+STATES = {True: OK, False: NOT_READY, None: UNKNOWN}
 
 
 class _OnAws(ABC, Generic[RequestT, StateT]):
@@ -82,12 +91,10 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
 
     Class attributes:
         state_type: What ``observe`` reads.
-        verbs: What IAM has to allow for the changes.
         guarded: The fields of the state that void an approval when they change.
     """
 
     state_type: type[StateT]
-    verbs: ClassVar[tuple[str, ...]]
     guarded: ClassVar[tuple[str, ...]] = ()
     # Reads and one change with the client's timeouts, and some seconds to spare.
     in_flight: ClassVar[timedelta] = timedelta(seconds=40)
@@ -99,10 +106,8 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
     def observe(self, request: RequestT) -> Observation:
         """Read the target, and besides it what a person wants to know of it."""
         state = self._look(request)
-        shown = self._look_around(request, state)
-        return Observation(
-            state=shown.model_dump(mode="json"), guard=self._guard(request, state), at=self._aws.now()
-        )
+        shown = self._shown(request, state).model_dump(mode="json")
+        return Observation(state=shown, guard=self._guard(request, state), at=self._aws.now())
 
     def change(self, request: RequestT, observed: Observation) -> tuple[Difference, ...]:
         """Give what differs, field by field."""
@@ -113,10 +118,8 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
         state = self.state(observed)
         if not self._change(request, state):
             return ()
-        denied = [
-            f"{_where(request)}: the credential may not do {verb}"
-            for verb in self._denied(request, state) or ()
-        ]
+        verb, allowed = self._permission(request, state)
+        denied = () if allowed is not False else (f"{request.where}: the credential may not do {verb}",)
         return (*self._refusals(request, state), *denied)
 
     def check(
@@ -124,25 +127,26 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
     ) -> tuple[ReadinessCheck, ...]:
         """Check whether it would run now, and how that is what it leans on."""
         state, target = self.state(observed), str(request.target)
-        denied, refusals = self._denied(request, state), self._refusals(request, state)
-        may = UNKNOWN if denied is None else NOT_READY if denied else OK
-        missing = ", ".join(denied or ()) or ("AWS does not tell" if denied is None else "nothing")
+        refusals = self._refusals(request, state)
+        verb, allowed = self._permission(request, state)
+        missing = {True: "nothing", False: verb, None: "AWS does not tell"}
         said = [
-            ("permissions", may, f"missing: {missing}"),
+            ("permissions", STATES[allowed], f"missing: {missing[allowed]}"),
             ("rules", NOT_READY if refusals else OK, "; ".join(refusals) or "nothing stands against it"),
-            *(("visible", UNKNOWN, note) for note in getattr(state, "notes", ())),
+            *(("visible", UNKNOWN, note) for note in state.notes),
             *self._checks(request, state, longest_lag),
         ]
         return tuple(
             ReadinessCheck(name=name, target=target, state=so, detail=detail) for name, so, detail in said
         )
 
-    def _denied(self, request: RequestT, state: StateT) -> tuple[str, ...] | None:
-        resource = self._resource(request, state)
-        verbs = self._verbs(request, state)
+    def _permission(self, request: RequestT, state: StateT) -> tuple[str, bool | None]:
+        """Name what IAM has to allow, and say whether it does; ``None``: nobody knows."""
+        service, operation, _ = self._call(request, state, "")
+        verb, resource = f"{service}:{to_pascal(operation)}", self._resource(request, state)
         if not resource:
-            return None
-        return self._aws.denied(_at(request), verbs, action=request.action, resource=resource)
+            return verb, None
+        return verb, self._aws.allows(request, verb, action=request.action, resource=resource)
 
     def apply(self, request: RequestT, observed: Observation, *, action_id: str) -> None:
         """Compare the guard once more, and send the change once."""
@@ -153,18 +157,18 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
         now = self._guard(request, state)
         if now != observed.guard:
             names = sorted(name for name in now if now[name] != observed.guard.get(name))
-            raise PreconditionFailedError(f"{_where(request)}: changed since it was read: {', '.join(names)}")
-        refusals = self._refusals(request, self._look_around(request, state))
+            raise PreconditionFailedError(f"{request.where}: changed since it was read: {', '.join(names)}")
+        refusals = self._refusals(request, self._shown(request, state))
         if refusals:
             raise ActionRefusedError("; ".join(refusals))
         if time.monotonic() - began > LOOK_WITHIN.total_seconds():
-            raise ProviderUnavailableError(f"{_where(request)}: reading it took too long, nothing was sent")
+            raise ProviderUnavailableError(f"{request.where}: reading it took too long, nothing was sent")
         self._send(request, state, action_id)
 
     def is_reached(self, request: RequestT, observed: Observation) -> Progress:
         """Compare the target with what is asked for, then look at what serves."""
         reached, detail = self._progress(request, self.state(observed))
-        return Progress(reached=reached, detail=f"{_where(request)}: {detail}")
+        return Progress(reached=reached, detail=f"{request.where}: {detail}")
 
     def undo(self, request: RequestT, observed: Observation) -> tuple[RequestT | None, str]:
         """Give what brings the observed state back."""
@@ -189,27 +193,29 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
         )
 
     def _read(self, request: RequestT, service: str, operation: str, /, **params: Any) -> Json:
-        return self._aws.read(_at(request), service, operation, params)
+        return self._aws.read(request, service, operation, params)
 
-    def _tell(
-        self, request: RequestT, service: str, operation: str, action_id: str, /, **params: Any
-    ) -> None:
-        self._told(
-            request,
-            self._aws.change(
-                _at(request), service, operation, params, action=request.action, action_id=action_id
-            ),
-        )
+    def _first(self, request: RequestT, what: str, looked: tuple[str, str, str], /, **params: Any) -> StateT:
+        """Read the one thing that is asked for, by a service's operation, out of a field of the answer."""
+        service, operation, field = looked
+        answer = self._read(request, service, operation, **params)
+        with reading(request.where, what):
+            for found in answer[field]:
+                return self.state_type.model_validate(found)
+        raise ActionRefusedError(f"{request.where}: no such {what.partition(' ')[2]}")
 
-    def _told(self, request: RequestT, answer: Json) -> None:
-        """Take what AWS said to a change."""
+    def _shown(self, request: RequestT, state: StateT) -> StateT:
+        """Add what is worth showing."""
+        notes = list(state.notes)
+        found = self._look_around(request, state, notes)
+        return state.model_copy(update={**found, "notes": tuple(notes)})
 
     def _healthy(self, request: RequestT, groups: Sequence[str], among: set[str] | None) -> dict[str, int]:
         """Count the healthy targets of each target group, of all or of some ids."""
         counts = {}
         for arn in groups:
             answer = self._read(request, "elbv2", "describe_target_health", TargetGroupArn=arn)
-            with reading(_where(request), "the health of targets"):
+            with reading(request.where, "the health of targets"):
                 counts[arn.split("/")[1]] = sum(
                     one["TargetHealth"]["State"] == "healthy"
                     for one in answer["TargetHealthDescriptions"]
@@ -221,7 +227,7 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
         answer = self._read(
             request, "service-quotas", "get_service_quota", ServiceCode=service, QuotaCode=code
         )
-        with reading(_where(request), "a quota"):
+        with reading(request.where, "a quota"):
             quota = answer["Quota"]
             found = Quota(name=quota["QuotaName"], limit=quota["Value"])
             metric = quota.get("UsageMetric") or {}
@@ -229,69 +235,54 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
                 return found
             about = (metric["MetricNamespace"], metric["MetricName"], metric["MetricDimensions"])
             statistic = metric.get("MetricStatisticRecommendation") or "Maximum"
-            used = series(self._aws, _at(request), about, statistic, period=300)
+            used = series(self._aws, request, about, statistic, period=300)
             return found.model_copy(update={"used": next(iter(used.values()), None)})
 
     def _around_service(
-        self, request: RequestT, at: InService, state: ServiceState, *, grows: bool
-    ) -> ServiceState:
-        """Add to an ECS service how many of its targets are healthy, and what bounds a scale-out."""
+        self, request: RequestT, at: InService, state: ServiceState, notes: list[str], *, grows: bool
+    ) -> dict[str, Any]:
+        """Look how many targets of an ECS service are healthy, and what bounds a scale-out."""
         found: dict[str, Any] = {"healthy": self._healthy(request, state.target_groups, None)}
-        notes: list[str] = []
         if grows and state.fargate:
             with noting(notes, "the quota cannot be seen"):
                 found["quota"] = self._quota(request, *FARGATE_QUOTA)
         with noting(notes, "whether Application Auto Scaling moves its count is not known"):
-            answer = self._read(
-                request,
-                "application-autoscaling",
-                "describe_scalable_targets",
-                ServiceNamespace="ecs",
-                ResourceIds=[at.resource],
-                ScalableDimension="ecs:service:DesiredCount",
-            )
+            service, operation, field = SCALABLE
+            named = {"ServiceNamespace": "ecs", "ScalableDimension": "ecs:service:DesiredCount"}
+            answer = self._read(request, service, operation, ResourceIds=[at.resource], **named)
             with reading(at.where, "a scalable target"):
-                targets = answer["ScalableTargets"]
-                found["limits"] = Limits.model_validate(targets[0]) if targets else None
-        return state.model_copy(update={**found, "notes": tuple(notes)})
+                found["limits"] = next((Limits.model_validate(one) for one in answer[field]), None)
+        return found
 
-    def _leave_alone(self, request: RequestT, names: Sequence[str], wait: timedelta) -> None:
+    @contextmanager
+    def _steadily(self, request: RequestT, names: Sequence[str], wait: timedelta) -> Iterator[None]:
         """Hold up what this worker changed a moment ago, so that traffic does not flap."""
         now = self._aws.now()
         for name in names:
             left = self._changed_at.get((*request.target.path, name), now - wait) + wait - now
             if left > timedelta(0):
                 raise ProviderUnavailableError(
-                    f"{_where(request)}: {name} was changed less than {wait} ago, so it is left alone",
+                    f"{request.where}: {name} was changed less than {wait} ago, so it is left alone",
                     retry_after=left.total_seconds(),
                 )
-
-    def _note_change(self, request: RequestT, names: Sequence[str]) -> None:
+        yield
         self._changed_at |= {(*request.target.path, name): self._aws.now() for name in names}
 
     @abstractmethod
     def _look(self, request: RequestT) -> StateT:
         """Read what the guard and the call need."""
 
-    def _look_around(self, request: RequestT, state: StateT) -> StateT:
-        """Add what is worth showing."""
-        del request
-        return state
+    def _look_around(self, request: RequestT, state: StateT, notes: list[str]) -> dict[str, Any]:
+        """Give fields of the state that are worth showing, and note what could not be seen."""
+        return {}
 
     def _guard(self, request: RequestT, state: StateT) -> JsonObject:
         """Give what voids an approval when it changes."""
-        del request
         return {name: getattr(state, name) for name in self.guarded}
 
     def _resource(self, request: RequestT, state: StateT) -> str:
         """Give the ARN that a policy names."""
-        del request
         return str(getattr(state, "arn", ""))
-
-    def _verbs(self, request: RequestT, state: StateT) -> tuple[str, ...]:
-        """Give those of the verbs that this request needs."""
-        del request, state
-        return self.verbs
 
     @abstractmethod
     def _wanted(self, request: RequestT, state: StateT) -> Wanted:
@@ -299,17 +290,20 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
 
     def _refusals(self, request: RequestT, state: StateT) -> tuple[str, ...]:
         """Give what stands against it, whatever AWS would say."""
-        del request, state
         return ()
 
     def _checks(self, request: RequestT, state: StateT, longest_lag: timedelta) -> Said:
         """Say how that is what the action leans on: the name of each check, its state and a sentence."""
-        del request, state, longest_lag
         return iter(())
 
     @abstractmethod
-    def _send(self, request: RequestT, state: StateT, action_id: str) -> None:
+    def _call(self, request: RequestT, state: StateT, action_id: str) -> Call:
+        """Give the change."""
+
+    def _send(self, request: RequestT, state: StateT, action_id: str) -> Json:
         """Send the change, once."""
+        call = self._call(request, state, action_id)
+        return self._aws.change(request, *call, action=request.action, action_id=action_id)
 
     @abstractmethod
     def _progress(self, request: RequestT, state: StateT) -> tuple[Reached, str]:
@@ -339,37 +333,26 @@ class SetDesiredCapacityAction(_OnAws[SetDesiredCapacity, GroupState], Action[Se
     risk = Risk.MEDIUM
     idempotent = "A second call finds that number already asked for and changes nothing."
     guarded = ("arn", "desired_capacity", "min_size", "max_size")
-    verbs = ("autoscaling:SetDesiredCapacity", "autoscaling:UpdateAutoScalingGroup")
 
     def _look(self, request: SetDesiredCapacity) -> GroupState:
-        answer = self._read(
-            request, "autoscaling", "describe_auto_scaling_groups", AutoScalingGroupNames=[request.group]
-        )
-        with reading(request.where, "an Auto Scaling group"):
-            groups = answer["AutoScalingGroups"]
-            if not groups:
-                raise ActionRefusedError(f"{request.where}: no such Auto Scaling group")
-            return GroupState.model_validate(groups[0])
+        groups = ("autoscaling", "describe_auto_scaling_groups", "AutoScalingGroups")
+        return self._first(request, "an Auto Scaling group", groups, AutoScalingGroupNames=[request.group])
 
-    def _look_around(self, request: SetDesiredCapacity, state: GroupState) -> GroupState:
+    def _look_around(
+        self, request: SetDesiredCapacity, state: GroupState, notes: list[str]
+    ) -> dict[str, Any]:
         ids = {one.instance_id for one in state.instances}
         found: dict[str, Any] = {"healthy": self._healthy(request, state.target_groups, ids)}
-        notes: list[str] = []
         with noting(notes, "scaling activities cannot be seen"):
             found["activity"] = self._activity(request)
         if request.desired > state.desired_capacity:
             with noting(notes, "the quota cannot be seen"):
                 found["quota"] = self._quota(request, *EC2_QUOTA)
-        return state.model_copy(update={**found, "notes": tuple(notes)})
+        return found
 
     def _activity(self, request: SetDesiredCapacity) -> str:
-        answer = self._read(
-            request,
-            "autoscaling",
-            "describe_scaling_activities",
-            AutoScalingGroupName=request.group,
-            MaxRecords=1,
-        )
+        asked = {"AutoScalingGroupName": request.group, "MaxRecords": 1}
+        answer = self._read(request, "autoscaling", "describe_scaling_activities", **asked)
         with reading(request.where, "scaling activities"):
             last: Json = next(iter(answer["Activities"]), {})
             if last.get("StatusCode", "Successful") in {"Successful", "Cancelled"}:
@@ -377,23 +360,17 @@ class SetDesiredCapacityAction(_OnAws[SetDesiredCapacity, GroupState], Action[Se
             said = last.get("StatusMessage") or last.get("Description") or last.get("Cause") or ""
             return f"{last['StatusCode']}: {said}"
 
-    def _verbs(self, request: SetDesiredCapacity, state: GroupState) -> tuple[str, ...]:
-        del state
-        limits = request.minimum is not None or request.maximum is not None
-        return self.verbs[1:] if limits else self.verbs[:1]
-
     def _wanted(self, request: SetDesiredCapacity, state: GroupState) -> Wanted:
-        wanted: Wanted = {"desired": (state.desired_capacity, request.desired)}
-        if request.minimum is not None:
-            wanted["minimum"] = (state.min_size, request.minimum)
-        if request.maximum is not None:
-            wanted["maximum"] = (state.max_size, request.maximum)
-        return wanted
+        low, high = request.within(state.min_size, state.max_size)
+        return {
+            "desired": (state.desired_capacity, request.desired),
+            "minimum": (state.min_size, low),
+            "maximum": (state.max_size, high),
+        }
 
     def _refusals(self, request: SetDesiredCapacity, state: GroupState) -> tuple[str, ...]:
         found = []
-        low = state.min_size if request.minimum is None else request.minimum
-        high = state.max_size if request.maximum is None else request.maximum
+        low, high = request.within(state.min_size, state.max_size)
         if not low <= request.desired <= high:
             said = f"{request.desired} instances are not within the limits, {low} to {high}"
             found.append(f"{request.where}: {said}; name other limits in the request to change them with it")
@@ -406,7 +383,6 @@ class SetDesiredCapacityAction(_OnAws[SetDesiredCapacity, GroupState], Action[Se
         return tuple(found)
 
     def _checks(self, request: SetDesiredCapacity, state: GroupState, longest_lag: timedelta) -> Said:
-        del longest_lag
         serving = sum(one.weighted_capacity for one in state.instances if one.serves)
         said = f"{serving} of {state.desired_capacity} instances are in service"
         failed = state.activity.startswith("Failed")
@@ -417,17 +393,13 @@ class SetDesiredCapacityAction(_OnAws[SetDesiredCapacity, GroupState], Action[Se
         if request.desired > state.desired_capacity:
             yield _headroom(state.quota)
 
-    def _send(self, request: SetDesiredCapacity, state: GroupState, action_id: str) -> None:
-        name = {"AutoScalingGroupName": request.group, "DesiredCapacity": request.desired}
+    def _call(self, request: SetDesiredCapacity, state: GroupState, action_id: str) -> Call:
+        params = {"AutoScalingGroupName": request.group, "DesiredCapacity": request.desired}
         if request.minimum is None and request.maximum is None:
             # A cooldown is for the group's own policies: it does not hold up what a person has approved.
-            self._tell(request, "autoscaling", "set_desired_capacity", action_id, **name, HonorCooldown=False)
-            return
-        low = state.min_size if request.minimum is None else request.minimum
-        high = state.max_size if request.maximum is None else request.maximum
-        self._tell(
-            request, "autoscaling", "update_auto_scaling_group", action_id, **name, MinSize=low, MaxSize=high
-        )
+            return "autoscaling", "set_desired_capacity", params | {"HonorCooldown": False}
+        low, high = request.within(state.min_size, state.max_size)
+        return "autoscaling", "update_auto_scaling_group", params | {"MinSize": low, "MaxSize": high}
 
     def _progress(self, request: SetDesiredCapacity, state: GroupState) -> tuple[Reached, str]:
         if self._change(request, state):
@@ -470,23 +442,27 @@ class SetDesiredCapacityAction(_OnAws[SetDesiredCapacity, GroupState], Action[Se
         return f"{said} Their traffic comes from {groups}." if groups else said
 
 
-class _OnService(_OnAws[RequestT, ServiceState]):
+class _OnService(_OnAws[OnServiceT, ServiceState]):
     """What the actions on an ECS service share."""
 
-    verbs = ("ecs:UpdateService",)
+    state_type = ServiceState
 
-    def _look(self, request: RequestT) -> ServiceState:
-        return look_at_service(self._aws, _service(request))
+    def _look(self, request: OnServiceT) -> ServiceState:
+        return look_at_service(self._aws, request)
 
-    def _look_around(self, request: RequestT, state: ServiceState) -> ServiceState:
-        grows = isinstance(request, SetServiceCount) and request.count > state.desired_count
-        return self._around_service(request, _service(request), state, grows=grows)
+    def _look_around(self, request: OnServiceT, state: ServiceState, notes: list[str]) -> dict[str, Any]:
+        return self._around_service(request, request, state, notes, grows=self._grows(request, state))
 
-    def _checks(self, request: RequestT, state: ServiceState, longest_lag: timedelta) -> Said:
-        del longest_lag
-        yield from _running(state)
-        if isinstance(request, SetServiceCount) and request.count > state.desired_count:
-            yield _headroom(state.quota)
+    def _checks(self, request: OnServiceT, state: ServiceState, longest_lag: timedelta) -> Said:
+        yield from _running(state, grows=self._grows(request, state))
+
+    def _grows(self, request: OnServiceT, state: ServiceState) -> bool:
+        return isinstance(request, SetServiceCount) and request.count > state.desired_count
+
+    def _call(self, request: OnServiceT, state: ServiceState, action_id: str) -> Call:
+        # The differences have the names that ECS has for them.
+        after = {path: after for path, (_, after) in self._wanted(request, state).items()}
+        return "ecs", "update_service", {"cluster": request.cluster, "service": request.service, **after}
 
     def _served(self, state: ServiceState, wanted: int) -> tuple[Reached, str]:
         """Say whether so many tasks run and are healthy."""
@@ -510,7 +486,6 @@ class SetServiceCountAction(_OnService[SetServiceCount], Action[SetServiceCount]
     """
 
     request_type = SetServiceCount
-    state_type = ServiceState
     risk = Risk.MEDIUM
     guarded = ("arn", "desired_count")
     idempotent = "A second call finds that number already asked for and changes nothing."
@@ -526,11 +501,6 @@ class SetServiceCountAction(_OnService[SetServiceCount], Action[SetServiceCount]
             said = f"Application Auto Scaling keeps it within {limits.min_capacity} to {limits.max_capacity}"
             return (f"{request.where}: {said}; change those limits instead",)
         return ()
-
-    def _send(self, request: SetServiceCount, state: ServiceState, action_id: str) -> None:
-        del state
-        at = {"cluster": request.cluster, "service": request.service}
-        self._tell(request, "ecs", "update_service", action_id, **at, desiredCount=request.count)
 
     def _progress(self, request: SetServiceCount, state: ServiceState) -> tuple[Reached, str]:
         if state.desired_count != request.count:
@@ -560,22 +530,19 @@ class RollBackServiceAction(_OnService[RollBackService], Action[RollBackService]
     """
 
     request_type = RollBackService
-    state_type = ServiceState
     risk = Risk.MEDIUM
     idempotent = "A second call finds that revision in place and starts no deployment."
 
     def _look(self, request: RollBackService) -> ServiceState:
         state = super()._look(request)
-        answer = self._read(
-            request, "ecs", "describe_task_definition", taskDefinition=request.task_definition
-        )
+        named = {"taskDefinition": request.task_definition}
+        answer = self._read(request, "ecs", "describe_task_definition", **named)
         with reading(request.where, "a task definition"):
             wanted = answer["taskDefinition"]
             images = tuple(str(one.get("image", "")) for one in wanted["containerDefinitions"])
             return state.model_copy(update={"images": images, "wanted_status": str(wanted["status"])})
 
     def _guard(self, request: RollBackService, state: ServiceState) -> JsonObject:
-        del request
         return {
             "arn": state.arn,
             "task_definition": state.task_definition,
@@ -594,11 +561,6 @@ class RollBackServiceAction(_OnService[RollBackService], Action[RollBackService]
         if state.wanted_status != "ACTIVE":
             return (f"{request.where}: {request.task_definition} is {state.wanted_status}; register it anew",)
         return ()
-
-    def _send(self, request: RollBackService, state: ServiceState, action_id: str) -> None:
-        del state
-        at = {"cluster": request.cluster, "service": request.service}
-        self._tell(request, "ecs", "update_service", action_id, **at, taskDefinition=request.task_definition)
 
     def _progress(self, request: RollBackService, state: ServiceState) -> tuple[Reached, str]:
         if state.task_definition != request.task_definition:
@@ -657,42 +619,28 @@ class SetScalableTargetAction(_OnAws[SetScalableTarget, ScalableState], Action[S
     risk = Risk.MEDIUM
     idempotent = "A second call finds these limits and changes nothing."
     guarded = ("min_capacity", "max_capacity")
-    verbs = ("application-autoscaling:RegisterScalableTarget",)
 
     def _look(self, request: SetScalableTarget) -> ScalableState:
-        answer = self._read(
-            request,
-            "application-autoscaling",
-            "describe_scalable_targets",
-            ServiceNamespace=request.namespace,
-            ResourceIds=[request.resource],
-            ScalableDimension=request.dimension,
-        )
-        with reading(request.where, "a scalable target"):
-            targets = answer["ScalableTargets"]
-            if not targets:
-                raise ActionRefusedError(f"{request.where}: no such scalable target is registered")
-            return ScalableState.model_validate(targets[0])
+        named = {"ServiceNamespace": request.namespace, "ScalableDimension": request.dimension}
+        return self._first(request, "a scalable target", SCALABLE, ResourceIds=[request.resource], **named)
 
-    def _look_around(self, request: SetScalableTarget, state: ScalableState) -> ScalableState:
+    def _look_around(
+        self, request: SetScalableTarget, state: ScalableState, notes: list[str]
+    ) -> dict[str, Any]:
         kind, _, path = request.resource.partition("/")
         cluster, _, service = path.partition("/")
         if (request.namespace, kind, bool(service)) != ("ecs", "service", True):
-            return state
+            return {}
         at = InService(account=request.account, region=request.region, cluster=cluster, service=service)
-        notes: list[str] = []
         with noting(notes, "its service cannot be seen", UNSEEN[:1]):
-            grows = request.minimum > state.min_capacity
-            found = self._around_service(request, at, look_at_service(self._aws, at), grows=grows)
-            return state.model_copy(update={"service": found, "notes": found.notes})
-        return state.model_copy(update={"notes": tuple(notes)})
+            seen, grows = look_at_service(self._aws, at), request.minimum > state.min_capacity
+            found = self._around_service(request, at, seen, notes, grows=grows)
+            return {"service": seen.model_copy(update={**found, "notes": tuple(notes)})}
+        return {}
 
     def _checks(self, request: SetScalableTarget, state: ScalableState, longest_lag: timedelta) -> Said:
-        del longest_lag
         if state.service is not None:
-            yield from _running(state.service)
-            if request.minimum > state.min_capacity:
-                yield _headroom(state.service.quota)
+            yield from _running(state.service, grows=request.minimum > state.min_capacity)
 
     def _wanted(self, request: SetScalableTarget, state: ScalableState) -> Wanted:
         return {
@@ -700,19 +648,15 @@ class SetScalableTargetAction(_OnAws[SetScalableTarget, ScalableState], Action[S
             "maximum": (state.max_capacity, request.maximum),
         }
 
-    def _send(self, request: SetScalableTarget, state: ScalableState, action_id: str) -> None:
-        del state
-        self._tell(
-            request,
-            "application-autoscaling",
-            "register_scalable_target",
-            action_id,
-            ServiceNamespace=request.namespace,
-            ResourceId=request.resource,
-            ScalableDimension=request.dimension,
-            MinCapacity=request.minimum,
-            MaxCapacity=request.maximum,
-        )
+    def _call(self, request: SetScalableTarget, state: ScalableState, action_id: str) -> Call:
+        params = {
+            "ServiceNamespace": request.namespace,
+            "ResourceId": request.resource,
+            "ScalableDimension": request.dimension,
+            "MinCapacity": request.minimum,
+            "MaxCapacity": request.maximum,
+        }
+        return "application-autoscaling", "register_scalable_target", params
 
     def _progress(self, request: SetScalableTarget, state: ScalableState) -> tuple[Reached, str]:
         if self._change(request, state):
@@ -757,7 +701,6 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
     state_type = RecordsState
     risk = Risk.HIGH
     idempotent = "A second call finds the records so and changes nothing."
-    verbs = ("route53:ChangeResourceRecordSets",)
 
     def __init__(self, service: AwsService, *, wait: timedelta = timedelta(seconds=60)) -> None:
         super().__init__(service)
@@ -774,7 +717,7 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
             StartRecordType=request.type,
             MaxItems="300",
         )
-        wanted = (request.name.rstrip(".").lower(), request.type)
+        wanted = (request.bare_name, request.type)
         with reading(request.where, "resource record sets"):
             records = {
                 one["SetIdentifier"]: one
@@ -782,7 +725,7 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
                 if (one["Name"].rstrip(".").lower(), one["Type"]) == wanted and "SetIdentifier" in one
             }
             state = RecordsState(records=records)
-        for name in [*request.weights, *request.answers]:
+        for name in request.changed:
             if name not in records:
                 known = ", ".join(records) or "none that is weighted or for failover"
                 raise ActionRefusedError(f"{request.where}: no record {name}, there are {known}")
@@ -804,37 +747,30 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
         return state.model_copy(update={"healthy": healthy, "notes": tuple(notes)})
 
     def _checks(self, request: SetRecordWeights, state: RecordsState, longest_lag: timedelta) -> Said:
-        del longest_lag
-        said = {
-            True: (OK, "is healthy"),
-            False: (NOT_READY, "is not healthy"),
-            None: (UNKNOWN, "cannot be seen"),
-        }
+        said = {True: "is healthy", False: "is not healthy", None: "cannot be seen"}
         seen = state if state.healthy else self._with_health(request, state)
         for name, check in request.after(state.records).items():
             if check is None:
                 yield "health", UNKNOWN, f"{name} has no health check"
             else:
-                so, words = said[seen.healthy.get(check)]
-                yield "health", so, f"{name} {words}, by health check {check}"
+                healthy = seen.healthy.get(check)
+                yield "health", STATES[healthy], f"{name} {said[healthy]}, by health check {check}"
 
-    def _look_around(self, request: SetRecordWeights, state: RecordsState) -> RecordsState:
+    def _look_around(
+        self, request: SetRecordWeights, state: RecordsState, notes: list[str]
+    ) -> dict[str, Any]:
         batch = self._batches.get(request.target.path)
-        if batch is None:
-            return state
-        notes = list(state.notes)
-        with noting(notes, "whether all servers of Route 53 have it cannot be seen", UNSEEN[:1]):
-            answer = self._read(request, "route53", "get_change", Id=batch)
-            with reading(request.where, "a change"):
-                return state.model_copy(update={"sync": answer["ChangeInfo"]["Status"]})
-        return state.model_copy(update={"notes": tuple(notes)})
+        if batch is not None:
+            with noting(notes, "whether all servers of Route 53 have it cannot be seen", UNSEEN[:1]):
+                answer = self._read(request, "route53", "get_change", Id=batch)
+                with reading(request.where, "a change"):
+                    return {"sync": answer["ChangeInfo"]["Status"]}
+        return {}
 
     def _guard(self, request: SetRecordWeights, state: RecordsState) -> JsonObject:
-        del request
         return dict(state.records)
 
     def _resource(self, request: SetRecordWeights, state: RecordsState) -> str:
-        del state
         return f"arn:aws:route53:::hostedzone/{request.zone}"
 
     def _wanted(self, request: SetRecordWeights, state: RecordsState) -> Wanted:
@@ -864,30 +800,26 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
             found.append(f"{request.where}: {said}; to go against it, name {OUR_RULE} in override_rules")
         return tuple(found)
 
-    def _send(self, request: SetRecordWeights, state: RecordsState, action_id: str) -> None:
-        changes, names = [], tuple(dict.fromkeys([*request.weights, *request.answers]))
-        self._leave_alone(request, names, self._wait)
-        for name in names:
+    def _call(self, request: SetRecordWeights, state: RecordsState, action_id: str) -> Call:
+        changes = []
+        for name in request.changed:
             record: dict[str, Any] = dict(state.records[name])
             if name in request.weights:
                 record["Weight"] = request.weights[name]
             if name in request.answers:
                 record = request.answers[name].put_into(record)
             changes.append({"Action": "UPSERT", "ResourceRecordSet": record})
-        self._tell(
-            request,
-            "route53",
-            "change_resource_record_sets",
-            action_id,
-            HostedZoneId=request.zone,
-            ChangeBatch={"Comment": f"stanch {action_id}", "Changes": changes},
-        )
-        self._note_change(request, names)
+        batch = {"Comment": f"stanch {action_id}", "Changes": changes}
+        params = {"HostedZoneId": request.zone, "ChangeBatch": batch}
+        return "route53", "change_resource_record_sets", params
 
-    def _told(self, request: SetRecordWeights, answer: Json) -> None:
+    def _send(self, request: SetRecordWeights, state: RecordsState, action_id: str) -> Json:
+        with self._steadily(request, request.changed, self._wait):
+            answer = super()._send(request, state, action_id)
         batch = (answer.get("ChangeInfo") or {}).get("Id")
         if batch:
             self._batches[request.target.path] = batch
+        return answer
 
     def _progress(self, request: SetRecordWeights, state: RecordsState) -> tuple[Reached, str]:
         changes = self._change(request, state)
@@ -936,7 +868,6 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
     state_type = RoutingState
     risk = Risk.HIGH
     idempotent = "A second call finds the controls so and changes nothing."
-    verbs = ("route53-recovery-cluster:UpdateRoutingControlStates",)
     # All five endpoints to read and all five to change, with the client's timeouts for them.
     in_flight = timedelta(seconds=45)
 
@@ -959,11 +890,9 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
         return RoutingState(on={name: states[arn] == "On" for name, arn in panel.controls.items()})
 
     def _guard(self, request: SetRoutingControls, state: RoutingState) -> JsonObject:
-        del request
         return dict(state.on)
 
     def _resource(self, request: SetRoutingControls, state: RoutingState) -> str:
-        del state
         return self._aws.panel(request, request.panel).controls[next(iter(request.states))]
 
     def _wanted(self, request: SetRoutingControls, state: RoutingState) -> Wanted:
@@ -971,7 +900,6 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
         return wanted | _overridden(request.override_rules, wanted)
 
     def _checks(self, request: SetRoutingControls, state: RoutingState, longest_lag: timedelta) -> Said:
-        del state, longest_lag
         panel = self._aws.panel(request, request.panel)
         silent = []
         for endpoint in panel.endpoints:
@@ -994,27 +922,27 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
         said = f"{sum(after.values())} of {len(after)} controls would be on, at least {least} are to be"
         return (f"{request.where}: {said}; to go against it, name {OUR_RULE} in override_rules",)
 
-    def _send(self, request: SetRoutingControls, state: RoutingState, action_id: str) -> None:
-        panel = self._aws.panel(request, request.panel)
-        changed = [name for name, on in request.states.items() if state.on[name] is not on]
-        self._leave_alone(request, changed, panel.wait)
-        entries = [
-            {"RoutingControlArn": panel.controls[name], "RoutingControlState": WORDS[on]}
-            for name, on in request.states.items()
-        ]
+    def _call(self, request: SetRoutingControls, state: RoutingState, action_id: str) -> Call:
+        arns = self._aws.panel(request, request.panel).controls
+        params: dict[str, Any] = {
+            "UpdateRoutingControlStateEntries": [
+                {"RoutingControlArn": arns[name], "RoutingControlState": WORDS[on]}
+                for name, on in request.states.items()
+            ]
+        }
         rules = [rule for rule in request.override_rules if rule != OUR_RULE]
-        params: dict[str, Any] = {"UpdateRoutingControlStateEntries": entries}
         if rules:
             params["SafetyRulesToOverride"] = rules
-        self._aws.route(
-            request,
-            panel,
-            "update_routing_control_states",
-            params,
-            action=request.action,
-            action_id=action_id,
-        )
-        self._note_change(request, changed)
+        return "route53-recovery-cluster", "update_routing_control_states", params
+
+    def _send(self, request: SetRoutingControls, state: RoutingState, action_id: str) -> Json:
+        panel = self._aws.panel(request, request.panel)
+        _, operation, params = self._call(request, state, action_id)
+        changed = [name for name, on in request.states.items() if state.on[name] is not on]
+        with self._steadily(request, changed, panel.wait):
+            return self._aws.route(
+                request, panel, operation, params, action=request.action, action_id=action_id
+            )
 
     def _progress(self, request: SetRoutingControls, state: RoutingState) -> tuple[Reached, str]:
         said = ", ".join(f"{name} {WORDS[on]}" for name, on in state.on.items())
@@ -1050,7 +978,6 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
     risk = Risk.HIGH
     idempotent = "A token made from the action's id makes a second call give the first one's execution."
     guarded = ("version", "last")
-    verbs = ("arc-region-switch:StartPlanExecution", "arc-region-switch:UpdatePlanExecution")
 
     def _look(self, request: ExecuteRegionSwitch) -> SwitchState:
         plan = self._read(request, REGION_SWITCH, "get_plan_in_region", arn=request.plan)
@@ -1071,29 +998,25 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
             found |= {"executions": tuple(executions[:EXECUTIONS_KEPT]), "databases": tuple(databases)}
             return state.model_copy(update=found)
 
-    def _look_around(self, request: ExecuteRegionSwitch, state: SwitchState) -> SwitchState:
-        notes: list[str] = []
+    def _look_around(
+        self, request: ExecuteRegionSwitch, state: SwitchState, notes: list[str]
+    ) -> dict[str, Any]:
         lags = {}
         for database in state.databases:
             with noting(notes, "the lag cannot be seen"):
                 lags[database] = replica_lag(self._aws, request, database)
-        state = state.model_copy(update={"lags": lags, "notes": tuple(notes)})
         if not state.last:
-            return state
+            return {"lags": lags}
         answer = self._read(
             request, REGION_SWITCH, "get_plan_execution", planArn=request.plan, executionId=state.last
         )
         with reading(request.where, "an execution"):
             newest = Execution.model_validate(answer)
             steps = tuple(ExecutionStep.model_validate(one) for one in answer.get("stepStates") or ())
-            return state.model_copy(update={"executions": (newest, *state.executions[1:]), "progress": steps})
+            return {"lags": lags, "executions": (newest, *state.executions[1:]), "progress": steps}
 
     def _resource(self, request: ExecuteRegionSwitch, state: SwitchState) -> str:
-        del state
         return request.plan
-
-    def _verbs(self, request: ExecuteRegionSwitch, state: SwitchState) -> tuple[str, ...]:
-        return self.verbs[1:] if request.found(state) else self.verbs[:1]
 
     def _wanted(self, request: ExecuteRegionSwitch, state: SwitchState) -> Wanted:
         found = request.found(state)
@@ -1133,35 +1056,20 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
         for database in state.databases:
             yield _lag(_cluster(database), state.lags.get(database), longest_lag)
 
-    def _send(self, request: ExecuteRegionSwitch, state: SwitchState, action_id: str) -> None:
-        comment = f"stanch {action_id}"
+    def _call(self, request: ExecuteRegionSwitch, state: SwitchState, action_id: str) -> Call:
+        params = {"planArn": request.plan, "comment": f"stanch {action_id}"}
         found = request.found(state)
         if found is not None:
-            switch = f"switchTo{request.mode.value.capitalize()}"
-            execution = {"planArn": request.plan, "executionId": found.id}
-            self._tell(
-                request,
-                REGION_SWITCH,
-                "update_plan_execution",
-                action_id,
-                **execution,
-                action=switch,
-                comment=comment,
-            )
-            return
-        self._tell(
-            request,
-            REGION_SWITCH,
-            "start_plan_execution",
-            action_id,
-            planArn=request.plan,
-            targetRegion=request.target_region,
-            action=request.verb,
-            mode=request.mode.value,
-            comment=comment,
-            latestVersion=request.version,
-            clientToken=str(uuid.uuid5(uuid.NAMESPACE_URL, f"stanch:{action_id}")),
-        )
+            params |= {"executionId": found.id, "action": f"switchTo{request.mode.value.capitalize()}"}
+            return REGION_SWITCH, "update_plan_execution", params
+        params |= {
+            "targetRegion": request.target_region,
+            "action": request.verb,
+            "mode": request.mode.value,
+            "latestVersion": request.version,
+            "clientToken": str(uuid.uuid5(uuid.NAMESPACE_URL, f"stanch:{action_id}")),
+        }
+        return REGION_SWITCH, "start_plan_execution", params
 
     def _progress(self, request: ExecuteRegionSwitch, state: SwitchState) -> tuple[Reached, str]:
         found = request.found(state)
@@ -1225,20 +1133,14 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
     state_type = GlobalState
     risk = Risk.HIGH
     idempotent = "A second call finds that writer, or the move to it, and changes nothing."
-    verbs = ("rds:SwitchoverGlobalCluster", "rds:FailoverGlobalCluster")
 
     def _look(self, request: SwitchGlobalCluster) -> GlobalState:
-        answer = self._read(
-            request, "rds", "describe_global_clusters", GlobalClusterIdentifier=request.cluster
-        )
-        with reading(request.where, "a global database"):
-            found = answer["GlobalClusters"]
-            if not found:
-                raise ActionRefusedError(f"{request.where}: no such global database")
-            return GlobalState.model_validate(found[0])
+        clusters = ("rds", "describe_global_clusters", "GlobalClusters")
+        return self._first(request, "a global database", clusters, GlobalClusterIdentifier=request.cluster)
 
-    def _look_around(self, request: SwitchGlobalCluster, state: GlobalState) -> GlobalState:
-        notes: list[str] = []
+    def _look_around(
+        self, request: SwitchGlobalCluster, state: GlobalState, notes: list[str]
+    ) -> dict[str, Any]:
         found: dict[str, Any] = {}
         with noting(notes, "the lag cannot be seen"):
             found["lag"] = replica_lag(self._aws, request, request.writer)
@@ -1248,8 +1150,7 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
                 (cluster,) = answer["DBClusters"]
                 found |= {"standby": cluster["Status"], "instances": len(cluster["DBClusterMembers"])}
         graceful = request.mode is Mode.GRACEFUL
-        found["estimated_loss"] = "nothing is lost" if graceful else _loss(found.get("lag"))
-        return state.model_copy(update={**found, "notes": tuple(notes)})
+        return found | {"estimated_loss": "nothing is lost" if graceful else _loss(found.get("lag"))}
 
     def _checks(self, request: SwitchGlobalCluster, state: GlobalState, longest_lag: timedelta) -> Said:
         if state.instances is None:
@@ -1261,16 +1162,11 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
         yield _lag(_cluster(request.writer), state.lag, longest_lag)
 
     def _guard(self, request: SwitchGlobalCluster, state: GlobalState) -> JsonObject:
-        del request
         return {
             "writer": state.writer.arn if state.writer else None,
             "members": ", ".join(sorted(one.arn for one in state.members)),
             "move": f"{state.move.status} to {state.move.to}" if state.move else None,
         }
-
-    def _verbs(self, request: SwitchGlobalCluster, state: GlobalState) -> tuple[str, ...]:
-        del state
-        return self.verbs[:1] if request.mode is Mode.GRACEFUL else self.verbs[1:]
 
     def _wanted(self, request: SwitchGlobalCluster, state: GlobalState) -> Wanted:
         present = state.move.to if state.move else state.writer.arn if state.writer else None
@@ -1292,14 +1188,12 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
             found.append(f"{request.where}: {member} has no instance, so nobody could write; add one first")
         return tuple(found)
 
-    def _send(self, request: SwitchGlobalCluster, state: GlobalState, action_id: str) -> None:
-        del state
-        names = {"GlobalClusterIdentifier": request.cluster, "TargetDbClusterIdentifier": request.writer}
+    def _call(self, request: SwitchGlobalCluster, state: GlobalState, action_id: str) -> Call:
+        params = {"GlobalClusterIdentifier": request.cluster, "TargetDbClusterIdentifier": request.writer}
         if request.mode is Mode.GRACEFUL:
-            self._tell(request, "rds", "switchover_global_cluster", action_id, **names)
-        else:
-            # Without this it would be a switchover.
-            self._tell(request, "rds", "failover_global_cluster", action_id, **names, AllowDataLoss=True)
+            return "rds", "switchover_global_cluster", params
+        # Without this it would be a switchover.
+        return "rds", "failover_global_cluster", params | {"AllowDataLoss": True}
 
     def _progress(self, request: SwitchGlobalCluster, state: GlobalState) -> tuple[Reached, str]:
         if state.move and state.move.to == request.writer:
@@ -1329,6 +1223,18 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
         return f"{said}; {state.estimated_loss}."
 
 
+ACTIONS: tuple[Callable[[AwsService], Any], ...] = (
+    ExecuteRegionSwitchAction,
+    RollBackServiceAction,
+    SetDesiredCapacityAction,
+    SetRecordWeightsAction,
+    SetRoutingControlsAction,
+    SetScalableTargetAction,
+    SetServiceCountAction,
+    SwitchGlobalClusterAction,
+)
+
+
 @contextmanager
 def noting(notes: list[str], what: str, errors: tuple[type[Exception], ...] = UNSEEN) -> Iterator[None]:
     """Look within this at something that can be done without, and note why it was not seen."""
@@ -1354,7 +1260,7 @@ def look_at_service(aws: AwsService, at: InService) -> ServiceState:
 
 def series(
     aws: AwsService,
-    at: At,
+    at: InRegion,
     metric: tuple[str, str, Mapping[str, str]],
     statistic: str = "Maximum",
     *,
@@ -1395,7 +1301,7 @@ def series(
         return {when: value for when, value in values if math.isfinite(value)}
 
 
-def replica_lag(aws: AwsService, at: At, cluster: str) -> float | None:
+def replica_lag(aws: AwsService, at: InRegion, cluster: str) -> float | None:
     """Give by how many seconds a cluster of a global database lags behind; ``None``: no data."""
     dimensions = {"DBClusterIdentifier": cluster.rpartition(":")[2]}
     lags = series(aws, at, ("AWS/RDS", "AuroraGlobalDBReplicationLag", dimensions))
@@ -1437,12 +1343,14 @@ def _targets(healthy: Mapping[str, int], wanted: int) -> Said:
         )
 
 
-def _running(state: ServiceState) -> Said:
+def _running(state: ServiceState, *, grows: bool) -> Said:
     said = f"{state.running_count} of {state.desired_count} tasks run"
     yield "capacity", OK if state.running_count >= state.desired_count else NOT_READY, said
     yield from _targets(state.healthy, state.desired_count)
     if state.primary is not None and state.primary.rollout_state == "FAILED":
         yield "deployment", NOT_READY, f"its deployment failed: {state.primary.rollout_state_reason}"
+    if grows:
+        yield _headroom(state.quota)
 
 
 def _overridden(rules: Sequence[str], wanted: Wanted) -> Wanted:
@@ -1453,19 +1361,6 @@ def _overridden(rules: Sequence[str], wanted: Wanted) -> Wanted:
 
 def _overrides(rules: Sequence[str]) -> str:
     return f" It overrides {', '.join(rules)}." if rules else ""
-
-
-def _at(request: ActionRequest) -> At:
-    # Every request of this provider says where it is; the protocol's base class knows nothing of that.
-    return cast(At, request)
-
-
-def _where(request: ActionRequest) -> str:
-    return _at(request).where
-
-
-def _service(request: ActionRequest) -> InService:
-    return cast(InService, request)
 
 
 def _cluster(arn: str) -> str:

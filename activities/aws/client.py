@@ -5,9 +5,9 @@ The SDK's own retries are off: it would send a change again whose answer was los
 
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import boto3.session  # type: ignore[import-untyped]  # it has no types
 from botocore import exceptions  # type: ignore[import-untyped]
@@ -15,7 +15,7 @@ from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
 from botocore.session import Session as CoreSession  # type: ignore[import-untyped]
 
-from activities.aws.models import At, Json
+from activities.aws.models import InRegion, Json
 from contracts.catalogue import Aws, AwsAccount, RoutingPanel
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
 
@@ -86,14 +86,6 @@ STRANGE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 ASSUMED = re.compile(r"(arn:aws[a-z-]*):sts::([0-9]{12}):assumed-role/([^/]+)/.*")
 
 
-class Endpoint(NamedTuple):
-    """Where a call to one of several endpoints goes."""
-
-    account: str
-    region: str
-    where: str
-
-
 class AwsClient:
     """The catalogue's accounts, connected to when first needed; threads may share this.
 
@@ -145,7 +137,7 @@ class AwsClient:
         """Give the time now."""
         return self._clock()
 
-    def read(self, at: At, service: str, operation: str, params: Json) -> Json:
+    def read(self, at: InRegion, service: str, operation: str, params: Json) -> Json:
         """Ask; every page of the answer, and once more when the answer was lost."""
         client = self._client(at, service)
         try:
@@ -157,17 +149,12 @@ class AwsClient:
             return self._send(at, client, operation, params)
 
     def change(
-        self, at: At, service: str, operation: str, params: Json, *, action: str, action_id: str
+        self, at: InRegion, service: str, operation: str, params: Json, *, action: str, action_id: str
     ) -> Json:
         """Send a change, once; the action's id is in the user agent, so that CloudTrail has it."""
-        client = self._client(at, service, action=action)
-        self._sending.action_id = action_id
-        try:
-            return self._send(at, client, operation, params, lost=True)
-        finally:
-            self._sending.action_id = ""
+        return self._send(at, self._client(at, service, action=action), operation, params, action_id)
 
-    def panel(self, at: At, name: str) -> RoutingPanel:
+    def panel(self, at: InRegion, name: str) -> RoutingPanel:
         """Find a control panel of the account in the catalogue."""
         panel = self._panels.get(name)
         if panel is None or panel.account != at.account:
@@ -177,7 +164,7 @@ class AwsClient:
 
     def route(
         self,
-        at: At,
+        at: InRegion,
         panel: RoutingPanel,
         operation: str,
         params: Json,
@@ -193,54 +180,40 @@ class AwsClient:
         first = self._answered.get(panel.name, 0)
         count = len(panel.endpoints)
         said = ""
-        self._sending.action_id = action_id
-        try:
-            for number in (number % count for number in range(first, first + count)):
-                endpoint = panel.endpoints[number]
-                try:
-                    client = self._client(
-                        Endpoint(at.account, endpoint.region, at.where),
-                        ROUTING,
-                        action=action,
-                        url=endpoint.url,
-                    )
-                    answer = self._send(at, client, operation, params, lost=bool(action_id))
-                except ProviderUnavailableError as error:
-                    if error.may_have_applied:
-                        raise
-                    said = f"{endpoint.region}: {error}"
-                else:
-                    self._answered[panel.name] = number
-                    return answer
-        finally:
-            self._sending.action_id = ""
+        for number in (number % count for number in range(first, first + count)):
+            endpoint = panel.endpoints[number]
+            there = at.model_copy(update={"region": endpoint.region})
+            try:
+                client = self._client(there, ROUTING, action=action, url=endpoint.url)
+                answer = self._send(at, client, operation, params, action_id)
+            except ProviderUnavailableError as error:
+                if error.may_have_applied:
+                    raise
+                said = f"{endpoint.region}: {error}"
+            else:
+                self._answered[panel.name] = number
+                return answer
         raise ProviderUnavailableError(f"{at.where}: none of {count} endpoints answers, the last was {said}")
 
-    def denied(
-        self, at: At, verbs: Sequence[str], *, action: str = "", resource: str = "*"
-    ) -> tuple[str, ...] | None:
-        """Name those of the verbs that our role may not do; ``None`` when AWS does not tell."""
+    def allows(self, at: InRegion, verb: str, *, action: str = "", resource: str = "*") -> bool | None:
+        """Say whether our role may do something; ``None`` when AWS does not tell."""
         try:
             role = self._role(at, action)
             if role is None:
                 return None
+            asked = {"PolicySourceArn": role, "ActionNames": [verb], "ResourceArns": [resource]}
             answer = self._send(
-                at,
-                self._client(at, "iam", action=action),
-                "simulate_principal_policy",
-                {"PolicySourceArn": role, "ActionNames": [*verbs], "ResourceArns": [resource]},
+                at, self._client(at, "iam", action=action), "simulate_principal_policy", asked
             )
         except (ActionRefusedError, ProviderUnavailableError):
             return None
-        results = answer.get("EvaluationResults") or ()
         # What depends on a condition of the call itself, the simulation cannot know.
-        return tuple(
-            str(one["EvalActionName"])
-            for one in results
-            if one.get("EvalDecision", "allowed") != "allowed" and not one.get("MissingContextValues")
+        return all(
+            one.get("EvalDecision", "allowed") == "allowed" or one.get("MissingContextValues")
+            for one in answer.get("EvaluationResults") or ()
         )
 
-    def _role(self, at: At, action: str) -> str | None:
+    def _role(self, at: InRegion, action: str) -> str | None:
         """Give the ARN of the user or role that signs, as IAM names it."""
         key = (at.account, self._profile(self._account(at), action))
         if key not in self._roles:
@@ -257,9 +230,10 @@ class AwsClient:
             self._roles[key] = arn if ":iam::" in arn and not arn.endswith(":root") else None
         return self._roles[key]
 
-    def _send(
-        self, at: At, client: Any, operation: str, params: Mapping[str, Any], *, lost: bool = False
-    ) -> Json:
+    def _send(self, at: InRegion, client: Any, operation: str, params: Json, action_id: str = "") -> Json:
+        """Send a call, once; with an action's id it is a change, whose answer may be lost."""
+        lost = bool(action_id)
+        self._sending.action_id = action_id
         call = getattr(client, operation)
         paged = operation.startswith(PAGED) and client.can_paginate(operation)
         try:
@@ -280,7 +254,7 @@ class AwsClient:
             raise ProviderUnavailableError(f"{at.where}: {said}", may_have_applied=True)
         return answer
 
-    def _account(self, at: At) -> AwsAccount:
+    def _account(self, at: InRegion) -> AwsAccount:
         account = self._accounts.get(at.account)
         if account is None:
             known = ", ".join(sorted(self._accounts)) or "none"
@@ -290,7 +264,7 @@ class AwsClient:
     def _profile(self, account: AwsAccount, action: str) -> str | None:
         return account.profiles.get(action, account.profile)
 
-    def _client(self, at: At, service: str, *, action: str = "", url: str | None = None) -> Any:
+    def _client(self, at: InRegion, service: str, *, action: str = "", url: str | None = None) -> Any:
         account = self._account(at)
         profile = self._profile(account, action)
         key = (account.name, profile, service, at.region, url)
@@ -302,7 +276,7 @@ class AwsClient:
         return client
 
     def _connect(
-        self, at: At, account: AwsAccount, profile: str | None, service: str, url: str | None
+        self, at: InRegion, account: AwsAccount, profile: str | None, service: str, url: str | None
     ) -> Any:
         try:
             session = self._sessions.get((account.name, profile))
@@ -331,13 +305,13 @@ class AwsClient:
     def _forget(self, account: str) -> None:
         """Read the credentials again next time: they may have been renewed."""
         with self._lock:
-            for sessions in [key for key in self._sessions if key[0] == account]:
-                del self._sessions[sessions]
-            for clients in [key for key in self._clients if key[0] == account]:
-                del self._clients[clients]
+            self._sessions = {key: one for key, one in self._sessions.items() if key[0] != account}
+            self._clients = {key: one for key, one in self._clients.items() if key[0] != account}
 
 
-def _refusal(at: At, client: Any, operation: str, error: exceptions.ClientError, *, lost: bool) -> Exception:
+def _refusal(
+    at: InRegion, client: Any, operation: str, error: exceptions.ClientError, *, lost: bool
+) -> Exception:
     """Say what an error in AWS's words means."""
     said, status = error.response.get("Error", {}), _status(error)
     code, message = str(said.get("Code", "")), _one_line(said.get("Message") or said.get("Code") or status)
@@ -365,7 +339,7 @@ def _refusal(at: At, client: Any, operation: str, error: exceptions.ClientError,
     return ActionRefusedError(f"{at.where}: {message}")
 
 
-def _unanswered(at: At, error: Exception, *, lost: bool) -> Exception:
+def _unanswered(at: InRegion, error: Exception, *, lost: bool) -> Exception:
     """Say what an exception of the SDK or of the wire means."""
     said = _one_line(error)
     if isinstance(error, exceptions.ParamValidationError) or "CERTIFICATE_VERIFY_FAILED" in said:

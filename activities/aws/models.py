@@ -4,7 +4,7 @@ What AWS says is read by models with its own field names as aliases; a state tha
 the names that it has here.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -45,6 +45,16 @@ class Camel(Frozen):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
 
+class Seen(Frozen):
+    """A target as it was read: the ``state`` of an observation.
+
+    Attributes:
+        notes: What could not be seen, and why.
+    """
+
+    notes: tuple[str, ...] = ()
+
+
 @contextmanager
 def reading(where: str, what: str) -> Iterator[None]:
     """Read an answer of AWS within this: what does not fit makes AWS unavailable.
@@ -59,37 +69,44 @@ def reading(where: str, what: str) -> Iterator[None]:
 
 
 class InRegion(Frozen):
-    """Where a call goes: one of the catalogue's accounts, and a region."""
+    """Where a call goes: one of the catalogue's accounts, and a region.
+
+    Class attributes:
+        words: How people are told what it is about.
+    """
+
+    words: ClassVar[str] = "account {0.account}, {0.region}"
 
     account: Slug
     region: Region
 
     @property
     def where(self) -> str:
-        """The same for people."""
-        return f"account {self.account}, {self.region}"
+        """What it is about, for people."""
+        return self.words.format(self)
+
+
+class AwsRequest(InRegion, ActionRequest):
+    """What is asked of one target in AWS.
+
+    Class attributes:
+        kind: What the target is, as the catalogue says it.
+        path: The fields that tell which one it is, outermost first.
+    """
+
+    kind: ClassVar[str]
+    path: ClassVar[tuple[str, ...]]
+
+    @property
+    def target(self) -> Target:
+        """What is changed, as the catalogue names it."""
+        return Target(provider="aws", kind=self.kind, path=tuple(getattr(self, name) for name in self.path))
 
 
 # Capacity of EC2.
 
 
-class InGroup(InRegion):
-    """Where an EC2 Auto Scaling group is."""
-
-    group: Name
-
-    @property
-    def target(self) -> Target:
-        """The group, as the catalogue names it."""
-        return Target(provider="aws", kind="auto_scaling_group", path=(self.account, self.region, self.group))
-
-    @property
-    def where(self) -> str:
-        """The same for people."""
-        return f"Auto Scaling group {self.group} in {self.region}, account {self.account}"
-
-
-class SetDesiredCapacity(InGroup, ActionRequest):
+class SetDesiredCapacity(AwsRequest):
     """Have this many instances in service.
 
     Attributes:
@@ -98,18 +115,25 @@ class SetDesiredCapacity(InGroup, ActionRequest):
     """
 
     action: ClassVar[str] = "aws.set_desired_capacity"
+    kind = "auto_scaling_group"
+    path = ("account", "region", "group")
+    words = "Auto Scaling group {0.group} in {0.region}, account {0.account}"
 
+    group: Name
     desired: Count
     minimum: Count | None = None
     maximum: Count | None = None
 
     @model_validator(mode="after")
-    def _limits_fit(self) -> "SetDesiredCapacity":
-        low = self.desired if self.minimum is None else self.minimum
-        high = self.desired if self.maximum is None else self.maximum
+    def _limits_fit(self) -> Self:
+        low, high = self.within(self.desired, self.desired)
         if not low <= self.desired <= high:
             raise ValueError(f"desired {self.desired} is not within minimum {low} and maximum {high}")
         return self
+
+    def within(self, low: int, high: int) -> tuple[int, int]:
+        """Give the limits that it names, and these where it names none."""
+        return low if self.minimum is None else self.minimum, high if self.maximum is None else self.maximum
 
 
 class Instance(Pascal):
@@ -142,14 +166,13 @@ class Quota(Frozen):
         return f"{used} of {self.limit:g} used of quota {self.name}"
 
 
-class GroupState(Pascal):
+class GroupState(Pascal, Seen):
     """A group as it was read: the ``state`` of an observation.
 
     Attributes:
         healthy: Name of each attached target group to how many of the group's instances are healthy there.
         activity: What the last scaling activity says, when it failed or is still under way.
         cooldown: Seconds between scaling activities of its policies; a set capacity does not wait for it.
-        notes: What could not be seen, and why.
     """
 
     arn: str = Field(alias="AutoScalingGroupARN")
@@ -164,7 +187,6 @@ class GroupState(Pascal):
     healthy: dict[str, int] = {}
     activity: str = ""
     quota: Quota | None = None
-    notes: tuple[str, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -181,19 +203,12 @@ class GroupState(Pascal):
 class InService(InRegion):
     """Where an ECS service is."""
 
+    kind: ClassVar[str] = "ecs_service"
+    path: ClassVar[tuple[str, ...]] = ("account", "region", "cluster", "service")
+    words = "ECS service {0.cluster}/{0.service} in {0.region}, account {0.account}"
+
     cluster: Name
     service: Name
-
-    @property
-    def target(self) -> Target:
-        """The service, as the catalogue names it."""
-        path = (self.account, self.region, self.cluster, self.service)
-        return Target(provider="aws", kind="ecs_service", path=path)
-
-    @property
-    def where(self) -> str:
-        """The same for people."""
-        return f"ECS service {self.cluster}/{self.service} in {self.region}, account {self.account}"
 
     @property
     def resource(self) -> str:
@@ -201,7 +216,7 @@ class InService(InRegion):
         return f"service/{self.cluster}/{self.service}"
 
 
-class SetServiceCount(InService, ActionRequest):
+class SetServiceCount(InService, AwsRequest):
     """Have this many tasks running."""
 
     action: ClassVar[str] = "aws.set_service_count"
@@ -209,7 +224,7 @@ class SetServiceCount(InService, ActionRequest):
     count: Count
 
 
-class RollBackService(InService, ActionRequest):
+class RollBackService(InService, AwsRequest):
     """Run this revision of the task definition.
 
     Attributes:
@@ -249,7 +264,7 @@ class Limits(Pascal):
     max_capacity: int
 
 
-class ServiceState(Camel):
+class ServiceState(Camel, Seen):
     """A service as it was read: the ``state`` of an observation.
 
     Attributes:
@@ -259,7 +274,6 @@ class ServiceState(Camel):
         images: Of the task definition that is asked for.
         wanted_status: ``ACTIVE``, or what else the task definition that is asked for is.
         fargate: Whether its tasks run there, and not on instances of the cluster.
-        notes: What could not be seen, and why.
     """
 
     arn: str = Field(alias="serviceArn")
@@ -278,7 +292,6 @@ class ServiceState(Camel):
     wanted_status: str = ""
     fargate: bool = False
     quota: Quota | None = None
-    notes: tuple[str, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -299,7 +312,7 @@ class ServiceState(Camel):
         return next((one for one in self.deployments if one.status == "PRIMARY"), None)
 
 
-class SetScalableTarget(InRegion, ActionRequest):
+class SetScalableTarget(AwsRequest):
     """Have Application Auto Scaling keep a dimension within these limits.
 
     Attributes:
@@ -307,6 +320,9 @@ class SetScalableTarget(InRegion, ActionRequest):
     """
 
     action: ClassVar[str] = "aws.set_scalable_target"
+    kind = "scalable_target"
+    path = ("account", "region", "namespace", "resource", "dimension")
+    words = "scalable target {0.resource} in {0.region}, account {0.account}"
 
     namespace: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]+$")] = "ecs"
     resource: Name
@@ -315,34 +331,21 @@ class SetScalableTarget(InRegion, ActionRequest):
     maximum: Count
 
     @model_validator(mode="after")
-    def _limits_fit(self) -> "SetScalableTarget":
+    def _limits_fit(self) -> Self:
         if self.minimum > self.maximum:
             raise ValueError(f"minimum {self.minimum} is above maximum {self.maximum}")
         return self
 
-    @property
-    def target(self) -> Target:
-        """The scalable target, as the catalogue names it."""
-        path = (self.account, self.region, self.namespace, self.resource, self.dimension)
-        return Target(provider="aws", kind="scalable_target", path=path)
 
-    @property
-    def where(self) -> str:
-        """The same for people."""
-        return f"scalable target {self.resource} in {self.region}, account {self.account}"
-
-
-class ScalableState(Limits):
+class ScalableState(Limits, Seen):
     """A scalable target as it was read.
 
     Attributes:
         service: Where it is an ECS service, that.
-        notes: What could not be seen, and why.
     """
 
     arn: str = Field("", alias="ScalableTargetARN")
     service: ServiceState | None = None
-    notes: tuple[str, ...] = ()
 
 
 # Route 53.
@@ -383,7 +386,7 @@ class Answers(Frozen):
         return kept | ({"HealthCheckId": self.health_check} if self.health_check else {})
 
 
-class SetRecordWeights(InRegion, ActionRequest):
+class SetRecordWeights(AwsRequest):
     """Have a name's weighted records weigh this, or its failover records answer with this.
 
     The records are changed by one batch, which AWS applies as a whole or not at all.
@@ -398,6 +401,9 @@ class SetRecordWeights(InRegion, ActionRequest):
     """
 
     action: ClassVar[str] = "aws.set_record_weights"
+    kind = "record"
+    path = ("account", "zone", "bare_name", "type")
+    words = "{0.type} records of {0.name} in zone {0.zone}, account {0.account}"
 
     region: Region = "us-east-1"
     zone: Annotated[str, Field(pattern=r"^[A-Z0-9]{1,32}$")]
@@ -408,21 +414,20 @@ class SetRecordWeights(InRegion, ActionRequest):
     override_rules: tuple[Literal["at-least-on"], ...] = ()
 
     @model_validator(mode="after")
-    def _changes_something(self) -> "SetRecordWeights":
+    def _changes_something(self) -> Self:
         if not self.weights and not self.answers:
             raise ValueError("name at least one record in weights or answers")
         return self
 
     @property
-    def target(self) -> Target:
-        """The name, as the catalogue names it."""
-        path = (self.account, self.zone, self.name.rstrip(".").lower(), self.type)
-        return Target(provider="aws", kind="record", path=path)
+    def bare_name(self) -> str:
+        """The name as the catalogue writes it."""
+        return self.name.rstrip(".").lower()
 
     @property
-    def where(self) -> str:
-        """The same for people."""
-        return f"{self.type} records of {self.name} in zone {self.zone}, account {self.account}"
+    def changed(self) -> tuple[str, ...]:
+        """Set identifiers of the records that it names."""
+        return tuple(dict.fromkeys([*self.weights, *self.answers]))
 
     def after(self, records: Mapping[str, JsonObject]) -> dict[str, str | None]:
         """Give each record that Route 53 would answer with after the change, and its health check's id."""
@@ -432,20 +437,18 @@ class SetRecordWeights(InRegion, ActionRequest):
         return {name: checks[name] for name, weight in weights.items() if weight}
 
 
-class RecordsState(Frozen):
+class RecordsState(Seen):
     """A name's records as they were read.
 
     Attributes:
         records: Set identifier to the resource record set, as AWS gives it.
         healthy: Id of each health check to what Route 53's checkers say, while there is a change to make.
         sync: ``PENDING`` or ``INSYNC`` after a change of this worker; empty when it made none.
-        notes: What could not be seen, and why.
     """
 
     records: dict[str, JsonObject]
     healthy: dict[str, bool] = {}
     sync: str = ""
-    notes: tuple[str, ...] = ()
 
     def answers_of(self, identifier: str) -> Answers:
         """Give what one of them answers with."""
@@ -462,7 +465,7 @@ class Mode(StrEnum):
     UNGRACEFUL = "ungraceful"
 
 
-class SetRoutingControls(InRegion, ActionRequest):
+class SetRoutingControls(AwsRequest):
     """Have routing controls of a control panel on or off, all in one call.
 
     Attributes:
@@ -473,24 +476,17 @@ class SetRoutingControls(InRegion, ActionRequest):
     """
 
     action: ClassVar[str] = "aws.set_routing_controls"
+    kind = "routing_panel"
+    path = ("panel",)
+    words = "control panel {0.panel}, account {0.account}"
 
     region: Region = "us-west-2"
     panel: Slug
     states: Annotated[dict[Slug, bool], Field(min_length=1)]
     override_rules: tuple[Rule, ...] = ()
 
-    @property
-    def target(self) -> Target:
-        """The panel, as the catalogue names it."""
-        return Target(provider="aws", kind="routing_panel", path=(self.panel,))
 
-    @property
-    def where(self) -> str:
-        """The same for people."""
-        return f"control panel {self.panel}, account {self.account}"
-
-
-class RoutingState(Frozen):
+class RoutingState(Seen):
     """A panel's routing controls as they were read, by their names in the catalogue."""
 
     on: dict[str, bool]
@@ -519,7 +515,7 @@ class ExecutionStep(Camel):
     status: str
 
 
-class SwitchState(Camel):
+class SwitchState(Camel, Seen):
     """A Region switch plan as it was read.
 
     Attributes:
@@ -529,7 +525,6 @@ class SwitchState(Camel):
         progress: The steps of the newest execution.
         databases: ARNs of the Aurora clusters that its steps make the writer in the target region.
         lags: Seconds by which each lags behind; ``None`` when CloudWatch has no data.
-        notes: What could not be seen, and why.
     """
 
     name: str
@@ -542,7 +537,6 @@ class SwitchState(Camel):
     progress: tuple[ExecutionStep, ...] = ()
     databases: tuple[str, ...] = ()
     lags: dict[str, float | None] = {}
-    notes: tuple[str, ...] = ()
 
     @property
     def last(self) -> str:
@@ -559,7 +553,7 @@ class SwitchState(Camel):
 COMPLETED = {"completed", "completedWithExceptions", "completedMonitoringApplicationHealth"}
 
 
-class ExecuteRegionSwitch(InRegion, ActionRequest):
+class ExecuteRegionSwitch(AwsRequest):
     """Have the newest execution of a Region switch plan be this one.
 
     Attributes:
@@ -573,6 +567,8 @@ class ExecuteRegionSwitch(InRegion, ActionRequest):
     """
 
     action: ClassVar[str] = "aws.execute_region_switch"
+    kind = "region_switch_plan"
+    path = ("account", "plan")
 
     plan: Arn
     verb: Literal["activate", "deactivate"] = "activate"
@@ -582,13 +578,8 @@ class ExecuteRegionSwitch(InRegion, ActionRequest):
     after: str = ""
 
     @property
-    def target(self) -> Target:
-        """The plan, as the catalogue names it."""
-        return Target(provider="aws", kind="region_switch_plan", path=(self.account, self.plan))
-
-    @property
     def where(self) -> str:
-        """The same for people."""
+        """What it is about, for people."""
         return f"Region switch plan {self.plan.rpartition('/')[2]}, account {self.account}"
 
     def as_of(self, observed: Observation) -> Self:
@@ -604,7 +595,7 @@ class ExecuteRegionSwitch(InRegion, ActionRequest):
         return newest
 
 
-class SwitchGlobalCluster(InRegion, ActionRequest):
+class SwitchGlobalCluster(AwsRequest):
     """Have this cluster be the writer of an Aurora global database.
 
     Attributes:
@@ -615,26 +606,19 @@ class SwitchGlobalCluster(InRegion, ActionRequest):
     """
 
     action: ClassVar[str] = "aws.switch_global_cluster"
+    kind = "global_cluster"
+    path = ("account", "cluster")
+    words = "Aurora global database {0.cluster}, account {0.account}"
 
     cluster: Name
     writer: Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:rds:[a-z0-9-]+:[0-9]{12}:cluster:[A-Za-z0-9-]+$")]
     mode: Mode = Mode.GRACEFUL
 
     @model_validator(mode="after")
-    def _is_there(self) -> "SwitchGlobalCluster":
+    def _is_there(self) -> Self:
         if self.writer.split(":")[3] != self.region:
             raise ValueError(f"writer {self.writer} is not in {self.region}, whose endpoint is to be called")
         return self
-
-    @property
-    def target(self) -> Target:
-        """The global database, as the catalogue names it."""
-        return Target(provider="aws", kind="global_cluster", path=(self.account, self.cluster))
-
-    @property
-    def where(self) -> str:
-        """The same for people."""
-        return f"Aurora global database {self.cluster}, account {self.account}"
 
 
 class Member(Pascal):
@@ -656,7 +640,7 @@ class Move(Pascal):
     to: str = Field("", alias="ToDbClusterArn")
 
 
-class GlobalState(Pascal):
+class GlobalState(Pascal, Seen):
     """A global database as it was read.
 
     Attributes:
@@ -664,7 +648,6 @@ class GlobalState(Pascal):
         estimated_loss: What the move would lose, by that lag, in one sentence.
         standby: The status of the writer to be; empty when it could not be seen.
         instances: How many instances it has: without one nobody could write.
-        notes: What could not be seen, and why.
     """
 
     arn: str = Field(alias="GlobalClusterArn")
@@ -675,7 +658,6 @@ class GlobalState(Pascal):
     estimated_loss: str = ""
     standby: str = ""
     instances: int | None = None
-    notes: tuple[str, ...] = ()
 
     @property
     def writer(self) -> Member | None:
@@ -771,25 +753,21 @@ class AwsService(Protocol):
 
     def now(self) -> datetime:
         """Give the time now (UTC)."""
-        ...
 
-    def read(self, at: "At", service: str, operation: str, params: Json) -> Json:
+    def read(self, at: InRegion, service: str, operation: str, params: Json) -> Json:
         """Ask; every page of the answer, and once more when the answer was lost."""
-        ...
 
     def change(
-        self, at: "At", service: str, operation: str, params: Json, *, action: str, action_id: str
+        self, at: InRegion, service: str, operation: str, params: Json, *, action: str, action_id: str
     ) -> Json:
         """Send a change, once."""
-        ...
 
-    def panel(self, at: "At", name: str) -> RoutingPanel:
+    def panel(self, at: InRegion, name: str) -> RoutingPanel:
         """Find a control panel of the account in the catalogue."""
-        ...
 
     def route(
         self,
-        at: "At",
+        at: InRegion,
         panel: RoutingPanel,
         operation: str,
         params: Json,
@@ -798,29 +776,6 @@ class AwsService(Protocol):
         action_id: str = "",
     ) -> Json:
         """Ask a routing control cluster, or with an action's id change it, at whichever endpoint takes it."""
-        ...
 
-    def denied(
-        self, at: "At", verbs: Sequence[str], *, action: str = "", resource: str = "*"
-    ) -> tuple[str, ...] | None:
-        """Name those of the verbs that our role may not do; ``None`` when AWS does not tell."""
-        ...
-
-
-class At(Protocol):
-    """Where a call goes, and how to name that to people."""
-
-    @property
-    def account(self) -> str:
-        """Name of the account in the catalogue."""
-        ...
-
-    @property
-    def region(self) -> str:
-        """Name of the region."""
-        ...
-
-    @property
-    def where(self) -> str:
-        """What it is about, for people."""
-        ...
+    def allows(self, at: InRegion, verb: str, *, action: str = "", resource: str = "*") -> bool | None:
+        """Say whether our role may do something; ``None`` when AWS does not tell."""

@@ -3,12 +3,9 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
-from pydantic import ValidationError
-
-from activities.aws import actions
-from activities.aws.actions import family, look_at_service, noting, series
+from activities.aws.actions import ACTIONS, family, look_at_service, noting, series
 from activities.aws.models import (
     AwsService,
     CheckReadiness,
@@ -19,21 +16,12 @@ from activities.aws.models import (
     ServiceRevisions,
     reading,
 )
+from activities.registry import Registry
 from contracts.actions import Probe
 from contracts.errors import ActionRefusedError, ProviderUnavailableError
 from contracts.plans import ActionCall, Reading
 from contracts.readiness import CheckState, Readiness, ReadinessCheck
 
-STEPS: tuple[Any, ...] = (
-    actions.ExecuteRegionSwitchAction,
-    actions.RollBackServiceAction,
-    actions.SetDesiredCapacityAction,
-    actions.SetRecordWeightsAction,
-    actions.SetRoutingControlsAction,
-    actions.SetScalableTargetAction,
-    actions.SetServiceCountAction,
-    actions.SwitchGlobalClusterAction,
-)
 # So many deployments are looked back at: what one call describes.
 DEPLOYMENTS = 20
 PAGES = 10
@@ -93,17 +81,9 @@ class ServiceHistoryProbe(Probe[ServiceHistory, ServiceRevisions]):
         known: dict[str, ServiceRevision] = {}
         with noting(notes, "former deployments cannot be seen"):
             known = self._deployed(request)
-        answer = self._service.read(
-            request,
-            "ecs",
-            "list_task_definitions",
-            {
-                "familyPrefix": family(state.task_definition).rpartition("/")[2],
-                "status": "ACTIVE",
-                "sort": "DESC",
-                "maxResults": REVISIONS,
-            },
-        )
+        prefix = family(state.task_definition).rpartition("/")[2]
+        asked = {"familyPrefix": prefix, "status": "ACTIVE", "sort": "DESC", "maxResults": REVISIONS}
+        answer = self._service.read(request, "ecs", "list_task_definitions", asked)
         with reading(request.where, "task definitions"):
             living = {
                 str(arn): int(arn.rpartition(":")[2])
@@ -172,7 +152,7 @@ class ReadinessProbe(Probe[CheckReadiness, Readiness]):
     request_type = CheckReadiness
 
     def __init__(self, service: AwsService) -> None:
-        self._actions = {kind.request_type.action: kind(service) for kind in STEPS}
+        self._registry = Registry([kind(service) for kind in ACTIONS], [])
 
     def look(self, request: CheckReadiness) -> Readiness:
         """Look once at every step."""
@@ -181,18 +161,9 @@ class ReadinessProbe(Probe[CheckReadiness, Readiness]):
 
     def _step(self, step: ActionCall, longest_lag: timedelta) -> Iterator[ReadinessCheck]:
         so, detail = CheckState.OK, "it can be read"
-        action = self._actions.get(step.name)
-        if action is None:
-            detail = f"{step.name}: AWS has no such action"
-            yield ReadinessCheck(
-                name="readable", target=str(step.target), state=CheckState.NOT_READY, detail=detail
-            )
-            return
         try:
-            request = action.request_type.model_validate(step.arguments)
-            yield from action.check(request, action.observe(request), longest_lag)
-        except ValidationError as error:
-            so, detail = CheckState.NOT_READY, f"{step.name}: {error.errors()[0]['msg']}"
+            action, request = self._registry.action(step)
+            yield from cast(Any, action).check(request, action.observe(request), longest_lag)
         except ActionRefusedError as error:
             so, detail = CheckState.NOT_READY, str(error)
         except ProviderUnavailableError as error:

@@ -3,27 +3,13 @@
 Only ``client`` knows a wire or the SDK; everybody else imports the requests and what is seen from here.
 """
 
-from activities.launchdarkly.actions import SetFlagAction
-from activities.launchdarkly.models import (
-    ChangeKind,
-    FlagChange,
-    FlagSeen,
-    FlagState,
-    RecentChanges,
-    RecentFlagChanges,
-    SetFlag,
-)
-from activities.launchdarkly.probes import FlagStateProbe, RecentFlagChangesProbe
-
-__all__ = [
-    "ChangeKind",
-    "FlagChange",
-    "FlagSeen",
-    "FlagState",
-    "FlagStateProbe",
-    "RecentChanges",
-    "RecentFlagChanges",
-    "RecentFlagChangesProbe",
-    "SetFlag",
-    "SetFlagAction",
-]
+from activities.launchdarkly.actions import SetFlagAction as SetFlagAction
+from activities.launchdarkly.models import ChangeKind as ChangeKind
+from activities.launchdarkly.models import FlagChange as FlagChange
+from activities.launchdarkly.models import FlagSeen as FlagSeen
+from activities.launchdarkly.models import FlagState as FlagState
+from activities.launchdarkly.models import RecentChanges as RecentChanges
+from activities.launchdarkly.models import RecentFlagChanges as RecentFlagChanges
+from activities.launchdarkly.models import SetFlag as SetFlag
+from activities.launchdarkly.probes import FlagStateProbe as FlagStateProbe
+from activities.launchdarkly.probes import RecentFlagChangesProbe as RecentFlagChangesProbe

@@ -15,8 +15,8 @@ from activities.aws import (
     ServiceHistory,
     ServiceHistoryProbe,
     SetRoutingControls,
-    SetRoutingControlsAction,
 )
+from activities.aws.actions import SetRoutingControlsAction
 from activities.aws.client import AwsClient
 from activities.aws.fake import FakeAws
 from contracts.catalogue import Aws

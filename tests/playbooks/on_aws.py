@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from activities import aws
+from activities.aws import ServiceHistoryProbe, actions
 from activities.aws.client import AwsClient
 from activities.planning import RegistryLook
 from activities.registry import Registry
@@ -13,7 +13,7 @@ from contracts.incidents import Attempt, AttemptEnd, Incident, Severity
 from runtime.clock import utc_now
 from tests.activities.aws.conftest import AT, World
 
-ACTIONS = (aws.SetDesiredCapacityAction, aws.SetServiceCountAction, aws.SetScalableTargetAction)
+ACTIONS = (actions.SetDesiredCapacityAction, actions.SetServiceCountAction, actions.SetScalableTargetAction)
 
 
 def look(client: AwsClient, world: World, *has: str) -> RegistryLook:
@@ -25,7 +25,7 @@ def look(client: AwsClient, world: World, *has: str) -> RegistryLook:
     }
     resources = AwsResources.model_validate({kinds[one][0]: [kinds[one][1]] for one in has})
     signal = Signal(prometheus="main", query="q", healthy_below=1)
-    registry = Registry([action(client) for action in ACTIONS], [aws.ServiceHistoryProbe(client)])
+    registry = Registry([action(client) for action in ACTIONS], [ServiceHistoryProbe(client)])
     return RegistryLook(registry, ServiceEnvironment(aws=resources, signals={"latency": signal}), utc_now())
 
 

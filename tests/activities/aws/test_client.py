@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from activities.aws import SetDesiredCapacity, SetDesiredCapacityAction
+from activities.aws import SetDesiredCapacity
+from activities.aws.actions import SetDesiredCapacityAction
 from activities.aws.client import AwsClient
 from activities.aws.fake import ERRORS, FakeAws, Fault
 from contracts.catalogue import Aws, AwsAccount

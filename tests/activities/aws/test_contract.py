@@ -11,17 +11,19 @@ from activities.aws import (
     GroupState,
     RecordsState,
     RollBackService,
-    RollBackServiceAction,
     ServiceState,
     SetDesiredCapacity,
-    SetDesiredCapacityAction,
     SetRecordWeights,
-    SetRecordWeightsAction,
     SetScalableTarget,
-    SetScalableTargetAction,
     SetServiceCount,
-    SetServiceCountAction,
     actions,
+)
+from activities.aws.actions import (
+    RollBackServiceAction,
+    SetDesiredCapacityAction,
+    SetRecordWeightsAction,
+    SetScalableTargetAction,
+    SetServiceCountAction,
 )
 from activities.aws.client import AwsClient
 from activities.aws.fake import FakeAws, Fault

@@ -7,17 +7,19 @@ from pydantic import ValidationError
 
 from activities.aws import (
     ExecuteRegionSwitch,
-    ExecuteRegionSwitchAction,
     GlobalState,
     Mode,
     SetDesiredCapacity,
-    SetDesiredCapacityAction,
     SetRecordWeights,
     SetRoutingControls,
-    SetRoutingControlsAction,
     SwitchGlobalCluster,
-    SwitchGlobalClusterAction,
     SwitchState,
+)
+from activities.aws.actions import (
+    ExecuteRegionSwitchAction,
+    SetDesiredCapacityAction,
+    SetRoutingControlsAction,
+    SwitchGlobalClusterAction,
 )
 from activities.aws.client import AwsClient
 from activities.aws.fake import ERRORS, FakeAws, Fault

@@ -11,21 +11,23 @@ import pytest
 
 from activities.aws import (
     ExecuteRegionSwitch,
-    ExecuteRegionSwitchAction,
     Mode,
     RollBackService,
-    RollBackServiceAction,
     SetDesiredCapacity,
-    SetDesiredCapacityAction,
     SetRecordWeights,
-    SetRecordWeightsAction,
     SetRoutingControls,
-    SetRoutingControlsAction,
     SetScalableTarget,
-    SetScalableTargetAction,
     SetServiceCount,
-    SetServiceCountAction,
     SwitchGlobalCluster,
+)
+from activities.aws.actions import (
+    ExecuteRegionSwitchAction,
+    RollBackServiceAction,
+    SetDesiredCapacityAction,
+    SetRecordWeightsAction,
+    SetRoutingControlsAction,
+    SetScalableTargetAction,
+    SetServiceCountAction,
     SwitchGlobalClusterAction,
 )
 from activities.aws.client import AwsClient
