@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -31,6 +32,7 @@ _ERRORS: dict[int, type[StanchError]] = {
     503: ProviderUnavailableError,
 }
 _FAILED = 400
+EXAMPLES = {"incident": "INC-42", "mitigation": "INC-42/1", "token": "TOK-3"}
 _TIMEOUT = urllib3.Timeout(connect=5, read=180)  # planning looks at slow worlds
 
 
@@ -39,6 +41,41 @@ def add_person(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--as", dest="person", metavar="PERSON", help="who you are, from the catalogue; else STANCH_PERSON"
     )
+
+
+def add_verb(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    text: str,
+    call: Callable[[argparse.Namespace], int],
+    *,
+    about: str = "",
+    orders: bool = False,
+    reason: bool = False,
+    **defaults: object,
+) -> argparse.ArgumentParser:
+    """Add a parser for one thing that a verb can do; all of them have ``--json``.
+
+    Args:
+        verbs: Where it is added.
+        name: What a person types.
+        text: What it does.
+        call: Does it.
+        about: The name of the thing that it is about, one of ``EXAMPLES``.
+        orders: A person gives an order with it, and says who they are.
+        reason: The order needs a reason.
+        defaults: What ``call`` finds in its arguments besides.
+    """
+    parser = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    if about:
+        parser.add_argument(about, metavar="ID", help=f"for example {EXAMPLES[about]}")
+    if reason:
+        parser.add_argument("--reason", required=True, help="kept with the evidence")
+    if orders:
+        add_person(parser)
+    show.add_json(parser)
+    parser.set_defaults(call=call, **defaults)
+    return parser
 
 
 class Gateway:

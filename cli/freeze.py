@@ -1,11 +1,9 @@
 """``stanch freeze``: stop all changes at once, and see what stops them now."""
 
 import argparse
-from collections.abc import Sequence
 
 from cli import show
 from cli.client import Gateway, add_person, parse
-from contracts.base import Frozen
 from contracts.errors import InputError
 from contracts.guardrails import Freeze, Lock
 from runtime.clock import utc_now
@@ -24,19 +22,18 @@ def run(args: argparse.Namespace) -> int:
     """Freeze, or show."""
     gateway = Gateway.of(args)
     if args.show:
-        return _show(gateway, as_json=args.json)
+        return _show(args, gateway)
     if not args.reason:
         raise InputError("say why with --reason; `stanch freeze --show` only looks")
     body = {"service": args.service, "reason": args.reason}
     freeze = parse(Freeze, gateway.post("/v1/freezes", body))
-    if args.json:
-        print(show.as_json(freeze.model_dump(mode="json")))
-        return 0
-    print(f"{freeze.id}: {what(freeze)} stopped. No call to a provider begins until it is lifted.")
-    for action in freeze.running:
-        print(show.field("", f"{show.clean(action)} was on its way: its call ends, look at its outcome"))
-    print(f"Lift it with `stanch unfreeze {freeze.id} --reason ...`.")
-    return 0
+    lines = [f"{freeze.id}: {what(freeze)} stopped. No call to a provider begins until it is lifted."]
+    lines += [
+        show.field("", f"{show.clean(action)} was on its way: its call ends, look at its outcome")
+        for action in freeze.running
+    ]
+    lines.append(f"Lift it with `stanch unfreeze {freeze.id} --reason ...`.")
+    return show.answer(args, freeze, lines)
 
 
 def what(freeze: Freeze) -> str:
@@ -49,21 +46,15 @@ def standing(gateway: Gateway) -> list[Freeze]:
     return parse(list[Freeze], gateway.get("/v1/freezes"))
 
 
-def _show(gateway: Gateway, *, as_json: bool) -> int:
+def _show(args: argparse.Namespace, gateway: Gateway) -> int:
     freezes = standing(gateway)
     locks = parse(list[Lock], gateway.get("/v1/locks"))
-    listed: dict[str, Sequence[Frozen]] = {"freezes": freezes, "locks": locks}
-    if as_json:
-        dumped = {name: [one.model_dump(mode="json") for one in of] for name, of in listed.items()}
-        print(show.as_json(dumped))
-        return 0
     now = utc_now()
-    if not freezes:
-        print("Nothing is frozen.")
+    lines = [] if freezes else ["Nothing is frozen."]
     for freeze in freezes:
         said = f"{what(freeze)} stopped by {show.clean(freeze.person)}, {show.moment(freeze.at, now)}"
-        print(show.field(freeze.id, f"{said}: {show.clean(freeze.reason)}"))
+        lines.append(show.field(freeze.id, f"{said}: {show.clean(freeze.reason)}"))
     if locks:
         rows = [(lock.mitigation, show.short_moment(lock.since, now), lock.target) for lock in locks]
-        print("\n".join(["", *show.table(("HELD BY", "SINCE", "TARGET"), rows)]))
-    return 0
+        lines += ["", *show.table(("HELD BY", "SINCE", "TARGET"), rows)]
+    return show.answer(args, {"freezes": freezes, "locks": locks}, lines)

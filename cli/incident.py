@@ -3,11 +3,10 @@
 import argparse
 import itertools
 from datetime import UTC
-
-from pydantic import TypeAdapter
+from functools import partial
 
 from cli import show
-from cli.client import Gateway, add_person, parse, segment
+from cli.client import Gateway, add_verb, parse, segment
 from contracts.base import JsonObject
 from contracts.evidence import EvidenceEntry
 from contracts.incidents import OPEN_PHASES, Incident, Role, Severity
@@ -20,97 +19,65 @@ _PAGE = 1000  # the most that the gateway gives at once
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add one parser for each thing that can be done."""
-    verbs = parser.add_subparsers(metavar="WHAT", required=True)
-
-    listing = verbs.add_parser("list", help="list incidents, the newest first")
+    verbs = parser.add_subparsers(dest="command", metavar="WHAT", required=True)
+    listing = add_verb(verbs, "list", "list incidents, the newest first", _list)
     listing.add_argument("--open", action="store_true", help="only those that are not over")
-    show.add_json(listing)
-    listing.set_defaults(call=_list)
 
-    one = _incident(verbs, "show", "show one incident with its timeline")
+    one = add_verb(verbs, "show", "show one incident with its timeline", _show, about="incident")
     one.add_argument("--all", action="store_true", help=f"the whole timeline, not the last {_TIMELINE}")
-    one.set_defaults(call=_show)
 
-    declare = verbs.add_parser("declare", help="declare an incident that no alert has opened")
+    declare = add_verb(
+        verbs, "declare", "declare an incident that no alert has opened", _declare, orders=True
+    )
     declare.add_argument("title", help="what users suffer from, in one line")
     declare.add_argument("--service", required=True, help="a service of the catalogue")
     declare.add_argument("--environment", default="production")
     declare.add_argument("--severity", required=True, type=_severity, choices=list(Severity))
-    add_person(declare)
-    show.add_json(declare)
-    declare.set_defaults(call=_declare)
 
-    acknowledge = _incident(verbs, "ack", "acknowledge: take the Incident Commander's role", person=True)
-    acknowledge.set_defaults(call=_command, body=lambda _: {})
-
-    take = _incident(verbs, "take-over", "take command from who cannot be reached", person=True)
+    order = partial(add_verb, verbs, call=_command, about="incident", orders=True, body=lambda _: {})
+    order("ack", "acknowledge: take the Incident Commander's role")
+    take = order(
+        "take-over",
+        "take command from who cannot be reached",
+        reason=True,
+        body=lambda a: {"holder": a.holder},
+    )
     take.add_argument("--from", dest="holder", required=True, metavar="PERSON", help="who commands it now")
-    take.set_defaults(call=_command, body=lambda a: {"holder": a.holder, "reason": a.reason})
 
-    handoff = _incident(verbs, "handoff", "offer a role to somebody, who accepts it", person=True)
+    handoff = order("handoff", "offer a role to somebody, who accepts it", call=_handoff)
     handoff.add_argument("--role", choices=list(Role), default=Role.INCIDENT_COMMANDER, type=Role)
     what = handoff.add_mutually_exclusive_group(required=True)
     what.add_argument("--to", metavar="PERSON", help="an id from the catalogue")
     what.add_argument("--withdraw", action="store_true", help="take the offer back")
-    handoff.set_defaults(call=_handoff)
 
-    accept = _incident(verbs, "accept", "accept the role that is offered to you", person=True)
+    accept = order("accept", "accept the role that is offered to you", call=_handoff, to=None, withdraw=False)
     accept.add_argument("--role", choices=list(Role), type=Role, help="which one, when several are offered")
-    accept.set_defaults(call=_handoff, to=None, withdraw=False)
 
-    assign = _incident(verbs, "assign", "give a role other than command to somebody", person=True)
-    assign.set_defaults(command="roles", call=_command, body=lambda a: {"role": a.role, "person": a.to})
+    assign = order(
+        "assign",
+        "give a role other than command to somebody",
+        command="roles",
+        body=lambda a: {"role": a.role, "person": a.to},
+    )
     assign.add_argument("--to", required=True, metavar="PERSON", help="an id from the catalogue")
     assign.add_argument("--role", choices=list(Role), required=True, type=Role)
 
-    severity = _incident(verbs, "severity", "change the severity", person=True)
+    severity = order("severity", "change the severity", reason=True, body=lambda a: {"severity": a.severity})
     severity.add_argument("severity", type=_severity, choices=list(Severity))
-    severity.set_defaults(call=_command, body=lambda a: {"severity": a.severity, "reason": a.reason})
-
-    replan = _incident(verbs, "replan", "ask for another plan", person=True)
-    replan.set_defaults(call=_command, body=lambda a: {"reason": a.reason})
-
-    resolve = _incident(verbs, "resolve", "say that it is over", person=True)
-    resolve.set_defaults(call=_command, body=lambda a: {"reason": a.reason})
-    for parser_with_reason in (take, severity, replan, resolve):
-        parser_with_reason.add_argument("--reason", required=True, help="kept with the evidence")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Run the chosen one."""
-    code: int = args.call(args)
-    return code
+    order("replan", "ask for another plan", reason=True)
+    order("resolve", "say that it is over", reason=True)
 
 
 def _severity(text: str) -> Severity:
     return Severity(text.upper())
 
 
-def _incident(
-    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    text: str,
-    *,
-    person: bool = False,
-) -> argparse.ArgumentParser:
-    parser = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    parser.add_argument("incident", metavar="ID", help="for example INC-42")
-    if person:
-        add_person(parser)
-    show.add_json(parser)
-    parser.set_defaults(command=name)
-    return parser
-
-
 def _list(args: argparse.Namespace) -> int:
     query = {"open": "true"} if args.open else {}
     incidents = parse(list[Incident], Gateway.of(args).get("/v1/incidents", query))
-    if args.json:
-        print(show.as_json(TypeAdapter(list[Incident]).dump_python(incidents, mode="json")))
-        return 0
     if not incidents:
-        print("No incident is open." if args.open else "No incident yet.")
-        return 0
+        none = "No incident is open." if args.open else "No incident yet."
+        return show.answer(args, incidents, [none])
     now = utc_now()
     rows = [
         (
@@ -123,11 +90,13 @@ def _list(args: argparse.Namespace) -> int:
         )
         for incident in incidents
     ]
-    print("\n".join(show.table(("ID", "SEV", "PHASE", "SERVICE", "OPENED", "TITLE"), rows)))
-    for incident in incidents:
-        if incident.attention and incident.phase in OPEN_PHASES:
-            print(show.field("", f"{incident.id} needs a person: {show.clean(incident.attention)}"))
-    return 0
+    lines = show.table(("ID", "SEV", "PHASE", "SERVICE", "OPENED", "TITLE"), rows)
+    lines += [
+        show.field("", f"{incident.id} needs a person: {show.clean(incident.attention)}")
+        for incident in incidents
+        if incident.attention and incident.phase in OPEN_PHASES
+    ]
+    return show.answer(args, incidents, lines)
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -135,20 +104,16 @@ def _show(args: argparse.Namespace) -> int:
     path = f"/v1/incidents/{segment(args.incident)}"
     incident = parse(Incident, gateway.get(path))
     entries = _timeline(gateway, path)
-    if args.json:
-        timeline = TypeAdapter(list[EvidenceEntry]).dump_python(entries, mode="json")
-        print(show.as_json({"incident": incident.model_dump(mode="json"), "timeline": timeline}))
-        return 0
-    print("\n".join(_incident_lines(incident)))
+    lines = _incident_lines(incident)
     shown = entries if args.all else entries[-_TIMELINE:]
     if len(shown) < len(entries):
-        print(f"\n{len(entries) - len(shown)} earlier entries are not shown; --all shows them.")
+        lines.append(f"\n{len(entries) - len(shown)} earlier entries are not shown; --all shows them.")
     for day, of_day in itertools.groupby(shown, key=lambda entry: entry.at.astimezone(UTC).date()):
-        print(f"\n{day} (UTC)")
+        lines.append(f"\n{day} (UTC)")
         for entry in of_day:
             what = f"{show.clean(entry.summary)} [{show.clean(entry.actor)}]"
-            print(show.field(f"{entry.at.astimezone(UTC):%H:%M:%S}", what))
-    return 0
+            lines.append(show.field(f"{entry.at.astimezone(UTC):%H:%M:%S}", what))
+    return show.answer(args, {"incident": incident, "timeline": entries}, lines)
 
 
 def _timeline(gateway: Gateway, path: str) -> list[EvidenceEntry]:
@@ -186,18 +151,10 @@ def _incident_lines(incident: Incident) -> list[str]:
 
 
 def _declare(args: argparse.Namespace) -> int:
-    body: JsonObject = {
-        "title": args.title,
-        "service": args.service,
-        "environment": args.environment,
-        "severity": args.severity,
-    }
+    body: JsonObject = {name: getattr(args, name) for name in ("title", "service", "environment", "severity")}
     incident = parse(Incident, Gateway.of(args).post("/v1/incidents", body))
-    if args.json:
-        print(show.as_json(incident.model_dump(mode="json")))
-    else:
-        print(f"{incident.id} declared. Take the lead with `stanch incident ack {incident.id}`.")
-    return 0
+    said = f"{incident.id} declared. Take the lead with `stanch incident ack {incident.id}`."
+    return show.answer(args, incident, [said])
 
 
 def _handoff(args: argparse.Namespace) -> int:
@@ -207,15 +164,12 @@ def _handoff(args: argparse.Namespace) -> int:
         answer = gateway.post(path, {"role": args.role, "person": args.to})
     else:
         answer = gateway.post(f"{path}/{'withdraw' if args.withdraw else 'accept'}", {"role": args.role})
-    if args.json:
-        print(show.as_json(answer))
-        return 0
+    lines = []
     for handoff in parse(list[Handoff], answer if isinstance(answer, list) else [answer]):
         role = handoff.role.replace("_", " ")
-        print(f"{handoff.id}: {role} from {handoff.giver} to {handoff.person}, {handoff.state}.")
-        if not args.withdraw:
-            print("\n".join(_packet_lines(handoff)))
-    return 0
+        lines.append(f"{handoff.id}: {role} from {handoff.giver} to {handoff.person}, {handoff.state}.")
+        lines += [] if args.withdraw else _packet_lines(handoff)
+    return show.answer(args, answer, lines)
 
 
 def _packet_lines(handoff: Handoff) -> list[str]:
@@ -235,11 +189,6 @@ def _packet_lines(handoff: Handoff) -> list[str]:
 
 
 def _command(args: argparse.Namespace) -> int:
-    path = f"/v1/incidents/{segment(args.incident)}/{args.command}"
-    answer = Gateway.of(args).post(path, args.body(args))
-    if args.json:
-        print(show.as_json(answer))
-    else:
-        incident = parse(Incident, answer)
-        print("\n".join(_incident_lines(incident)))
-    return 0
+    body: JsonObject = args.body(args) | ({"reason": args.reason} if "reason" in args else {})
+    answer = Gateway.of(args).post(f"/v1/incidents/{segment(args.incident)}/{args.command}", body)
+    return show.answer(args, answer, _incident_lines(parse(Incident, answer)))

@@ -6,7 +6,6 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import Protocol, cast
 
 from cli import show
 from contracts.errors import StanchError
@@ -39,12 +38,6 @@ INTERRUPTED = 130  # as shells count a program that SIGINT ended
 BROKEN_PIPE = 141  # as shells count a program that SIGPIPE ended
 
 
-class _Verb(Protocol):
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
-
-    def run(self, args: argparse.Namespace) -> int: ...
-
-
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         metadata = importlib.import_module("importlib.metadata")  # slow to import, seldom asked
@@ -52,8 +45,8 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _parse(argv: Sequence[str]) -> tuple[_Verb, argparse.Namespace]:
-    """Parse the command line; only the module of the verb in use adds its arguments."""
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line; only the module of the verb in use adds its arguments and says what to call."""
     parser = argparse.ArgumentParser(
         prog="stanch",
         description="Mitigate incidents: sealed plans, a person's decision, verified steps, evidence.",
@@ -62,14 +55,13 @@ def _parse(argv: Sequence[str]) -> tuple[_Verb, argparse.Namespace]:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     wanted = next((word for word in argv if not word.startswith("-")), None)
-    module = None
     for verb, (name, text) in VERBS.items():
         subparser = verbs.add_parser(verb, help=text, description=text[0].upper() + text[1:] + ".")
         if verb == wanted:
-            module = cast("_Verb", importlib.import_module(name))
+            module = importlib.import_module(name)
+            subparser.set_defaults(call=getattr(module, "run", None))  # a verb of several has one for each
             module.add_arguments(subparser)
-    args = parser.parse_args(argv)
-    return cast("_Verb", module), args
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a narrow locale must not end the program
     try:
-        module, args = _parse(sys.argv[1:] if argv is None else argv)
-        code = module.run(args)
+        args = _parse(sys.argv[1:] if argv is None else argv)
+        code: int = args.call(args)
         sys.stdout.flush()
     except StanchError as error:
         print(f"stanch: {show.clean(error)}", file=sys.stderr)

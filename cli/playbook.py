@@ -6,7 +6,7 @@ import json
 from pydantic import JsonValue
 
 from cli import plans, show
-from cli.client import Gateway, add_person, parse, segment
+from cli.client import Gateway, add_verb, parse, segment
 from contracts.base import Frozen, JsonObject
 from contracts.errors import InputError
 from contracts.incidents import Severity
@@ -23,42 +23,22 @@ class _Listed(Frozen):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``list`` and ``plan``."""
     verbs = parser.add_subparsers(metavar="WHAT", required=True)
-    listing = verbs.add_parser("list", help="list the playbooks")
-    show.add_json(listing)
-    listing.set_defaults(call=_list)
-
-    plan = verbs.add_parser("plan", help="see what a playbook would propose now; nothing is sealed or done")
+    add_verb(verbs, "list", "list the playbooks", _list)
+    text = "see what a playbook would propose now; nothing is sealed or done"
+    plan = add_verb(verbs, "plan", text, _plan, orders=True)
     plan.add_argument("name", metavar="NAME", help="for example disable-flag")
     plan.add_argument("--service", required=True, help="a service of the catalogue")
     plan.add_argument("--environment", default="production")
     plan.add_argument("--severity", default=Severity.SEV3, choices=list(Severity))
     plan.add_argument("--signal", help="as if an alert spoke of this signal, for example error_rate")
-    plan.add_argument(
-        "--param",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a parameter of the playbook; may be repeated",
-    )
-    add_person(plan)
-    show.add_json(plan)
-    plan.set_defaults(call=_plan)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Run the chosen one."""
-    code: int = args.call(args)
-    return code
+    how = "a parameter of the playbook; may be repeated"
+    plan.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help=how)
 
 
 def _list(args: argparse.Namespace) -> int:
     answer = Gateway.of(args).get("/v1/playbooks")
-    if args.json:
-        print(show.as_json(answer))
-        return 0
     rows = [(book.name, book.risk, book.summary) for book in parse(list[_Listed], answer)]
-    print("\n".join(show.table(("NAME", "RISK", "WHAT IT DOES"), rows)))
-    return 0
+    return show.answer(args, answer, show.table(("NAME", "RISK", "WHAT IT DOES"), rows))
 
 
 def _plan(args: argparse.Namespace) -> int:
@@ -72,14 +52,10 @@ def _plan(args: argparse.Namespace) -> int:
         body["signal"] = args.signal
     with show.waiting(f"{args.name} looks at {args.service}"):
         answer = parse(PreviewAnswer, Gateway.of(args).post(f"/v1/playbooks/{segment(args.name)}/plan", body))
-    if args.json:
-        print(show.as_json(answer.model_dump(mode="json")))
-    elif answer.plan is None:
-        print(f"{args.name} proposes nothing: {show.clean(answer.note)}")
-    else:
-        print("\n".join(plans.plan_lines(answer.plan)))
-        print("\nThis is a preview: nothing was sealed, and nobody was asked.")
-    return 0
+    if answer.plan is None:
+        return show.answer(args, answer, [f"{args.name} proposes nothing: {show.clean(answer.note)}"])
+    end = "\nThis is a preview: nothing was sealed, and nobody was asked."
+    return show.answer(args, answer, [*plans.plan_lines(answer.plan), end])
 
 
 def _param(text: str) -> tuple[str, JsonValue]:

@@ -2,7 +2,7 @@
 
 import argparse
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, TypeAdapter, Validat
 from authority.directory import groups_of
 from authority.policy import SCHEMA, Policy, Verb
 from cli import show
-from cli.client import Gateway, parse, segment
+from cli.client import Gateway, add_verb, parse, segment
 from contracts.approvals import Approval
 from contracts.base import Frozen, Strict
 from contracts.errors import ForbiddenError, InputError, NotFoundError
@@ -130,7 +130,7 @@ class Difference(Frozen):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``explain``, ``test`` and ``show``."""
     verbs = parser.add_subparsers(metavar="WHAT", required=True)
-    explain = verbs.add_parser("explain", help="say whom a step would ask, and by which rules")
+    explain = add_verb(verbs, "explain", "say whom a step would ask, and by which rules", _explain)
     explain.add_argument("approval", metavar="ID", nargs="?", help="a request, for example APR-7")
     explain.add_argument("--action", help="for example k8s.roll_back_deployment")
     explain.add_argument("--severity", choices=list(Severity), default=Severity.SEV2)
@@ -145,24 +145,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     explain.add_argument("--person", help="say what this person might do, by role")
     explain.add_argument("--requester", default="", help="who declared the incident")
     explain.add_argument("--author", default="", help="who wrote the playbook")
-    explain.set_defaults(call=_explain)
-
-    test = verbs.add_parser("test", help="compare the policy with a table of expectations")
+    test = add_verb(verbs, "test", "compare the policy with a table of expectations", _test)
     test.add_argument("file", metavar="FILE", type=Path, help="YAML; see docs/how-to/write-a-policy.md")
-    test.set_defaults(call=_test)
-
-    text = verbs.add_parser("show", help="print the rules")
+    text = add_verb(verbs, "show", "print the rules", _show)
     text.add_argument("--schema", action="store_true", help="print what rules may speak of instead")
-    text.set_defaults(call=_show)
     for one in (explain, test, text):
         one.add_argument("--policy", type=Path, metavar="FILE", help="these rules, not those in force")
-        show.add_json(one)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Run the chosen one."""
-    code: int = args.call(args)
-    return code
 
 
 def _load(args: argparse.Namespace) -> tuple[Settings, Policy]:
@@ -174,14 +162,9 @@ def _load(args: argparse.Namespace) -> tuple[Settings, Policy]:
 
 def _show(args: argparse.Namespace) -> int:
     settings, policy = _load(args)
-    if args.json:
-        whole = {"digest": policy.digest, "solo": policy.solo, "rules": dict(policy.because)}
-        print(
-            show.as_json(whole | {"text": policy.text, "schema": SCHEMA, "file": str(settings.policy_path)})
-        )
-    else:
-        print(show.clean_block(SCHEMA if args.schema else policy.text).rstrip())
-    return 0
+    whole = {"digest": policy.digest, "solo": policy.solo, "rules": dict(policy.because)}
+    whole |= {"text": policy.text, "schema": SCHEMA, "file": str(settings.policy_path)}
+    return show.answer(args, whole, [show.clean_block(SCHEMA if args.schema else policy.text).rstrip()])
 
 
 def _explain(args: argparse.Namespace) -> int:
@@ -215,18 +198,15 @@ def _explain(args: argparse.Namespace) -> int:
         raise InputError("name the step with --action, or a request, for example APR-7")
     person = args.person or ""
     may = list(_may(settings, policy, args, about, {one.needs for one in asking})) if person else []
-    if args.json:
-        print(show.as_json({"asks": _plain(asking), "person": person, "may": _plain(may)}))
-        return 0
     rows = [(one.risk, _WORDS[one.needs], _by(one.rules), one.step) for one in asking]
-    print("\n".join(show.table(("RISK", "ASKS", "BY THE RULE", "STEP"), rows)))
+    lines = show.table(("RISK", "ASKS", "BY THE RULE", "STEP"), rows)
     for rule in dict.fromkeys(name for one in asking for name in one.rules):
         if policy.because.get(rule):
-            print(show.field(rule, show.clean(policy.because[rule])))
+            lines.append(show.field(rule, show.clean(policy.because[rule])))
     if may:
         said = [(one.role or "no role", _want(one), _yes(one)) for one in may]
-        print("\n" + "\n".join(show.table((f"{person.upper()} AS", "MAY", ""), said)))
-    return 0
+        lines += ["", *show.table((f"{person.upper()} AS", "MAY", ""), said)]
+    return show.answer(args, {"asks": asking, "person": person, "may": may}, lines)
 
 
 def _question(risk: Risk, **given: Any) -> Question:
@@ -316,37 +296,27 @@ def _test(args: argparse.Namespace) -> int:
         for question in one.questions()
     ]
     differences = [found for situation in situations for found in _compare(policy, *situation)]
-    if args.json:
-        print(show.as_json({"situations": len(situations), "differences": _plain(differences)}))
-        return 1 if differences else 0
     rows = [(one.expectation, one.situation, one.expected, one.got) for one in differences]
-    if rows:
-        print("\n".join([*show.table(("NO.", "WHERE", "EXPECTED", "GOT"), rows), ""]))
-    print(f"{len(expectations)} expectations, {len(situations)} situations, {len(rows)} differences.")
-    return 1 if differences else 0
+    lines = [*show.table(("NO.", "WHERE", "EXPECTED", "GOT"), rows), ""] if rows else []
+    lines.append(f"{len(expectations)} expectations, {len(situations)} situations, {len(rows)} differences.")
+    value = {"situations": len(situations), "differences": differences}
+    return show.answer(args, value, lines) or int(bool(differences))
 
 
-def _compare(policy: Policy, number: int, one: Expectation, question: Question) -> Iterator[Difference]:
+def _compare(policy: Policy, number: int, one: Expectation, question: Question) -> list[Difference]:
     ruling = policy.rule(question)
     where = f"{question.severity} {question.environment} {question.action} {question.risk}"
     got = f"{ruling.needs} by {_by(ruling.rules)}"
+    wrong = []
     if one.needs not in (None, ruling.needs):
-        yield Difference(expectation=number, situation=where, expected=str(one.needs), got=got)
+        wrong.append((str(one.needs), got))
     if one.by is not None and one.by not in ruling.rules:
-        yield Difference(expectation=number, situation=where, expected=f"by {one.by}", got=got)
+        wrong.append((f"by {one.by}", got))
     for verb, expected in one.may.items():
         why = _refusal(policy, question, verb, ruling.needs, one.who)
         if bool(why) is expected:
-            yield Difference(
-                expectation=number,
-                situation=where,
-                expected=f"{verb}: {'yes' if expected else 'no'}",
-                got=why or "yes",
-            )
-
-
-def _plain(models: Iterable[Frozen]) -> list[Any]:
-    return [model.model_dump(mode="json") for model in models]
+            wrong.append((f"{verb}: {'yes' if expected else 'no'}", why or "yes"))
+    return [Difference(expectation=number, situation=where, expected=said, got=got) for said, got in wrong]
 
 
 def _by(rules: tuple[str, ...]) -> str:

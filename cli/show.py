@@ -121,8 +121,15 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def as_json(value: object) -> str:
-    """Give JSON for programs; escaped, so that it is safe on a terminal too."""
-    return json.dumps(value, indent=2).replace("\x7f", "\\u007f")
+    """Give JSON for programs, models included; escaped, so that it is safe on a terminal too."""
+    plain = json.dumps(value, indent=2, default=lambda model: model.model_dump(mode="json"))
+    return plain.replace("\x7f", "\\u007f")
+
+
+def answer(args: argparse.Namespace, value: object, lines: Iterable[str]) -> int:
+    """Print what a verb has to say: the value as JSON for programs, the lines for people."""
+    print(as_json(value) if args.json else "\n".join(lines))
+    return 0
 
 
 @contextmanager

@@ -24,14 +24,12 @@ def run(args: argparse.Namespace) -> int:
     chosen = args.freeze or _only(freeze.standing(gateway))
     body = {"reason": args.reason}
     lifted = parse(Freeze, gateway.post(f"/v1/freezes/{segment(chosen)}/lift", body))
-    left = freeze.standing(gateway)
-    if args.json:
-        print(show.as_json(lifted.model_dump(mode="json")))
-        return 0
-    print(f"{lifted.id} is lifted. What it refused does not come back by itself: plan again.")
-    for one in left:
-        print(show.field("", f"{one.id} stands: {freeze.what(one)} stopped by {show.clean(one.person)}"))
-    return 0
+    lines = [f"{lifted.id} is lifted. What it refused does not come back by itself: plan again."]
+    lines += [
+        show.field("", f"{one.id} stands: {freeze.what(one)} stopped by {show.clean(one.person)}")
+        for one in freeze.standing(gateway)
+    ]
+    return show.answer(args, lifted, lines)
 
 
 def _only(standing: list[Freeze]) -> str:
