@@ -48,12 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     force.set_defaults(call=_force)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the chosen one."""
-    code: int = args.call(args)
-    return code
-
-
 def add_decision_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what ``approve`` and ``reject`` both take."""
     parser.add_argument("approval", metavar="ID", help="for example APR-7")

@@ -64,12 +64,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         show.add_json(order)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the chosen one."""
-    code: int = args.call(args)
-    return code
-
-
 def _path(grant: str) -> str:
     return f"/v1/grants/{segment(grant)}"
 

@@ -21,12 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rotate.set_defaults(call=_rotate)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the chosen one."""
-    code: int = args.call(args)
-    return code
-
-
 def _list(args: argparse.Namespace) -> int:
     settings = configuration.load()
     signs = None

@@ -33,12 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             add_person(one)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the chosen one."""
-    code: int = args.call(args)
-    return code
-
-
 def _path(args: argparse.Namespace) -> str:
     return f"/v1/readiness/{segment(args.service)}/{segment(args.environment)}"
 

@@ -29,12 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sign.set_defaults(call=_sign)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the chosen one."""
-    code: int = args.call(args)
-    return code
-
-
 def _list(args: argparse.Namespace) -> int:
     query = {"limit": "1000"} | ({} if args.all else {"open": "true"})
     answer = Gateway.of(args).get("/v1/reviews", query)
