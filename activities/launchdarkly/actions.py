@@ -19,7 +19,7 @@ class SetFlagAction(Action[SetFlag]):
     """Turns a flag's targeting on or off in one environment.
 
     It is guarded by the flag's state and its version in that environment: whatever somebody else changes
-    there voids an approval. LaunchDarkly has no conditional semantic patch, so the guard is compared just
+    there voids an approval. LaunchDarkly has no conditional semantic patch, so the guard is compared right
     before the call; a change that slips in between survives, as the patch touches nothing but on and off.
 
     Idempotent: turning off a flag that is off changes nothing, not even its version.
