@@ -73,7 +73,7 @@ bench: $(READY)  ## Measure how fast the way of an incident is; prints a table a
 	$(BIN)/python -m benchmarks
 
 docs: $(READY)  ## Generate the reference pages from the code.
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 
 format: $(READY)  ## Format the code and fix what can be fixed.
 	$(BIN)/ruff check --fix-only

@@ -30,7 +30,7 @@ from temporalio.testing import ActivityEnvironment
 import worker
 from activities.aws.client import AwsClient
 from activities.aws.fake import FakeAws
-from activities.aws.fake import Fault as AwsFault
+from activities.aws.fake import Fault as CloudFault
 from activities.http import CallHook
 from activities.http.fake import FakeEndpoint, HookFault
 from activities.k8s.fake import Fault as ClusterFault
@@ -114,8 +114,6 @@ class Met:
         spoil: Makes the next looks stale.
         log: Counts, by the provider's log, the calls that arrived and those of them that changed something.
         is_done: Whether it is so, seen past the answer.
-        expected: How the provider's own table says that it ends.
-        blind: Nobody can look at the target.
     """
 
     action: Callable[[], Any]
@@ -124,8 +122,6 @@ class Met:
     spoil: Callable[[], object]
     log: Callable[[], tuple[int, int]]
     is_done: Callable[[], bool]
-    expected: Outcome
-    blind: bool = False
 
 
 Meet = Callable[[str], AbstractContextManager[Met]]
@@ -139,11 +135,15 @@ class Row:
         action: The action's name.
         case: What it is done to.
         open: Opens the provider, given the URL of a moto server and a folder.
+        ends: How each answer ends by the provider's own table.
+        blind: Nobody can look at the target.
     """
 
     action: str
     case: str
     open: Callable[[str, Path], AbstractContextManager[Meet]]
+    ends: Callable[[str], Outcome]
+    blind: bool = False
 
 
 @dataclass(frozen=True)
@@ -172,6 +172,20 @@ class Cell:
 # The providers.
 
 
+def _long(answer: str) -> str:
+    return answer.replace("cut", "connection cut")
+
+
+def _of_cloud(made: Callable[[World], aws_faults.Case], answer: str) -> aws_faults.Ends:
+    if answer == "partial" and made not in aws_faults.WITH_PARTS:
+        return aws_faults.ENDS["unreadable answer after"]
+    return aws_faults.ENDS[_long(answer)]
+
+
+def _of_team(answer: str) -> str:
+    return "connection cut after" if answer == "stale read" else _long(answer)
+
+
 @contextmanager
 def cluster(kind: str, moto: str, folder: Path) -> Iterator[Meet]:
     """Open clusters, one for each answer."""
@@ -179,7 +193,7 @@ def cluster(kind: str, moto: str, folder: Path) -> Iterator[Meet]:
 
     @contextmanager
     def meet(answer: str) -> Iterator[Met]:
-        ends = cluster_faults.ENDS[answer.replace("cut", "connection cut")]
+        ends = cluster_faults.ENDS[_long(answer)]
         with ExitStack() as stack, tempfile.TemporaryDirectory(dir=folder) as home:
             fake = stack.enter_context(hurried())
             shop = fake_place(fake, Path(home), stack)
@@ -212,7 +226,6 @@ def cluster(kind: str, moto: str, folder: Path) -> Iterator[Meet]:
                 spoil=lambda: fake.fail(ClusterFault.STALE, method="GET", times=STALE_LOOKS * reads),
                 log=log,
                 is_done=lambda: answer == "no-op" or shop.touched(request) != before,
-                expected=ends.outcome,
             )
 
     yield meet
@@ -233,9 +246,7 @@ def cloud(made: Callable[[World], aws_faults.Case], moto: str, folder: Path) -> 
 
         @contextmanager
         def meet(answer: str) -> Iterator[Met]:
-            ends = aws_faults.ENDS[answer.replace("cut", "connection cut")]
-            if answer == "partial" and made not in aws_faults.WITH_PARTS:
-                ends = replace(ends, outcome=DONE, fault=AwsFault.NONSENSE)
+            ends = _of_cloud(made, answer)
             fake.reset()
             for region in ENDPOINTS:
                 fake.open_endpoint(region)
@@ -252,15 +263,14 @@ def cloud(made: Callable[[World], aws_faults.Case], moto: str, folder: Path) -> 
                 ours = fake.arrived(case.operation)[start:]
                 return len(ours), sum(one.changed for one in ours)
 
-            silent = fault in {AwsFault.TIMEOUT_BEFORE, AwsFault.TIMEOUT_AFTER}
+            silent = fault in {CloudFault.TIMEOUT_BEFORE, CloudFault.TIMEOUT_AFTER}
             yield Met(
                 action=lambda: case.action(clients[silent]),
                 request=case.request,
                 begin=lambda: fake.fail(fault, case.operation) if fault else None,
-                spoil=lambda: fake.fail(AwsFault.STALE_READ, case.read, times=STALE_LOOKS),
+                spoil=lambda: fake.fail(CloudFault.STALE_READ, case.read, times=STALE_LOOKS),
                 log=log,
                 is_done=case.is_done,
-                expected=ends.outcome,
             )
 
         yield meet
@@ -273,8 +283,7 @@ def team(kind: str, moto: str, folder: Path) -> Iterator[Meet]:
 
     @contextmanager
     def meet(answer: str) -> Iterator[Met]:
-        lost = "connection cut after" if answer == "stale read" else answer.replace("cut", "connection cut")
-        fault, ends = hook_faults.FAULTS[lost]
+        fault = hook_faults.FAULTS[_of_team(answer)][0]
         silent = fault in {HookFault.TIMEOUT_BEFORE, HookFault.TIMEOUT_AFTER}
         patience = PATIENCE if silent else SLOW
         with FakeEndpoint(AFTER if answer == "no-op" else BEFORE) as endpoint:
@@ -289,8 +298,6 @@ def team(kind: str, moto: str, folder: Path) -> Iterator[Meet]:
                 spoil=lambda: endpoint.fail(HookFault.STALE_READ, times=STALE_LOOKS),
                 log=log,
                 is_done=lambda: endpoint.state == AFTER,
-                expected=ends[hook_faults.KINDS.index(kind)][0],
-                blind=kind == hook_faults.SILENT,
             )
 
     yield meet
@@ -346,35 +353,58 @@ def flags(to: str, moto: str, folder: Path) -> Iterator[Meet]:
                 ),
                 log=log,
                 is_done=lambda: fake.config(*flag_faults.PLACE)["on"] is request.on,
-                expected=FLAG_ENDS[fault] if fault else DONE,
             )
 
     yield meet
 
 
+def _cluster(action: str, case: str, kind: str) -> Row:
+    return Row(
+        action, case, partial(cluster, kind), lambda answer: cluster_faults.ENDS[_long(answer)].outcome
+    )
+
+
+def _cloud(action: str, case: str, made: Callable[[World], aws_faults.Case]) -> Row:
+    return Row(action, case, partial(cloud, made), lambda answer: _of_cloud(made, answer).outcome)
+
+
+def _team(kind: str, index: int) -> Row:
+    def ends(answer: str) -> Outcome:
+        return hook_faults.FAULTS[_of_team(answer)][1][index][0]
+
+    return Row("http.call_hook", kind, partial(team, kind), ends, blind=kind == hook_faults.SILENT)
+
+
+def _flag(to: str) -> Row:
+    def ends(answer: str) -> Outcome:
+        return FLAG_ENDS[FLAG_FAULTS[answer]] if answer in FLAG_FAULTS else DONE
+
+    return Row("launchdarkly.set_flag", to, partial(flags, to), ends)
+
+
 ROWS = (
-    Row("aws.execute_region_switch", "plan", partial(cloud, aws_faults.region_switch)),
-    Row("aws.roll_back_service", "ECS service", partial(cloud, aws_faults.revision)),
-    Row("aws.set_desired_capacity", "desired", partial(cloud, aws_faults.capacity)),
-    Row("aws.set_desired_capacity", "desired and limits", partial(cloud, aws_faults.capacity_and_limits)),
-    Row("aws.set_record_weights", "two records", partial(cloud, aws_faults.weights)),
-    Row("aws.set_routing_controls", "two controls", partial(cloud, aws_faults.routing)),
-    Row("aws.set_scalable_target", "ECS service", partial(cloud, aws_faults.limits)),
-    Row("aws.set_service_count", "ECS service", partial(cloud, aws_faults.count)),
-    Row("aws.switch_global_cluster", "graceful", partial(cloud, aws_faults.switchover)),
-    Row("aws.switch_global_cluster", "ungraceful", partial(cloud, aws_faults.failover)),
-    *(Row("http.call_hook", kind, partial(team, kind)) for kind in hook_faults.KINDS),
-    Row("k8s.restart_deployment", "deployment", partial(cluster, "restart")),
-    Row("k8s.roll_back_deployment", "deployment", partial(cluster, "roll_back")),
-    Row("k8s.roll_back_deployment", "stateful set", partial(cluster, "roll_back_stateful_set")),
-    Row("k8s.roll_back_deployment", "daemon set", partial(cluster, "roll_back_daemon_set")),
-    Row("k8s.scale_deployment", "deployment", partial(cluster, "scale")),
-    Row("k8s.set_autoscaler_limits", "autoscaler", partial(cluster, "limits")),
-    Row("k8s.set_sync", "pause Argo CD", partial(cluster, "pause_application")),
-    Row("k8s.set_sync", "resume Argo CD", partial(cluster, "resume_application")),
-    Row("k8s.set_sync", "pause Flux", partial(cluster, "pause_kustomization")),
-    Row("launchdarkly.set_flag", "off", partial(flags, "off")),
-    Row("launchdarkly.set_flag", "on", partial(flags, "on")),
+    _cloud("aws.execute_region_switch", "plan", aws_faults.region_switch),
+    _cloud("aws.roll_back_service", "ECS service", aws_faults.revision),
+    _cloud("aws.set_desired_capacity", "desired", aws_faults.capacity),
+    _cloud("aws.set_desired_capacity", "desired and limits", aws_faults.capacity_and_limits),
+    _cloud("aws.set_record_weights", "two records", aws_faults.weights),
+    _cloud("aws.set_routing_controls", "two controls", aws_faults.routing),
+    _cloud("aws.set_scalable_target", "ECS service", aws_faults.limits),
+    _cloud("aws.set_service_count", "ECS service", aws_faults.count),
+    _cloud("aws.switch_global_cluster", "graceful", aws_faults.switchover),
+    _cloud("aws.switch_global_cluster", "ungraceful", aws_faults.failover),
+    *(_team(kind, index) for index, kind in enumerate(hook_faults.KINDS)),
+    _cluster("k8s.restart_deployment", "deployment", "restart"),
+    _cluster("k8s.roll_back_deployment", "deployment", "roll_back"),
+    _cluster("k8s.roll_back_deployment", "stateful set", "roll_back_stateful_set"),
+    _cluster("k8s.roll_back_deployment", "daemon set", "roll_back_daemon_set"),
+    _cluster("k8s.scale_deployment", "deployment", "scale"),
+    _cluster("k8s.set_autoscaler_limits", "autoscaler", "limits"),
+    _cluster("k8s.set_sync", "pause Argo CD", "pause_application"),
+    _cluster("k8s.set_sync", "resume Argo CD", "resume_application"),
+    _cluster("k8s.set_sync", "pause Flux", "pause_kustomization"),
+    _flag("off"),
+    _flag("on"),
 )
 _BLIND = "nobody can look, so that no read can be stale"
 # Combinations that there are none of, and why.
@@ -533,13 +563,14 @@ def _plan(incident: str, action: Any, request: Any) -> Plan:
 # The campaign.
 
 
-def expected(met: Met, retry: Retry) -> Outcome:
+def expected(row: Row, retry: Retry, answer: str) -> Outcome:
     """Say how it has to end: as the provider's own table says, unless the worker was lost with the answer."""
-    if met.blind and retry is not Retry.AGAIN:
+    if row.blind and retry is not Retry.AGAIN:
         return IN_DOUBT
-    if retry is Retry.LOST_AFTER and met.expected is NOT_DONE:
+    end = row.ends(answer)
+    if retry is Retry.LOST_AFTER and end is NOT_DONE:
         return DONE  # the answer that said no was lost, and so the call is made once more
-    return met.expected
+    return end
 
 
 def untruth(cell: Cell, *, is_done: bool) -> str:
@@ -571,8 +602,9 @@ def try_cell(row: Row, retry: Retry, answer: str, met: Met, ledger: Ledger) -> C
         return replace(cell, wrong=f"it has not ended after {RUNS} runs")
     cell = replace(cell, outcome=result.outcome.value)
     wrong = untruth(cell, is_done=met.is_done())
-    if not wrong and result.outcome is not expected(met, retry):
-        wrong = f"it should end in {WORDS[expected(met, retry)]}: {result.detail or 'no detail'}"
+    end = expected(row, retry, answer)
+    if not wrong and result.outcome is not end:
+        wrong = f"it should end in {WORDS[end]}: {result.detail or 'no detail'}"
     if not wrong and (approved.run(), met.log()) != (result, (calls, changes)):
         wrong = "one more run gives something else, or calls once more"
     return replace(cell, wrong=wrong)

@@ -19,7 +19,6 @@ from tests.campaigns.actions import (
     Meet,
     Met,
     Retry,
-    Row,
     missing,
     report,
     try_row,
@@ -93,7 +92,7 @@ def test_an_action_that_takes_silence_for_done_is_found() -> None:
 
             yield met
 
-    broken = Row(row.action, row.case, opened)
+    broken = replace(row, open=opened)
     cells = try_row(broken, Retry.AGAIN, "", answers=("ok", "timeout before"))
 
     assert [cell.wrong for cell in cells] == ["", "it says done, and it is not so"]
