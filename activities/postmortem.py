@@ -30,12 +30,6 @@ TOLD = {
 # An underscore within a word is no markup, all else that could be is escaped.
 MARKUP = re.compile(r"[\\`*{}\[\]<>#|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 BLANK = "_(to be written by a person)_"
-ROLE_NAMES = {
-    Role.INCIDENT_COMMANDER: "the Incident Commander",
-    Role.TECHNICAL_LEAD: "the Technical Lead",
-    Role.COMMUNICATIONS_LEAD: "the Communications Lead",
-    Role.SCRIBE: "the Scribe",
-}
 
 
 def compose(incident: Incident, entries: Sequence[EvidenceEntry], in_force: Sequence[InForce] = ()) -> str:
@@ -68,11 +62,15 @@ def compose(incident: Incident, entries: Sequence[EvidenceEntry], in_force: Sequ
     return "\n\n".join(parts) + "\n"
 
 
+def _title(role: Role) -> str:
+    return role.value.replace("_", " ").title()
+
+
 class _Blameless:
     """Puts roles in the place of people: the system is the subject, not a name."""
 
     def __init__(self, incident: Incident) -> None:
-        self._roles = {person: ROLE_NAMES[role] for role, person in incident.roles.items()}
+        self._roles = {person: f"the {_title(role)}" for role, person in incident.roles.items()}
 
     def role(self, person: str) -> str:
         """Say who somebody is, without the name."""

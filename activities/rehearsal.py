@@ -45,14 +45,10 @@ class Rehearsal:
         for step in move.steps:
             try:
                 calls.append(self._call(step))
-            except ActionRefusedError as error:
+            except (ActionRefusedError, ProviderUnavailableError) as error:
                 refused = True
                 detail = f"{step.title}: {error}"
-                yield ReadinessCheck(name="step", target=way, state=CheckState.NOT_READY, detail=detail)
-            except ProviderUnavailableError as error:
-                refused = True
-                detail = f"{step.title}: {error}"
-                yield ReadinessCheck(name="step", target=way, state=CheckState.UNKNOWN, detail=detail)
+                yield ReadinessCheck(name="step", target=way, state=_state(error), detail=detail)
         if not refused and not any(has_work for _, has_work in calls):
             detail = "nothing to do: it is made already"
             yield ReadinessCheck(name="plan", target=way, state=CheckState.OK, detail=detail)
@@ -82,15 +78,15 @@ class Rehearsal:
         )
         # What stands against it is named check by check; a wait against flapping passes by itself.
         ask: JsonObject = {"away_from": move.away_from, "to": move.to, "accept": ["ready", "wait"]}
-        state, detail = CheckState.OK, ""
         try:
             plan = self._planning.propose(self._playbook, incident, "readiness/0", ask)
-            detail = f"{plan.title}: {len(plan.steps)} steps would be proposed"
-            refusals = "; ".join(plan.refusals)
-            if refusals:
-                state, detail = CheckState.NOT_READY, refusals
-        except ProviderUnavailableError as error:
-            state, detail = CheckState.UNKNOWN, str(error)
+            state = CheckState.NOT_READY if plan.refusals else CheckState.OK
+            planned = f"{plan.title}: {len(plan.steps)} steps would be proposed"
+            detail = "; ".join(plan.refusals) or planned
         except StanchError as error:
-            state, detail = CheckState.NOT_READY, str(error)
+            state, detail = _state(error), str(error)
         return ReadinessCheck(name="plan", target=way, state=state, detail=detail)
+
+
+def _state(error: StanchError) -> CheckState:
+    return CheckState.UNKNOWN if isinstance(error, ProviderUnavailableError) else CheckState.NOT_READY

@@ -132,8 +132,6 @@ class Look(Protocol):
 
     async def at(self, request: ProbeRequest[ResultT]) -> ResultT:
         """Look once through a probe."""
-        ...
 
     async def observe(self, request: ActionRequest) -> Observation:
         """Read an action's target as the action itself reads it."""
-        ...

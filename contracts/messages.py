@@ -8,7 +8,7 @@ from contracts.base import Frozen, JsonObject
 from contracts.evidence import Evidence
 from contracts.incidents import Alert, Attempt, AttemptEnd, Effect, Incident, Phase, Role, Severity
 from contracts.outcomes import Direction, MitigationResult
-from contracts.plans import Plan
+from contracts.plans import Plan, Undoable
 
 
 class CommandKind(StrEnum):
@@ -46,14 +46,13 @@ class PlanRequest(Frozen):
     number: int
 
 
-class StepBrief(Frozen):
+class StepBrief(Undoable):
     """What the order of things depends on, of one step."""
 
     number: int
     title: str
     verified: bool
     undoable: bool
-    undo_first: bool = False
 
 
 class PlanAnswer(Frozen):

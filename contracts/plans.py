@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from pydantic import JsonValue
 
@@ -131,18 +131,41 @@ class Verification(Frozen):
         return below and above
 
 
-class ProposedStep(Frozen):
+class Undoable(Frozen):
+    """What has a place in the order of undos: a step, or what workflows know of one.
+
+    Attributes:
+        undo_first: On the way back it comes before the others too; see ``undo_order``.
+    """
+
+    undo_first: bool = False
+
+
+UndoableT = TypeVar("UndoableT", bound=Undoable)
+
+
+def undo_order(steps: Iterable[UndoableT]) -> list[UndoableT]:
+    """Give steps in the order in which their undos run.
+
+    What was done last is undone first. A step that goes first both ways, such as moving a database's writer,
+    comes before them: until it has succeeded nothing else may move.
+    """
+    done = list(steps)
+    first = [step for step in done if step.undo_first]
+    return [*first, *(step for step in reversed(done) if not step.undo_first)]
+
+
+class ProposedStep(Undoable):
     """One step as an author writes it; the engine adds what it observes.
 
     Attributes:
-        forced: The same change done ungracefully, which the Incident Commander may switch to in flight.
-        undo_first: On the way back it comes before the others too; see ``undo_order``.
+        forced: The same change done ungracefully, which the Incident Commander may switch to in flight: an
+            approval of the plan does not allow it.
     """
 
     title: str
     action: ActionCall
     forced: ActionCall | None = None
-    undo_first: bool = False
     verification: Verification | None = None
     risk: Risk | None = None
 
@@ -166,7 +189,7 @@ class Proposal(Frozen):
     repeats: bool = False
 
 
-class Step(Frozen):
+class Step(ProposedStep):
     """One step of a sealed plan: everything that a person needs to say yes or no to it.
 
     Attributes:
@@ -175,51 +198,21 @@ class Step(Frozen):
         change: The exact difference that the step makes; empty means that nothing has to be done.
         undo: The absolute call that brings ``observed`` back, or ``None`` with the reason in ``undo_note``.
         refusals: Why the provider would refuse this step, found by its dry run and permission check.
-        forced: The ungraceful variant, when there is one: an approval of the plan does not allow it.
-        undo_first: On the way back it comes before the others too; see ``undo_order``.
         needs: Whom the policy asks before this step may run.
         rules: The names of the policy's rules that say so.
     """
 
     number: int
-    title: str
-    action: ActionCall
-    forced: ActionCall | None = None
-    undo_first: bool = False
     needs: Needs = Needs.ONE
     rules: tuple[str, ...] = ()
     observed: Observation
     change: tuple[Difference, ...]
-    verification: Verification | None = None
     undo: ActionCall | None = None
     undo_note: str = ""
     risk: Risk
     blast_radius: str
     idempotent: str
     refusals: tuple[str, ...] = ()
-
-
-class Undoable(Protocol):
-    """What has a place in the order of undos: a step, or what workflows know of one."""
-
-    @property
-    def undo_first(self) -> bool:
-        """Whether it comes before the others on the way back too."""
-        ...
-
-
-UndoableT = TypeVar("UndoableT", bound=Undoable)
-
-
-def undo_order(steps: Iterable[UndoableT]) -> list[UndoableT]:
-    """Give steps in the order in which their undos run.
-
-    What was done last is undone first. A step that goes first both ways, such as moving a database's writer,
-    comes before them: until it has succeeded nothing else may move.
-    """
-    done = list(steps)
-    first = [step for step in done if step.undo_first]
-    return [*first, *(step for step in reversed(done) if not step.undo_first)]
 
 
 class Plan(Frozen):

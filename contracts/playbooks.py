@@ -35,15 +35,12 @@ class ServiceLook(Look, Protocol):
         Raises:
             ActionRefusedError: There is no such action, or its arguments are wrong.
         """
-        ...
 
     async def in_force(self) -> Sequence[InForce]:
         """Give what the service's mitigations have left behind, newest first, also what is over."""
-        ...
 
     async def readiness(self, calls: Sequence[ActionCall], probes: Sequence[ProbeCall] = ()) -> Readiness:
         """Say whether these calls would work now, and what these probes say of it."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,6 @@ class KubernetesApi(Protocol):
 
     def read(self, at: InCluster, subresource: str = "") -> KubernetesObject:
         """Read one object, or a subresource of it."""
-        ...
 
     def items(
         self, at: InCluster, what: str, *, selected_by: KubernetesObject | None = None, fields: str = ""
@@ -67,17 +66,14 @@ class KubernetesApi(Protocol):
             selected_by: Only those that this object's ``spec.selector`` selects.
             fields: A field selector.
         """
-        ...
 
     def may_patch(self, at: InCluster, subresource: str = "") -> bool:
         """Ask whether our credential may patch the object, or a subresource of it."""
-        ...
 
     def patch(
         self, at: InCluster, patch: Patch, *, subresource: str = "", action_id: str, dry_run: bool = False
     ) -> None:
         """Send one JSON patch, once; a failed test in it is a ``PreconditionFailedError``."""
-        ...
 
 
 def read_deployment(api: KubernetesApi, at: InDeployment) -> tuple[KubernetesObject, DeploymentState]:
