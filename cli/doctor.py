@@ -4,6 +4,7 @@ import argparse
 import platform
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
@@ -68,14 +69,10 @@ def run(args: argparse.Namespace) -> int:
         1 when something is missing that Stanch needs here.
     """
     findings = list(examine())
-    if args.json:
-        print(show.as_json([asdict(finding) for finding in findings]))
-    else:
-        print("\n".join(line for finding in findings for line in _lines(finding)))
-    missing = [finding for finding in findings if finding.state is State.MISSING]
-    if not args.json:
-        print(f"\n{len(missing)} missing." if missing else "\nNothing is missing.")
-    return 1 if missing else 0
+    lines = [line for finding in findings for line in _lines(finding)]
+    missing = sum(finding.state is State.MISSING for finding in findings)
+    lines.append(f"\n{missing} missing." if missing else "\nNothing is missing.")
+    return show.answer(args, [asdict(finding) for finding in findings], lines) or int(bool(missing))
 
 
 def examine() -> Iterator[Finding]:
@@ -137,6 +134,10 @@ def _catalogue(settings: Settings) -> Iterator[Finding]:
     yield Finding(
         "catalogue", State.OK, f"{path}: {len(catalogue.services)} services, {len(catalogue.people)} people"
     )
+    channels = {"webhook"} | ({"email"} if settings.smtp_host else set())
+    if not any(person.address(channel) for person in catalogue.people for channel in channels):
+        alone = "nobody is reached beyond the console: see docs/how-to/escalation.md"
+        yield Finding("contacts", State.OPTIONAL, alone)
     yield from _credentials(catalogue)
 
 
@@ -167,13 +168,13 @@ def _secret(variable: str) -> str:
 
 
 def _keys(settings: Settings) -> Finding:
-    def look() -> str:
-        count = len(configuration.public_keys(settings))
-        return f"{count} public in {settings.keys}" if count else "none yet: the gateway makes them"
-
     return _try(
         "keys",
-        look,
+        lambda: (
+            f"{len(keys)} public in {settings.keys}"
+            if (keys := configuration.public_keys(settings))
+            else "none yet: the gateway makes them"
+        ),
         why="decisions are signed and verified with them",
         get=f"restore {settings.keys} from its backup",
     )
@@ -186,12 +187,9 @@ def _ledger(settings: Settings) -> Finding:
         return Finding("ledger", State.OPTIONAL, f"{file}: not there yet", get="`stanch up` makes it")
 
     def look() -> str:
-        ledger = Ledger.open(settings.ledger_url, clock=utc_now)
-        try:
+        with closing(Ledger.open(settings.ledger_url, clock=utc_now)) as ledger:
             ledger.check()
-        finally:
-            ledger.close()
-        return ledger.database.name
+            return ledger.database.name
 
     return _try(
         "ledger",
@@ -228,16 +226,13 @@ def _programs() -> Iterator[Finding]:
         (("pg_ctl", "pg_ctlcluster"), "the ledger's tests run on PostgreSQL too", "postgresql"),
     ):
         found = next(filter(None, map(shutil.which, names)), None)
-        if found:
-            yield Finding(package, State.OK, found)
-        else:
-            yield Finding(package, State.OPTIONAL, "not installed", why, f"Debian: apt-get install {package}")
+        state = State.OK if found else State.OPTIONAL
+        yield Finding(package, state, found or "not installed", why, f"Debian: apt-get install {package}")
 
 
 def _lines(finding: Finding) -> Iterator[str]:
     mark = finding.state.upper() if finding.state is State.MISSING else finding.state
     yield show.field(mark, f"{show.clean(finding.name)}: {show.clean(finding.found)}")
-    if finding.state is not State.OK:
-        for label, text in (("why", finding.why), ("get", finding.get)):
-            if text:
-                yield show.field("", f"{label}: {show.clean(text)}")
+    for label, text in (("why", finding.why), ("get", finding.get)):
+        if text and finding.state is not State.OK:
+            yield show.field("", f"{label}: {show.clean(text)}")

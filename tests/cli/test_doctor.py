@@ -77,3 +77,26 @@ def test_a_missing_engine_is_a_finding(run: Terminal, monkeypatch: pytest.Monkey
 
     monkeypatch.setenv("STANCH_TEMPORAL_ADDRESS", "temporal.example:7233")
     assert findings(run("doctor", "--json"))["engine"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("person", "smtp", "warned"),
+    [
+        ("{id: ada, name: Ada}", "", True),
+        ("{id: ada, name: Ada, email: ada@example.com}", "", True),
+        ("{id: ada, name: Ada, email: ada@example.com}", "mail.example.com", False),
+        ('{id: ada, name: Ada, contacts: {webhook: "env:HOOK"}}', "", False),
+        ("{id: ada, name: Ada, contacts: {pigeon: home}}", "", True),
+    ],
+)
+def test_nobody_who_can_be_told(
+    run: Terminal, home: Path, monkeypatch: pytest.MonkeyPatch, *, person: str, smtp: str, warned: bool
+) -> None:
+    """One line warns when no notice would leave the console; it is no reason to fail."""
+    (home / "catalogue.yaml").write_text(f"people: [{person}]\n", encoding="utf-8")
+    monkeypatch.setenv("STANCH_SMTP_HOST", smtp)
+
+    found = [line for line in run("doctor").out.splitlines() if "contacts: " in line]
+
+    assert [line.split()[0] for line in found] == ["optional"] * warned
+    assert run("doctor").code == 0
