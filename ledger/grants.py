@@ -44,7 +44,8 @@ class Grants:
         """Give one.
 
         Raises:
-            InputError: It ends in the past, or later than 90 days from now, or waits a negative time.
+            InputError: It ends in the past, or later than 90 days from now, or waits a negative time, or has
+                a value that has no canonical form.
         """
         with self._database.write() as connection:
             now = self._database.now()
@@ -67,7 +68,10 @@ class Grants:
                 after=after,
             )
             content = grant.model_dump(mode="json")
-            signature = base64.b64encode(signer.sign_bytes(canonical(grant))).decode()
+            try:
+                signature = base64.b64encode(signer.sign_bytes(canonical(grant))).decode()
+            except ValueError as error:
+                raise InputError(f"the grant cannot be signed: {error}") from error
             signed = {"content": content, "key_id": signer.key_id, "signature": signature}
             rows.change(connection, grants, row, **signed)
             what = f"{', '.join(envelope.actions)} on {', '.join(envelope.targets)}"

@@ -5,12 +5,13 @@ from functools import partial
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 from sqlalchemy import update
 
 from authority.decisions import Signer, Verifier, approved
 from authority.policy import Policy
 from authority.seals import digest
-from contracts.approvals import ApprovalState, Envelope, SignedDecision, StandingGrant, Verdict
+from contracts.approvals import ApprovalState, Bound, Envelope, SignedDecision, StandingGrant, Verdict
 from contracts.errors import ConflictError, ForbiddenError, InputError, StanchError
 from contracts.evidence import ENGINE, EvidenceKind
 from contracts.incidents import Role, Severity
@@ -89,8 +90,9 @@ def give(ledger: Ledger, signer: Signer, **facts: Any) -> StandingGrant:
         "uses": None,
         "after": timedelta(),
         "signer": signer,
+        "envelope": Envelope(actions=("k8s.scale",), targets=(TARGET,)),
     }
-    return ledger.grants.give(Envelope(actions=("k8s.scale",), targets=(TARGET,)), **(values | facts))
+    return ledger.grants.give(**(values | facts))
 
 
 def test_two_people(ledger: Ledger, signer: Signer, verifier: Verifier) -> None:
@@ -287,6 +289,16 @@ def test_grant_has_an_end(ledger: Ledger, signer: Signer) -> None:
     for days in (0, -1, 91):
         with pytest.raises(InputError, match="90 days"):
             give(ledger, signer, expires_at=NOON + timedelta(days=days))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), "\ud800"])
+def test_grant_without_a_canonical_form(ledger: Ledger, signer: Signer, value: JsonValue) -> None:
+    """What cannot be signed is refused in one sentence, and leaves nothing behind."""
+    odd = Envelope(actions=("k8s.scale",), targets=(TARGET,), limits={"x": Bound(one_of=(value,))})
+    with pytest.raises(InputError, match="cannot be signed"):
+        give(ledger, signer, envelope=odd)
+
+    assert ledger.grants.list() == []
 
 
 def test_broken_glass_is_reviewed_by_two_others(ledger: Ledger, signer: Signer, verifier: Verifier) -> None:
