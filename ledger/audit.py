@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import JsonValue
 from sqlalchemy import Connection, Row, select
 
 from authority.decisions import Verifier
@@ -71,11 +71,11 @@ class _Audit:
         self._edge: list[bytes] = []
         self._count = 0
         self._agreed = 0
-        self._decisions: dict[str, SignedDecision] = {}
+        self._decisions: dict[str, JsonValue] = {}  # by request, as the log has them
         self._approved: set[tuple[str, str]] = set()
         self._asked: dict[str, Plan] = {}  # digest to plan, until it is decided
         self._intended: set[str] = set()
-        self._ended: dict[str, StepResult] = {}
+        self._ended: dict[str, JsonValue] = {}  # outcomes by action, as the log has them
         query = select(evidence_checkpoint).order_by(evidence_checkpoint.c.size)
         self._checkpoints = list(connection.execute(query))
 
@@ -124,11 +124,7 @@ class _Audit:
             nodes, self._edge = merkle.grow(self._count, self._edge, [leaf])
             for node in nodes:
                 if stored.pop((node.leaf, node.level), None) != node.hash:
-                    what = (
-                        "content is not what was appended"
-                        if node.level == 0
-                        else "place in the tree is wrong"
-                    )
+                    what = "place in the tree is wrong" if node.level else "content is not what was appended"
                     self._problems.append(f"entry {row.position}: its {what} (node of level {node.level})")
             self._count += 1
             self._check_checkpoints()
@@ -142,20 +138,18 @@ class _Audit:
 
     def _check_checkpoint(self, row: Row[Any]) -> None:
         """Check one checkpoint's signature, and that the log up to its size has its root."""
-        where = f"checkpoint at size {row.size}"
+        where = f"entry {row.size - 1}, checkpoint at size {row.size}"
         origin = row.note.partition("\n")[0]
         try:
             text = notes.open_note(row.note, name=origin, keys=self._verifier.keys)
             made = notes.Checkpoint.parse(text)
         except StanchError as error:
-            self._problems.append(f"entry {row.size - 1}, {where}: {error}")
+            self._problems.append(f"{where}: {error}")
             return
         if (made.size, made.root) != (row.size, row.root):
-            self._problems.append(f"entry {row.size - 1}, {where}: what was signed is not what is stored")
+            self._problems.append(f"{where}: what was signed is not what is stored")
         elif made.root != merkle.root_of(self._edge) or row.size != self._count:
-            self._problems.append(
-                f"entry {row.size - 1}, {where}: the log up to here is not the one that was signed"
-            )
+            self._problems.append(f"{where}: the log up to here is not the one that was signed")
         else:
             self._agreed += 1
 
@@ -168,11 +162,10 @@ class _Audit:
                 self._problems.append(f"{where}: its body is not the one that was appended")
                 return
             if (facts["index"], facts["key"], facts["incident"]) != (row.position, row.key, row.incident):
-                self._problems.append(
-                    f"{where}: it is stored under another index, key or incident than its own"
-                )
+                said = "it is stored under another index, key or incident than its own"
+                self._problems.append(f"{where}: {said}")
             self._check_meaning(where, evidence.entry_of(row.position, row.leaf, row.body))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             self._problems.append(f"{where}: cannot be read: {str(error).partition(chr(10))[0]}")
 
     def _check_meaning(self, where: str, entry: EvidenceEntry) -> None:
@@ -184,20 +177,17 @@ class _Audit:
             case EvidenceKind.APPROVAL_GIVEN | EvidenceKind.FORCED:
                 self._check_signed(where, entry)
             case EvidenceKind.INTENT:
-                action, plan, approval = (
-                    str(entry.body[name]) for name in ("action", "plan_digest", "approval")
-                )
-                if (approval, plan) not in self._approved:
-                    self._problems.append(
-                        f"{where}: {action} was begun, and no approval of its plan comes before"
-                    )
+                action, body = str(entry.body["action"]), entry.body
+                if (body["approval"], body["plan_digest"]) not in self._approved:
+                    said = f"{action} was begun, and no approval of its plan comes before"
+                    self._problems.append(f"{where}: {said}")
                 self._intended.add(action)
             case EvidenceKind.OUTCOME:
                 action = str(entry.body["action"])
                 result = StepResult.model_validate(entry.body["result"])
                 if action not in self._intended and not may_lack_intent(result):
                     self._problems.append(f"{where}: {action} ended, and no intent comes before")
-                self._ended[action] = result
+                self._ended[action] = entry.body["result"]
             case _:
                 pass
 
@@ -223,7 +213,7 @@ class _Audit:
         if decision.request in self._decisions:
             self._problems.append(f"{where}: {decision.request} was decided before")
             return
-        self._decisions[decision.request] = signed
+        self._decisions[decision.request] = entry.body["signed"]
         plan = self._asked.pop(decision.plan_digest, None)
         if decision.verdict is not Verdict.APPROVE:
             return
@@ -245,22 +235,12 @@ class _Audit:
         query = select(approvals.c.number, approvals.c.signed, approvals.c.state).order_by(approvals.c.number)
         for row in self._connection.execute(query):
             request = f"APR-{row.number}"
-            logged = self._decisions.get(request)
-            try:
-                shown = None if row.signed is None else SignedDecision.model_validate(row.signed)
-            except ValidationError:
-                shown = None
-            if shown != logged:
+            if row.signed != self._decisions.get(request):
                 self._problems.append(f"{request}: it stands as {row.state}, and the log does not say so")
 
     def _check_journal(self) -> None:
         """Check that the outcomes that are acted on are those of the log."""
         query = select(actions.c.action, actions.c.result).order_by(actions.c.number)
         for row in self._connection.execute(query):
-            logged = self._ended.get(row.action)
-            try:
-                shown = None if row.result is None else StepResult.model_validate(row.result)
-            except ValidationError:
-                shown = None
-            if shown != logged:
+            if row.result != self._ended.get(row.action):
                 self._problems.append(f"{row.action}: its outcome in the journal is not the log's")

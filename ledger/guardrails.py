@@ -64,14 +64,10 @@ def gather(
             (f"playbook {plan.playbook}", journal.c.playbook, plan.playbook),
         )
     ]
-    standing = select(
-        literal("freeze"),
-        freezes.c.service,
-        freezes.c.person,
-        freezes.c.reason,
-        freezes.c.at,
-        freezes.c.number,
-    ).where(freezes.c.lifted_at.is_(None), freezes.c.service.is_(None) | (freezes.c.service == plan.service))
+    columns = (freezes.c.service, freezes.c.person, freezes.c.reason, freezes.c.at, freezes.c.number)
+    standing = select(literal("freeze"), *columns).where(
+        freezes.c.lifted_at.is_(None), freezes.c.service.is_(None) | (freezes.c.service == plan.service)
+    )
     rows = connection.execute(union_all(touches, actions, *ends, standing)).all()
     return _facts(rows, now)
 
@@ -95,25 +91,19 @@ def _facts(rows: Iterable[Row[Any]], now: datetime) -> Facts:
                 frozen.append(Freeze(id=f"FRZ-{number}", service=name, reason=why, person=who, at=at))
             case _:
                 ended.setdefault(kind, []).append(AttemptEnd(name))
-    return Facts(
-        now=now,
-        touches=tuple(changed.values()),
-        actions=actions,
-        ends=ended,
-        freezes=tuple(reversed(frozen)),
-    )
+    touches, freezes_that_stand = tuple(changed.values()), tuple(reversed(frozen))
+    return Facts(now=now, touches=touches, actions=actions, ends=ended, freezes=freezes_that_stand)
 
 
 def take_over(connection: Connection, target: str, mitigation: str) -> None:
     """Let everybody else go of a target, within the caller's transaction: an override has named its lock."""
-    others = (journal.c.touches == target, journal.c.mitigation != mitigation, journal.c.held)
-    connection.execute(update(journal).where(*others).values(held=False))
+    others = update(journal).filter_by(touches=target, held=True).where(journal.c.mitigation != mitigation)
+    connection.execute(others.values(held=False))
 
 
 def end(connection: Connection, mitigation: str, how: AttemptEnd) -> None:
     """Note how a mitigation ended and let go of what it held, within the caller's transaction."""
-    ended = update(journal).where(journal.c.mitigation == mitigation)
-    connection.execute(ended.values(ended=how, held=False))
+    connection.execute(update(journal).filter_by(mitigation=mitigation).values(ended=how, held=False))
 
 
 class GuardrailRecords:
@@ -133,5 +123,4 @@ class GuardrailRecords:
         since = func.min(journal.c.intent_at).label("since")
         query = select(journal.c.touches.label("target"), journal.c.mitigation, since)
         query = query.where(journal.c.held).group_by(journal.c.touches, journal.c.mitigation).order_by(since)
-        with self._database.read() as connection:
-            return [Lock.model_validate(row._asdict()) for row in connection.execute(query)]
+        return [Lock.model_validate(row._asdict()) for row in self._database.rows(query)]

@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, select
 
-from contracts.evidence import ENGINE, Evidence, EvidenceKind
+from contracts.evidence import EvidenceKind
 from contracts.readiness import CheckState, Readiness, ServiceReadiness
-from ledger import evidence, ladders
+from ledger import evidence, ladders, rows
 from ledger.database import Database
 from ledger.schema import readiness as looks
 from ledger.schema import watch
-from ledger.storable import one_line
 
 KEPT = 500  # looks of one service in one environment: ten days of one every half hour
 WORDS = {
@@ -34,9 +33,8 @@ class ReadinessRecords:
             known = _last(connection, mine & (looks.c.state != CheckState.UNKNOWN))
             now, state = self._database.now(), found.state
             checks = [check.model_dump(mode="json") for check in found.checks]
-            fresh = {"service": service, "environment": environment, "at": now, "state": state}
-            fresh_look = insert(looks).values(fresh | {"checks": checks}).returning(looks.c.number)
-            number = connection.execute(fresh_look).scalar_one()
+            seen = {"service": service, "environment": environment, "state": state, "checks": checks}
+            number = rows.add(connection, looks, **seen, at=now).number
             beyond = select(looks.c.number).where(mine).order_by(looks.c.number.desc()).offset(KEPT).limit(1)
             oldest = connection.scalar(beyond)
             if oldest is not None:
@@ -45,16 +43,7 @@ class ReadinessRecords:
                 return
             said = f"The failover of {service} in {environment} {WORDS[state]}{_why(found)}"
             key = f"readiness/{service}/{environment}/{number}"
-            entry = Evidence(
-                key=key,
-                kind=EvidenceKind.READINESS,
-                incident=None,
-                actor=ENGINE,
-                at=now,
-                summary=one_line(said),
-                body={"service": service, "environment": environment, "state": state, "checks": checks},
-            )
-            evidence.append(connection, entry)
+            evidence.note(connection, EvidenceKind.READINESS, key, said, incident=None, at=now, body=seen)
             # A look that saw nothing in between does not make it news again.
             if state is CheckState.NOT_READY and known != CheckState.NOT_READY:
                 whom = [f"person:{person}" for person in on_call]
@@ -68,19 +57,19 @@ class ReadinessRecords:
         latest = select(looks.c.checks).where(_of(service, environment)).order_by(looks.c.number.desc())
         due = select(watch.c.next_at).where(watch.c.item == item(service, environment))
         with self._database.read() as connection:
-            rows = connection.execute(query).all()
+            found = connection.execute(query).all()
             checks = connection.scalar(latest.limit(1))
             next_at = connection.scalar(due)
-        if not rows:
+        if not found:
             return ServiceReadiness.model_validate(named | {"next_at": next_at})
-        before = next((number for number, row in enumerate(rows) if row.state != rows[0].state), len(rows))
+        before = next((number for number, row in enumerate(found) if row.state != found[0].state), len(found))
         facts = {
-            "state": rows[0].state,
-            "at": rows[0].at,
-            "since": rows[before - 1].at,
+            "state": found[0].state,
+            "at": found[0].at,
+            "since": found[before - 1].at,
             "next_at": next_at,
             "checks": checks,
-            "history": [row._asdict() for row in rows[history - 1 :: -1]] if history else [],
+            "history": [row._asdict() for row in found[history - 1 :: -1]] if history else [],
         }
         return ServiceReadiness.model_validate(named | facts)
 

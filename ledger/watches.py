@@ -7,14 +7,14 @@ read. So of several workers one looks; when it dies, another one does as soon as
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, or_, select, update
 
 from contracts.approvals import Approval
 from contracts.base import JsonObject
 from contracts.evidence import Evidence
 from contracts.plans import Reading
 from contracts.watches import KEPT, SignalNow, Watch
-from ledger import evidence
+from ledger import evidence, rows
 from ledger.database import Database
 from ledger.schema import watch
 
@@ -51,8 +51,7 @@ class Watches:
         now = self._database.now()
         is_due = or_(watch.c.next_at <= now, watch.c.next_at > now + LONGEST_WAIT)
         query = select(watch).where(is_due).order_by(watch.c.next_at, watch.c.item).limit(limit)
-        with self._database.read() as connection:
-            due = connection.execute(query).all()
+        due = self._database.rows(query)
         if not due:
             return []
         claimed = []
@@ -103,15 +102,14 @@ class Watches:
     def get(self, item: str) -> Watch:
         """Give what is known of a thing; nothing of one that was never watched."""
         with self._database.read() as connection:
-            row = connection.execute(select(watch).where(watch.c.item == item)).one_or_none()
+            row = rows.one(connection, watch, item=item)
             return Watch(item=item) if row is None else Watch.model_validate(row._asdict())
 
     def signals(self, approval: Approval) -> list[SignalNow]:
         """Give how the signals of a question's steps are, and were while it waited."""
         start = question(approval.request.id)
         query = select(watch).where(watch.c.item.startswith(start, autoescape=True))
-        with self._database.read() as connection:
-            found = [Watch.model_validate(row._asdict()) for row in connection.execute(query)]
+        found = [Watch.model_validate(row._asdict()) for row in self._database.rows(query)]
         steps = {f"{start}{step.number}": step for step in approval.plan.steps}
         return [
             SignalNow.model_validate(
@@ -139,7 +137,7 @@ def _change(connection: Connection, item: str, **values: object) -> bool:
 
 def _put(connection: Connection, item: str, **values: object) -> None:
     if not _change(connection, item, **values):
-        connection.execute(insert(watch).values({"item": item, "readings": [], "state": {}} | values))
+        rows.add(connection, watch, **{"item": item, "readings": [], "state": {}} | values)
 
 
 def _dump(readings: Sequence[Reading]) -> list[JsonObject]:

@@ -163,6 +163,7 @@ def drop_last(connection: Connection, *, count: int = 1) -> None:
 CRUDE: list[tuple[str, Callable[[Connection], object], str]] = [
     ("edited body", set_row(3, body='{"a":1}'), "entry 3: its body is not the one that was appended"),
     ("edited leaf", set_row(3, leaf='{"a":1}'), "entry 3: its content is not what was appended"),
+    ("bottomless leaf", set_row(3, leaf="[" * 100_000), "entry 3: cannot be read"),
     (
         "edited incident",
         set_row(3, incident="INC-9"),
@@ -268,9 +269,7 @@ def forge_checkpoint(signer: Signer, **facts: Any) -> Callable[[Connection], obj
     def change(connection: Connection) -> None:
         row = connection.execute(select(schema.evidence_checkpoint)).one()
         made = notes.Checkpoint("stanch", facts.get("size", row.size), facts.get("root", row.root))
-        forged = notes.sign(
-            made.text, name="stanch", key=signer.public_key, sign_bytes=signer.sign_bytes
-        )
+        forged = notes.sign(made.text, name="stanch", key=signer.public_key, sign_bytes=signer.sign_bytes)
         values = (
             {"note": forged, "size": made.size, "root": made.root} if facts.get("fits") else {"note": forged}
         )
@@ -318,6 +317,24 @@ def test_a_forged_decision(story: Ledger, verifier: Verifier, *, stranger: bool,
     seen = problems(story, verifier)
     assert any(problem.startswith(f"entry {DECISION}: ") and found in problem for problem in seen)
     assert f"entry {INTENT}: {ACTION} was begun, and no approval of its plan comes before" in seen
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ("approval SET signed = :nonsense WHERE number = 3", "APR-3: it stands as pending"),
+        ("journal SET result = :nonsense", f"{ACTION}: its outcome in the journal is not the log's"),
+    ],
+)
+def test_nonsense_in_a_table(story: Ledger, verifier: Verifier, where: str, found: str) -> None:
+    """What nobody can read does not end the audit, and is no answer that is missing."""
+    story.approvals.ask(plan(number=3), severity="SEV2")  # type: ignore[arg-type]
+    nonsense = "nonsense" if story.database.name.startswith("sqlite") else '"nonsense"'
+    with story.database.write() as connection:
+        connection.execute(text(f"UPDATE {where}"), {"nonsense": nonsense})
+
+    (problem,) = problems(story, verifier)
+    assert problem.startswith(found)
 
 
 def test_a_decision_shown_in_the_table_only(story: Ledger, verifier: Verifier) -> None:
