@@ -59,11 +59,7 @@ def registry(catalogue: Catalogue, *, secret: Callable[[str], str] = settings.se
         actions=[
             *(kind(accounts) for kind in aws.ACTIONS),
             http.CallHookAction(HookClient(catalogue.hooks(), secret=secret, clock=utc_now)),
-            k8s.RestartDeploymentAction(clusters, utc_now),
-            k8s.RollBackDeploymentAction(clusters, utc_now),
-            k8s.ScaleDeploymentAction(clusters, utc_now),
-            k8s.SetAutoscalerLimitsAction(clusters, utc_now),
-            k8s.SetSyncAction(clusters, utc_now),
+            *(kind(clusters, utc_now) for kind in k8s.ACTIONS),
             launchdarkly.SetFlagAction(flags),
         ],
         probes=[

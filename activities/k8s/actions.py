@@ -267,7 +267,6 @@ class RestartDeploymentAction(_Patches[RestartDeployment, DeploymentState], Acti
     def _undo(
         self, request: RestartDeployment, state: DeploymentState
     ) -> tuple[RestartDeployment | None, str]:
-        del request, state
         return None, "A restart cannot be taken back: the former pods are gone."
 
     def _touched(self, request: RestartDeployment, state: DeploymentState) -> str:
@@ -399,8 +398,7 @@ class ScaleDeploymentAction(_Patches[ScaleDeployment, ScaleState], Action[ScaleD
         return (f"{request.where}: {owned}; change the autoscaler's limits instead",)
 
     def _patch(self, request: ScaleDeployment, state: ScaleState, action_id: str) -> Patch:
-        del action_id  # the scale subresource keeps no annotation; the user agent has it
-        return [
+        return [  # the scale subresource keeps no annotation; the user agent has the action's id
             _test(state.uid, "metadata", "uid"),
             _test(state.scale, "spec"),
             _add(request.replicas, "spec", "replicas"),
@@ -586,6 +584,15 @@ class SetSyncAction(_Patches[SetSync, SyncState], Action[SetSync]):
         return said + (
             " Now it is not as Git has it, so that this changes it." if state.sync == "OutOfSync" else ""
         )
+
+
+ACTIONS = (
+    RestartDeploymentAction,
+    RollBackDeploymentAction,
+    ScaleDeploymentAction,
+    SetAutoscalerLimitsAction,
+    SetSyncAction,
+)
 
 
 def _stopped(at: InDeployment, state: DeploymentState) -> tuple[str, ...]:

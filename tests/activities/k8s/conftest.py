@@ -17,23 +17,25 @@ from kubernetes import config
 
 from activities.k8s import (
     RestartDeployment,
-    RestartDeploymentAction,
     RollBackDeployment,
-    RollBackDeploymentAction,
     Rollout,
     RolloutHistory,
     RolloutHistoryProbe,
     RolloutStatus,
     RolloutStatusProbe,
     ScaleDeployment,
-    ScaleDeploymentAction,
     SetAutoscalerLimits,
-    SetAutoscalerLimitsAction,
     SetSync,
-    SetSyncAction,
     WarningEvents,
     WarningEventsProbe,
     Warnings,
+)
+from activities.k8s.actions import (
+    RestartDeploymentAction,
+    RollBackDeploymentAction,
+    ScaleDeploymentAction,
+    SetAutoscalerLimitsAction,
+    SetSyncAction,
 )
 from activities.k8s.client import KubernetesClusters
 from activities.k8s.fake import GROUPS, Access, FakeKubernetes, Rule, manifest

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from activities.k8s import RestartDeploymentAction, RollBackDeploymentAction, ScaleDeploymentAction
+from activities.k8s.actions import RestartDeploymentAction, RollBackDeploymentAction, ScaleDeploymentAction
 from activities.k8s.fake import FakeKubernetes, Fault
 from activities.k8s.models import RESTARTED_AT, InCluster, KubernetesObject
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError

@@ -22,14 +22,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from activities.k8s import (
-    RestartDeployment,
-    RestartDeploymentAction,
-    RollBackDeploymentAction,
-    RolloutStatus,
-    RolloutStatusProbe,
-    ScaleDeploymentAction,
-)
+from activities.k8s import RestartDeployment, RolloutStatus, RolloutStatusProbe
+from activities.k8s.actions import RestartDeploymentAction, RollBackDeploymentAction, ScaleDeploymentAction
 from activities.k8s.client import KubernetesClusters
 from activities.k8s.fake import EVERYTHING, Access, FakeKubernetes
 from contracts.catalogue import Cluster
