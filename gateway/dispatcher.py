@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
+from typing import Any
 
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.context import Context
@@ -26,10 +27,20 @@ from temporalio.service import RPCError, RPCStatusCode
 from authority.decisions import Signer
 from contracts import names
 from contracts.approvals import SignedDecision
+from contracts.base import Frozen
 from contracts.catalogue import Catalogue
 from contracts.errors import ProviderUnavailableError
-from contracts.messages import AlertBatch, Command, IncidentInput
-from ledger import Ledger, OutboxMessage, outbox
+from contracts.in_force import InForceTimer
+from contracts.messages import (
+    AlertBatch,
+    Command,
+    IncidentInput,
+    MitigationOrder,
+    PlanAnswer,
+    UndoRequest,
+    Withdrawal,
+)
+from ledger import Ledger, OutboxMessage, in_force, outbox
 from runtime import temporal
 
 LOG = logging.getLogger("stanch.dispatcher")
@@ -57,7 +68,11 @@ Handler = Callable[[OutboxMessage], Awaitable[datetime | None]]
 
 
 class Dispatcher:
-    """Delivers what the ledger holds; several may run at once, and any may die at any moment."""
+    """Delivers what the ledger holds; several may run at once, and any may die at any moment.
+
+    Attributes:
+        handlers: Kind of message to what delivers it.
+    """
 
     def __init__(
         self,
@@ -83,8 +98,11 @@ class Dispatcher:
             outbox.ALERTS: self._alerts,
             outbox.COMMAND: self._command,
             outbox.DECISION: self._decision,
+            in_force.UNDO: self._undo,
+            in_force.WITHDRAW: self._withdraw,
+            in_force.TIMER: self._in_force_timer,
         }
-        self._handlers = own | dict(handlers or {})
+        self.handlers = own | dict(handlers or {})
         self._ledger = ledger
         self._client = client
         self._catalogue = catalogue
@@ -143,7 +161,7 @@ class Dispatcher:
         try:
             context, links = await self._cause(message)
             with TRACER.start_as_current_span(f"deliver {message.kind}", context=context, links=links):
-                due = await self._handlers[message.kind](message)
+                due = await self.handlers[message.kind](message)
         except Exception as error:  # noqa: BLE001  (one message that cannot be sent must not stop the others)
             outcome = "again"
             again = RETRIES[min(message.attempts, len(RETRIES)) - 1]
@@ -175,14 +193,30 @@ class Dispatcher:
 
     async def _command(self, message: OutboxMessage) -> None:
         """Signal a person's order."""
-        command = Command.model_validate(message.payload)
-        handle = self._client.get_workflow_handle(names.incident_workflow_id(message.incident))
-        try:
-            await handle.signal(names.SIGNAL_COMMAND, command, rpc_timeout=RPC_TIMEOUT)
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
-                raise
+        workflow = names.incident_workflow_id(message.incident)
+        if not await self._signal(workflow, names.SIGNAL_COMMAND, Command.model_validate(message.payload)):
             LOG.warning("%s has ended: command %s came too late", message.incident, message.key)
+
+    async def _withdraw(self, message: OutboxMessage) -> None:
+        """Tell an undo that it is not wanted any more; one that has ended needs no telling."""
+        workflow = names.mitigation_workflow_id(str(message.payload["mitigation"]))
+        await self._signal(workflow, names.SIGNAL_WITHDRAW, Withdrawal.model_validate(message.payload))
+
+    async def _in_force_timer(self, message: OutboxMessage) -> datetime | None:
+        """Do what is due about a mitigation in force: remind, or order its undo."""
+        timer = InForceTimer.model_validate(message.payload)
+        return await asyncio.to_thread(self._ledger.in_force.tick, timer)
+
+    async def _undo(self, message: OutboxMessage) -> None:
+        """Start the workflow of an undo; the same message again starts nothing, even when it has ended."""
+        request = UndoRequest.model_validate(message.payload)
+        answer = PlanAnswer(mitigation=request.mitigation)
+        await self._start(
+            names.MITIGATION_WORKFLOW,
+            MitigationOrder(incident=request.incident, answer=answer, undo=request),
+            id=names.mitigation_workflow_id(request.mitigation),
+            static_summary=f"undo of {request.undoes}",
+        )
 
     async def _alerts(self, message: OutboxMessage) -> None:
         """Start the incident's workflow, or signal the running one: durable at once, with no worker up."""
@@ -198,22 +232,15 @@ class Dispatcher:
                 SearchAttributePair(temporal.SEVERITY, incident.severity.value),
             ]
         )
-        try:
-            await self._client.start_workflow(
-                names.INCIDENT_WORKFLOW,
-                IncidentInput(incident=incident, monitoring=self._catalogue.monitoring),
-                id=names.incident_workflow_id(incident.id),
-                task_queue=names.WORKER_QUEUE,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                task_timeout=names.TASK_TIMEOUT,
-                start_signal=names.SIGNAL_ALERTS,
-                start_signal_args=[batch],
-                search_attributes=attributes,
-                static_summary=f"{incident.id} {incident.severity.value} {incident.service}",
-                rpc_timeout=RPC_TIMEOUT,
-            )
-        except WorkflowAlreadyStartedError:
+        if not await self._start(
+            names.INCIDENT_WORKFLOW,
+            IncidentInput(incident=incident, monitoring=self._catalogue.monitoring),
+            id=names.incident_workflow_id(incident.id),
+            start_signal=names.SIGNAL_ALERTS,
+            start_signal_args=[batch],
+            search_attributes=attributes,
+            static_summary=f"{incident.id} {incident.severity.value} {incident.service}",
+        ):
             # It ended between the correlation and now: what still fires opens a new incident.
             await asyncio.to_thread(self._ledger.inbox.requeue, message.incident, batch.alerts)
 
@@ -231,3 +258,31 @@ class Dispatcher:
             if error.status is not RPCStatusCode.NOT_FOUND or self._clock() < decision.expires_at:
                 raise
             LOG.warning("%s: no mitigation waits for the decision any more", decision.request)
+
+    async def _start(self, workflow: str, order: Frozen, **options: Any) -> bool:
+        """Start a workflow, or leave the running one alone; say ``False`` when it was there and has ended."""
+        try:
+            await self._client.start_workflow(
+                workflow,
+                order,
+                task_queue=names.WORKER_QUEUE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                task_timeout=names.TASK_TIMEOUT,
+                rpc_timeout=RPC_TIMEOUT,
+                **options,
+            )
+        except WorkflowAlreadyStartedError:
+            return False
+        return True
+
+    async def _signal(self, workflow: str, signal: str, content: Frozen) -> bool:
+        """Signal a workflow; say ``False`` when it has ended."""
+        try:
+            handle = self._client.get_workflow_handle(workflow)
+            await handle.signal(signal, content, rpc_timeout=RPC_TIMEOUT)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            return False
+        return True

@@ -1,6 +1,5 @@
-"""Mitigations in force: who may undo, extend or keep one, its routes, its page and what goes on by itself."""
+"""Mitigations in force: who may undo, extend or keep one, its routes and its page."""
 
-import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,27 +8,19 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import AwareDatetime
 from starlette.responses import Response
-from temporalio.client import Client
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
 
 from authority.directory import on_call
-from contracts import names
 from contracts.approvals import ApprovalRequest
 from contracts.base import Frozen
 from contracts.errors import ForbiddenError, InputError
-from contracts.in_force import InForce, InForceTimer
+from contracts.in_force import InForce
 from contracts.incidents import Role
-from contracts.messages import MitigationOrder, PlanAnswer, UndoRequest, Withdrawal
 from gateway import forms
 from gateway.api import PAGE, Limit, Reason
-from gateway.dispatcher import RPC_TIMEOUT, Handler
 from gateway.identity import Identity, Principal, Session
 from gateway.orders import LONGEST_REASON, Orders, spoken
 from gateway.pages import Pages
-from ledger import Ledger, OutboxMessage
-from ledger.in_force import TIMER, UNDO, WITHDRAW, MitigationsInForce
+from ledger.in_force import MitigationsInForce
 
 SPANS: Final = {"4": "4 hours", "24": "1 day", "72": "3 days", "168": "7 days", "720": "30 days"}
 
@@ -224,41 +215,3 @@ def pages(mitigations: Mitigations, identity: Identity, pages: Pages) -> APIRout
         return forms.see("/mitigations")
 
     return routes
-
-
-def handlers(ledger: Ledger, client: Client) -> dict[str, Handler]:
-    """Give what the dispatcher calls when an undo is ordered or withdrawn, and when a timer goes off."""
-
-    async def start(message: OutboxMessage) -> None:
-        request = UndoRequest.model_validate(message.payload)
-        answer = PlanAnswer(mitigation=request.mitigation)
-        try:
-            await client.start_workflow(
-                names.MITIGATION_WORKFLOW,
-                MitigationOrder(incident=request.incident, answer=answer, undo=request),
-                id=names.mitigation_workflow_id(request.mitigation),
-                task_queue=names.WORKER_QUEUE,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                task_timeout=names.TASK_TIMEOUT,
-                static_summary=f"undo of {request.undoes}",
-                rpc_timeout=RPC_TIMEOUT,
-            )
-        except WorkflowAlreadyStartedError:
-            return  # an earlier delivery of the same message has started it, and it has ended
-
-    async def withdraw(message: OutboxMessage) -> None:
-        mitigation = names.mitigation_workflow_id(str(message.payload["mitigation"]))
-        withdrawal = Withdrawal.model_validate(message.payload)
-        try:
-            handle = client.get_workflow_handle(mitigation)
-            await handle.signal(names.SIGNAL_WITHDRAW, withdrawal, rpc_timeout=RPC_TIMEOUT)
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:  # it has ended, so there is nothing to withdraw
-                raise
-
-    async def due(message: OutboxMessage) -> datetime | None:
-        timer = InForceTimer.model_validate(message.payload)
-        return await asyncio.to_thread(ledger.in_force.tick, timer)
-
-    return {UNDO: start, WITHDRAW: withdraw, TIMER: due}

@@ -15,7 +15,6 @@ import playbooks.kit
 from authority.decisions import Signer, Verifier
 from contracts.catalogue import Catalogue
 from contracts.errors import InputError, StanchError
-from gateway import mitigations
 from gateway.app import build
 from gateway.authority import considering
 from gateway.dispatcher import Dispatcher
@@ -60,7 +59,6 @@ def dispatcher(
     handlers = {
         outbox.ASKED: considering(ledger, policy=policy, signer=signer, verifier=verifier),
         **notifier(config, ledger, catalogue).handlers,
-        **mitigations.handlers(ledger, client),
     }
     return Dispatcher(
         ledger=ledger, client=client, catalogue=catalogue, signer=signer, clock=utc_now, handlers=handlers

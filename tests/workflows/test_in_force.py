@@ -14,7 +14,6 @@ from contracts.in_force import ForceState, InForce
 from contracts.incidents import AlertStatus, Phase
 from contracts.messages import UndoRequest
 from contracts.plans import Needs
-from gateway import mitigations
 from ledger import OutboxMessage
 from ledger.in_force import UNDO
 from runtime.clock import utc_now
@@ -170,7 +169,7 @@ async def test_a_message_that_is_delivered_again(running: Site) -> None:
         trace={},
         attempts=1,
     )
-    start = mitigations.handlers(running.ledger, running.client)[UNDO]
+    start = running.dispatcher.handlers[UNDO]
     await start(message)
     await start(message)
     handle = running.client.get_workflow_handle(names.mitigation_workflow_id(order.mitigation))
