@@ -217,8 +217,7 @@ class Steps:
     def _guard(self, run: Running) -> Guard:
         signed = run.order.signed
         rules = Guardrails(self._catalogue.guardrails)
-        overrides = signed.decision.overrides
-        return Guard(rules, run.plan, steps=approved(signed, run.plan), overrides=overrides)
+        return Guard(rules, run.plan, steps=approved(signed, run.plan), overrides=signed.overrides)
 
     def _apply(self, run: Running, observed: Observation) -> None:
         with TRACER.start_as_current_span(run.request.action) as span:

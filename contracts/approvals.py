@@ -137,6 +137,13 @@ class SignedDecision(Frozen):
         return all(not decision.steps or step in decision.steps for decision in decisions)
 
 
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """Which guardrails everybody who was asked has set aside."""
+        others = [one.decision.overrides for one in self.others]
+        return tuple(name for name in self.decision.overrides if all(name in named for named in others))
+
+
 class ApprovalRequest(Frozen):
     """One numbered question: may this sealed plan run? With the answer, once there is one.
 

@@ -257,3 +257,12 @@ def test_grant_is_checked_again() -> None:
 
     with pytest.raises(ForbiddenError, match="GRT-1 is for shop in staging"):
         VERIFIER.check_approves(signed_by("ada", of, grant=foreign), of, now=LATER)
+
+
+def test_a_guardrail_is_set_aside_by_everybody() -> None:
+    """What the second person alone sets aside still holds."""
+    first = signed_by("ada", PLAN, overrides=("cooldown", "target-lock"))
+    second = signed_by("grace", PLAN, overrides=("cooldown", "freeze"))
+
+    assert second.model_copy(update={"others": (first,)}).overrides == ("cooldown",)
+    assert second.overrides == ("cooldown", "freeze")
