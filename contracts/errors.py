@@ -2,11 +2,14 @@
 
 from pydantic import ValidationError
 
+LONGEST_WAIT = 600.0  # seconds; what asks for more is broken, and no incident waits longer
+
 
 def one_line(text: object, longest: int = 600) -> str:
     """Make a part of a sentence of what a server or a library said: one line, printable, not endless."""
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split())
-    return line if len(line) <= longest else f"{line[:longest]}…"
+    said = str(text)[: 4 * longest]  # what is longer than that is not even looked at
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in said).split())
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
 def first_wrong(error: ValidationError) -> str:
@@ -59,7 +62,7 @@ class ProviderUnavailableError(StanchError):
         may_have_applied: False only when the change certainly did not reach the provider (the connection
             was refused, or the provider said that it turned the request away). True when the answer was
             lost: then the target has to be read before anything is sent again.
-        retry_after: Seconds that the provider asked us to wait, if it did.
+        retry_after: Seconds that the provider asked us to wait, if it did; ten minutes at most.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class ProviderUnavailableError(StanchError):
     ) -> None:
         super().__init__(message)
         self.may_have_applied = may_have_applied
-        self.retry_after = retry_after
+        self.retry_after = None if retry_after is None else min(retry_after, LONGEST_WAIT)
 
 
 class NothingToProposeError(StanchError):

@@ -16,10 +16,10 @@ from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
 from botocore.session import Session as CoreSession  # type: ignore[import-untyped]
 
 from activities.aws.models import InRegion, Json
+from activities.wire import retry_after
 from contracts.catalogue import Aws, AwsAccount, RoutingPanel
-from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
+from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError, one_line
 
-LONGEST_MESSAGE = 600
 ROUTING = "route53-recovery-cluster"
 LIMITED = {"MaxItems", "MaxRecords", "maxResults"}
 PAGED = ("describe_", "get_metric_data", "list_")
@@ -244,7 +244,7 @@ class AwsClient:
         except exceptions.ClientError as error:
             if error.response.get("Error", {}).get("Code") in BAD_CREDENTIALS:
                 self._forget(at.account)
-            raise _refusal(at, client, operation, error, lost=lost) from error
+            raise _refusal(at, client, operation, error, lost=lost, now=self.now()) from error
         except (exceptions.BotoCoreError, ResponseParserError, *STRANGE) as error:
             if isinstance(error, exceptions.NoCredentialsError):
                 self._forget(at.account)
@@ -290,7 +290,7 @@ class AwsClient:
             config = self._routing_config if service == ROUTING else self._config
             client = session.client(service, region_name=at.region, config=config, endpoint_url=url)
         except exceptions.BotoCoreError as error:
-            raise ActionRefusedError(f"AWS account {account.name}: {_one_line(error)}") from error
+            raise ActionRefusedError(f"AWS account {account.name}: {one_line(error)}") from error
         client.meta.events.register("before-send", self._sign_with_action)
         return client
 
@@ -310,11 +310,12 @@ class AwsClient:
 
 
 def _refusal(
-    at: InRegion, client: Any, operation: str, error: exceptions.ClientError, *, lost: bool
+    at: InRegion, client: Any, operation: str, error: exceptions.ClientError, *, lost: bool, now: datetime
 ) -> Exception:
     """Say what an error in AWS's words means."""
-    said, status = error.response.get("Error", {}), _status(error)
-    code, message = str(said.get("Code", "")), _one_line(said.get("Message") or said.get("Code") or status)
+    said, about = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
+    status = int(about.get("HTTPStatusCode", 500))
+    code, message = str(said.get("Code", "")), one_line(said.get("Message") or said.get("Code") or status)
     code = code.removesuffix("Fault") if code not in CONFLICT else code
     # Credentials may come from another call than ours, and then ours was never sent.
     ours = error.operation_name == client.meta.method_to_api_mapping.get(operation)
@@ -334,14 +335,14 @@ def _refusal(
         return ProviderUnavailableError(
             f"{at.where}: {MEANT.get(code, message)}",
             may_have_applied=lost and ours and not busy,
-            retry_after=_retry_after(error),
+            retry_after=retry_after(str(about.get("HTTPHeaders", {}).get("retry-after", "")), now),
         )
     return ActionRefusedError(f"{at.where}: {message}")
 
 
 def _unanswered(at: InRegion, error: Exception, *, lost: bool) -> Exception:
     """Say what an exception of the SDK or of the wire means."""
-    said = _one_line(error)
+    said = one_line(error)
     if isinstance(error, exceptions.ParamValidationError) or "CERTIFICATE_VERIFY_FAILED" in said:
         return ActionRefusedError(f"{at.where}: {said}")
     if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)):
@@ -357,19 +358,3 @@ def _iam_name(client: Any, operation: str) -> str:
     """Name an operation as a policy does: ``autoscaling:SetDesiredCapacity``."""
     service = client.meta.service_model.signing_name
     return f"{IAM_NAMES.get(service, service)}:{operation}"
-
-
-def _status(error: exceptions.ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500))
-
-
-def _retry_after(error: exceptions.ClientError) -> float | None:
-    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    asked = str(headers.get("retry-after", ""))
-    return float(asked) if asked.isdecimal() else None
-
-
-def _one_line(text: object) -> str:
-    """Make a sentence of what a server or the SDK said: one line, printable, not endless."""
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split())
-    return line if len(line) <= LONGEST_MESSAGE else f"{line[:LONGEST_MESSAGE]}…"

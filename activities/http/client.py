@@ -4,26 +4,16 @@ import base64
 import binascii
 import hmac
 import json
-import math
-import re
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 
 import urllib3
 from pydantic import ValidationError
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    LocationValueError,
-    NameResolutionError,
-    NewConnectionError,
-    ProtocolError,
-    ReadTimeoutError,
-    SSLError,
-)
+from urllib3.exceptions import HTTPError, LocationValueError, NameResolutionError
 
+from activities import wire
 from activities.http.models import Answer, CallHook, HookStatus
 from contracts.catalogue import Hook
 from contracts.errors import (
@@ -31,23 +21,12 @@ from contracts.errors import (
     InputError,
     PreconditionFailedError,
     ProviderUnavailableError,
-)
-
-PROBLEMS = (  # the first that fits; some are subclasses of others
-    (NameResolutionError, "its name cannot be resolved from here"),
-    (NewConnectionError, "the connection was refused"),
-    (ConnectTimeoutError, "no connection in time"),
-    (ReadTimeoutError, "connected, but no status in time"),
-    (SSLError, "its certificate or TLS is not accepted"),
-    (ProtocolError, "the connection was cut or what came is not HTTP"),
+    one_line,
 )
 
 LARGEST_ANSWER = 64 * 1024  # a status is a few lines
 LARGEST_SAID = 200  # characters of the endpoint's own words that go into our sentence
-LONGEST_WAIT = 600.0  # seconds; longer than that no incident waits
 SECRET = range(24, 65)  # bytes, as Standard Webhooks has it
-OK, REDIRECT, BAD_REQUEST = 200, 300, 400
-CONFLICT, PRECONDITION_FAILED, TOO_SLOW, THROTTLED, SERVER_ERROR = 409, 412, 408, 429, 500
 
 
 class HttpClient:
@@ -88,7 +67,7 @@ class HttpClient:
         except HTTPError as error:
             return Answer(
                 seconds=time.monotonic() - begun,
-                problem=_problem(error),
+                problem=wire.problem(error),
                 known=not isinstance(error, NameResolutionError),
             )
 
@@ -149,11 +128,11 @@ class HookClient:
         """
         if hook.status_url is None:
             return None
-        status, headers, content = self._ask("GET", hook, hook.status_url, f"look-{time.time_ns()}")
-        if status != OK:
-            self._raise(hook, status, headers, content, changes=False)
+        answer = self._ask("GET", hook, hook.status_url, f"look-{time.time_ns()}")
+        if answer.status != HTTPStatus.OK:
+            raise self._no(hook, answer, changes=False)
         try:
-            return HookStatus.model_validate_json(content)
+            return HookStatus.model_validate_json(answer.content)
         except ValidationError as error:
             raise ProviderUnavailableError(
                 f"hook {hook.name}: {hook.status_url} answers something else than a status"
@@ -186,13 +165,14 @@ class HookClient:
             "desired": request.desired,
         }
         body = json.dumps(asked, sort_keys=True, separators=(",", ":")).encode()
-        status, headers, content = self._ask("POST", hook, hook.url, action_id, body)
-        if not OK <= status < REDIRECT:
-            self._raise(hook, status, headers, content, changes=True)
-        if _field(content, "action_id") != action_id:
+        answer = self._ask("POST", hook, hook.url, action_id, body)
+        if not answer.ok:
+            raise self._no(hook, answer, changes=True)
+        if _field(answer.content, "action_id") != action_id:
             # A login page or a load balancer also answers 200: only the endpoint knows what it was asked.
             raise ProviderUnavailableError(
-                f"hook {hook.name}: it answers {status}, but not with our action_id: is that the endpoint?",
+                f"hook {hook.name}: it answers {answer.status}, but not with our action_id:"
+                " is that the endpoint?",
                 may_have_applied=True,
             )
 
@@ -211,9 +191,7 @@ class HookClient:
             )
         return key
 
-    def _ask(
-        self, method: str, hook: Hook, url: str, message: str, body: bytes = b""
-    ) -> tuple[int, Mapping[str, str], bytes]:
+    def _ask(self, method: str, hook: Hook, url: str, message: str, body: bytes = b"") -> wire.Answer:
         at = str(int(self._clock().timestamp()))
         signature = hmac.digest(self._key(hook), b".".join([message.encode(), at.encode(), body]), "sha256")
         headers = {
@@ -226,69 +204,42 @@ class HookClient:
         return self._exchange(method, hook, url, headers, body)
 
     def _exchange(
-        self, method: str, hook: Hook, url: str, headers: Mapping[str, str], body: bytes = b""
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        patience = self._change_timeout if method == "POST" else self._read_timeout
-        timeout = urllib3.Timeout(connect=self._connect_timeout, read=patience)
-        deadline = time.monotonic() + self._connect_timeout + patience
-        sent = {"User-Agent": "stanch", "Connection": "close", **headers}
-        try:
-            with urllib3.PoolManager(retries=False) as http:
-                response = http.request(
-                    method,
-                    url,
-                    body=body or None,
-                    headers=sent,
-                    timeout=timeout,
-                    redirect=False,
-                    preload_content=False,
-                )
-                try:
-                    content = _body(response, deadline)
-                finally:
-                    response.close()
-        except LocationValueError as error:
-            raise ActionRefusedError(f"hook {hook.name}: {url} is not a URL: {error}") from error
-        except HTTPError as error:
-            never_sent = isinstance(error, NewConnectionError | ConnectTimeoutError)
-            raise ProviderUnavailableError(
-                f"hook {hook.name}: no answer from {url}: {_problem(error)}",
-                may_have_applied=method == "POST" and not never_sent,
-            ) from error
-        return response.status, response.headers, content
-
-    def _raise(
-        self, hook: Hook, status: int, headers: Mapping[str, str], content: bytes, *, changes: bool
-    ) -> None:
-        said = _clean(str(_field(content, "detail") or ""))
-        answered = f"hook {hook.name}: it answers {status}{f' (it says: {said})' if said else ''}"
-        if status in (TOO_SLOW, THROTTLED) or status >= SERVER_ERROR:
-            raise ProviderUnavailableError(
-                answered,
-                may_have_applied=changes and status != THROTTLED,
-                retry_after=_retry_after(headers.get("Retry-After", ""), self._clock()),
+        self, method: str, hook: Hook, url: str, headers: dict[str, str], body: bytes = b""
+    ) -> wire.Answer:
+        changes = method == "POST"
+        with urllib3.PoolManager(retries=False) as http:
+            return wire.exchange(
+                http,
+                method,
+                url,
+                what=f"hook {hook.name}",
+                headers={"User-Agent": "stanch", "Connection": "close", **headers},
+                body=body or None,
+                timeouts=(self._connect_timeout, self._change_timeout if changes else self._read_timeout),
+                largest=LARGEST_ANSWER,
+                changes=changes,
             )
-        if REDIRECT <= status < BAD_REQUEST:
-            raise ActionRefusedError(
+
+    def _no(self, hook: Hook, answer: wire.Answer, *, changes: bool) -> Exception:
+        """Say what another answer than 2xx means."""
+        status, detail = answer.status, one_line(_field(answer.content, "detail") or "", LARGEST_SAID)
+        answered = f"hook {hook.name}: it answers {status}{f' (it says: {detail})' if detail else ''}"
+        if (
+            status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+            or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        ):
+            return ProviderUnavailableError(
+                answered,
+                may_have_applied=changes and status != HTTPStatus.TOO_MANY_REQUESTS,
+                retry_after=wire.retry_after(answer.headers.get("Retry-After", ""), self._clock()),
+            )
+        if answer.redirects:
+            return ActionRefusedError(
                 f"{answered}, and redirects are not followed: write its final URL in the catalogue"
             )
-        if status in (CONFLICT, PRECONDITION_FAILED) and hook.status_url is not None:
-            raise PreconditionFailedError(answered)
-        raise ActionRefusedError(answered)
-
-
-def _problem(error: HTTPError) -> str:
-    return next((why for kind, why in PROBLEMS if isinstance(error, kind)), type(error).__name__)
-
-
-def _body(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
-    """Read an answer; one that is too long or trickles ends where it is."""
-    content = bytearray()
-    while chunk := response.read1(LARGEST_ANSWER):
-        content += chunk
-        if len(content) > LARGEST_ANSWER or time.monotonic() > deadline:
-            break
-    return bytes(content)
+        if status in (HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED) and hook.status_url is not None:
+            return PreconditionFailedError(answered)
+        return ActionRefusedError(answered)
 
 
 def _field(content: bytes, name: str) -> object:
@@ -297,19 +248,3 @@ def _field(content: bytes, name: str) -> object:
     except (ValueError, RecursionError):
         return None
     return answer.get(name) if isinstance(answer, dict) else None
-
-
-def _clean(text: str) -> str:
-    """Make somebody else's words safe for one line of a log or a terminal."""
-    return "".join(one if one.isprintable() else " " for one in text[:LARGEST_SAID]).strip()
-
-
-def _retry_after(said: str, now: datetime) -> float | None:
-    """Read how long to wait, in seconds or until a date."""
-    try:
-        if re.fullmatch(r"[0-9]{1,9}", said):
-            return min(float(said), LONGEST_WAIT)
-        wait = (parsedate_to_datetime(said) - now).total_seconds()
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return None if math.isnan(wait) else min(max(wait, 0.0), LONGEST_WAIT)

@@ -56,7 +56,6 @@ class WebService(Protocol):
 
     def get(self, url: str, timeout: timedelta) -> Answer:
         """Ask once."""
-        ...
 
 
 class CallHook(ActionRequest):
@@ -111,20 +110,15 @@ class HookService(Protocol):
 
     def now(self) -> datetime:
         """Give the time now (UTC)."""
-        ...
 
     def hook(self, name: str) -> Hook:
         """Find a hook in the catalogue."""
-        ...
 
     def status(self, hook: Hook) -> HookStatus | None:
         """Ask how things are; ``None`` when the hook has no ``status_url``."""
-        ...
 
     def check(self, hook: Hook) -> None:
         """See that the hook could be called: its secret is there, and somebody answers."""
-        ...
 
     def send(self, hook: Hook, request: CallHook, *, action_id: str) -> None:
         """Send the request once, signed."""
-        ...

@@ -2,120 +2,124 @@
 
 import contextlib
 import json
-import math
 import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any
+from http import HTTPStatus
+from typing import TypeVar
 from urllib.parse import quote, urlencode
 
 import urllib3
-from pydantic import Field, JsonValue, TypeAdapter, ValidationError
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from pydantic import ConfigDict, Field, JsonValue, ValidationError
+from pydantic.alias_generators import to_camel
 
+from activities import wire
 from activities.launchdarkly.models import AuditEntry, FlagSeen, SdkSight, SetFlag
 from contracts.base import Frozen, JsonObject
 from contracts.catalogue import LaunchDarklyProject
-from contracts.errors import ActionRefusedError, InputError, ProviderUnavailableError
+from contracts.errors import ActionRefusedError, InputError, ProviderUnavailableError, one_line
 
 API_VERSION = "20240415"
 SEMANTIC_PATCH = "application/json; domain-model=launchdarkly.semanticpatch"
 SDK_BASE = "https://sdk.launchdarkly.com"
 SDK_STREAM = "https://stream.launchdarkly.com"
 LARGEST_ANSWER = 32 * 1024 * 1024  # a whole environment's flags come in one answer
-LARGEST_ERROR = 200  # characters of the provider's own words that go into our sentence
-LONGEST_WAIT = 600.0  # seconds; the vendor's windows are 10 s, so more is a mistake
+LONGEST_SAID = 200  # characters of the provider's own words that go into our sentence
 AUDIT_PAGE = 20  # the vendor's maximum
 AUDIT_PAGES = 5
 FOLLOWERS_FRESH = 60.0  # seconds; they are for people to read, and a verification reads every few seconds
-OK, REDIRECT, BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 200, 300, 400, 401, 403, 404
-NOT_ALLOWED, CONFLICT, THROTTLED, SERVER_ERROR = 405, 409, 429, 500
+ModelT = TypeVar("ModelT", bound=Frozen)
 
 
-class _Variation(Frozen):
+class _Said(Frozen):
+    """What the vendor says, by the vendor's names."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+
+class _Variation(_Said):
     value: JsonValue = None
     name: str | None = None
 
 
-class _Serve(Frozen):
+class _Serve(_Said):
     variation: int | None = None
     rollout: JsonObject | None = None
 
 
-class _Targets(Frozen):
+class _Targets(_Said):
     values: tuple[str, ...] = ()
 
 
-class _Prerequisite(Frozen):
+class _Key(_Said):
     key: str
 
 
-class _Config(Frozen):
+class _Config(_Said):
     on: bool
     version: int
     archived: bool = False
-    modified: int = Field(0, alias="lastModified")
+    last_modified: int = 0
     rules: tuple[JsonObject, ...] = ()
     targets: tuple[_Targets, ...] = ()
-    context_targets: tuple[_Targets, ...] = Field((), alias="contextTargets")
+    context_targets: tuple[_Targets, ...] = ()
     fallthrough: _Serve | None = None
-    off: int | None = Field(None, alias="offVariation")
-    prerequisites: tuple[_Prerequisite, ...] = ()
+    off_variation: int | None = None
+    prerequisites: tuple[_Key, ...] = ()
 
 
-class _Flag(Frozen):
+class _Flag(_Said):
     key: str
     name: str = ""
-    created: int = Field(0, alias="creationDate")
+    creation_date: int = 0
     archived: bool = False
     variations: tuple[_Variation, ...] = ()
     environments: dict[str, _Config] = {}
 
 
-class _Dependents(Frozen):
-    items: tuple[_Prerequisite, ...]
+class _Dependents(_Said):
+    items: tuple[_Key, ...]
 
 
-class _Access(Frozen):
+class _Access(_Said):
     action: str = ""
     resource: str = ""
 
 
-class _Actor(Frozen):
-    first: str = Field("", alias="firstName")
-    last: str = Field("", alias="lastName")
+class _Actor(_Said):
+    first_name: str = ""
+    last_name: str = ""
     name: str = ""
     email: str = ""
 
     @property
     def words(self) -> str:
-        return f"{self.first} {self.last}".strip() or self.name or self.email
+        return f"{self.first_name} {self.last_name}".strip() or self.name or self.email
 
 
-class _Entry(Frozen):
+class _Entry(_Said):
     id: str = Field(alias="_id")
     date: int
     accesses: tuple[_Access, ...] = ()
     comment: str = ""
-    verb: str = Field("", alias="titleVerb")
+    title_verb: str = ""
     description: str = ""
     member: _Actor | None = None
     token: _Actor | None = None
     app: _Actor | None = None
 
 
-class _Entries(Frozen):
+class _Entries(_Said):
     items: tuple[_Entry, ...] = ()
 
 
-class _Served(Frozen):
+class _Served(_Said):
     on: bool
 
 
-class _AllServed(Frozen):
+class _AllServed(_Said):
     flags: dict[str, _Served] = {}
 
 
@@ -206,11 +210,8 @@ class LaunchDarklyClient:
             ActionRefusedError: There is no such flag or environment, or the token may not read it.
             ProviderUnavailableError: No usable answer.
         """
-        path = f"/api/v2/flags/{_segment(project)}/{_segment(key)}"
-        what = f"{project}/{environment}/{key}"
-        body = self._rest(
-            project, "GET", path, what, {"env": environment}, needs=f"viewProject on proj/{project}"
-        )
+        what, needs = f"{project}/{environment}/{key}", f"viewProject on proj/{project}"
+        body = self._rest(project, "GET", _path(project, key), what, {"env": environment}, needs=needs)
         return self._seen(project, environment, key, body)
 
     def dependents(self, project: str, environment: str, key: str) -> tuple[str, ...] | None:
@@ -223,11 +224,11 @@ class LaunchDarklyClient:
         known = self._followers.get(place)
         if known is not None and time.monotonic() - known[0] < FOLLOWERS_FRESH:
             return known[1]
-        path = "/".join(("/api/v2/flags", *map(_segment, place), "dependent-flags"))
+        path = _path(*place, "dependent-flags")
         followers: tuple[str, ...] | None = None
         with contextlib.suppress(ActionRefusedError, ProviderUnavailableError):
             body = self._rest(project, "GET", path, key, headers={"LD-API-Version": "beta"})
-            followers = tuple(item.key for item in _parsed(TypeAdapter(_Dependents), body, key).items)
+            followers = tuple(item.key for item in _parsed(_Dependents, body, key).items)
         self._followers[place] = time.monotonic(), followers
         return followers
 
@@ -243,7 +244,7 @@ class LaunchDarklyClient:
             ActionRefusedError: LaunchDarkly said no; nothing was changed.
             ProviderUnavailableError: See its ``may_have_applied``.
         """
-        path = f"/api/v2/flags/{_segment(request.project)}/{_segment(request.key)}"
+        path = _path(request.project, request.key)
         what = f"{request.project}/{request.environment}/{request.key}"
         patch: JsonObject = {
             "environmentKey": request.environment,
@@ -293,7 +294,7 @@ class LaunchDarklyClient:
                 body=policy,
                 needs="viewProject and the audit log",
             )
-            items = _parsed(TypeAdapter(_Entries), body, what).items
+            items = _parsed(_Entries, body, what).items
             fresh = [item for item in items if item.id not in found]
             for item in fresh:
                 found[item.id] = _audit_entry(item, project, environment, what)
@@ -344,12 +345,12 @@ class LaunchDarklyClient:
     def _seen(self, project: str, environment: str, key: str, body: bytes) -> FlagSeen:
         """Read a flag out of an answer; an older version than one already seen is no answer."""
         what = f"{project}/{environment}/{key}"
-        flag = _parsed(TypeAdapter(_Flag), body, what)
+        flag = _parsed(_Flag, body, what)
         config = flag.environments.get(environment)
         if config is None:
             raise ActionRefusedError(f"{what}: project {project} has no environment {environment}")
         # A flag that was deleted and made again counts anew, hence its time of creation.
-        place = (project, environment, key, flag.created)
+        place = (project, environment, key, flag.creation_date)
         newest = self._newest[place] = max(self._newest.get(place, 0), config.version)
         if config.version < newest:
             raise ProviderUnavailableError(
@@ -359,16 +360,16 @@ class LaunchDarklyClient:
             project=project,
             environment=environment,
             key=key,
-            name=_clean(flag.name) or key,
+            name=one_line(flag.name, LONGEST_SAID) or key,
             on=config.on,
             version=config.version,
             archived=flag.archived or config.archived,
-            serves_off=_variation(flag, config.off),
+            serves_off=_variation(flag, config.off_variation),
             serves_else=_serves(flag, config.fallthrough),
             rules=len(config.rules),
             targets=sum(len(targets.values) for targets in (*config.targets, *config.context_targets)),
             prerequisites=tuple(prerequisite.key for prerequisite in config.prerequisites),
-            modified_at=_time(config.modified, what) if config.modified else None,
+            modified_at=_time(config.last_modified, what) if config.last_modified else None,
         )
 
     def _is_stale(self, observer: _Observer) -> bool:
@@ -378,15 +379,13 @@ class LaunchDarklyClient:
         return now - observer.stale_since >= self._stale_after
 
     def _polled(self, base: str, sdk_key: str, key: str) -> bool | None:
-        url = f"{base}/sdk/latest-all"
-        status, _, body = self._exchange(
-            "GET", url, "flags for SDKs", {"Authorization": sdk_key}, None, changes=False
-        )
-        if status in (UNAUTHORIZED, FORBIDDEN):
-            raise ActionRefusedError(f"flags for SDKs: LaunchDarkly answered {status}")
-        if status != OK:
+        url, what = f"{base}/sdk/latest-all", "flags for SDKs"
+        answer = self._exchange("GET", url, what, {"Authorization": sdk_key})
+        if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            raise ActionRefusedError(f"{what}: LaunchDarkly answered {answer.status}")
+        if answer.status != HTTPStatus.OK:
             return None
-        served = _parsed(TypeAdapter(_AllServed), body, "flags for SDKs").flags.get(key)
+        served = _parsed(_AllServed, answer.content, what).flags.get(key)
         return None if served is None else served.on
 
     def _project(self, name: str) -> LaunchDarklyProject:
@@ -426,33 +425,35 @@ class LaunchDarklyClient:
             "Content-Type": "application/json",
             **(headers or {}),
         }
-        status, answered, content = self._exchange(
-            method, url, what, sent, None if body is None else json.dumps(body).encode(), changes=changes
-        )
-        if OK <= status < REDIRECT:
-            return content
-        said = _said(content)
-        if status in (CONFLICT, THROTTLED) or status >= SERVER_ERROR:
-            why = {
-                CONFLICT: "somebody else is changing it right now",
-                THROTTLED: "LaunchDarkly is throttling this account",
+        encoded = None if body is None else json.dumps(body).encode()
+        answer = self._exchange(method, url, what, sent, encoded, changes=changes)
+        if answer.ok:
+            return answer.content
+        status, said = answer.status, _said(answer.content)
+        if (
+            status in (HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS)
+            or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        ):
+            why: dict[int, str] = {
+                HTTPStatus.CONFLICT: "somebody else is changing it right now",
+                HTTPStatus.TOO_MANY_REQUESTS: "LaunchDarkly is throttling this account",
             }
             raise ProviderUnavailableError(
                 f"{what}: {why.get(status, f'LaunchDarkly answered {status}')}{said}",
-                may_have_applied=changes and status >= SERVER_ERROR,
-                retry_after=self._retry_after(answered),
+                may_have_applied=changes and status >= HTTPStatus.INTERNAL_SERVER_ERROR,
+                retry_after=self._retry_after(answer.headers),
             )
-        no = {
-            UNAUTHORIZED: f"LaunchDarkly refuses the token in {entry.token_env}{said}",
-            FORBIDDEN: f"the token in {entry.token_env} lacks {needs}{said}",
-            NOT_FOUND: f"not found in LaunchDarkly{said}",
+        no: dict[int, str] = {
+            HTTPStatus.UNAUTHORIZED: f"LaunchDarkly refuses the token in {entry.token_env}{said}",
+            HTTPStatus.FORBIDDEN: f"the token in {entry.token_env} lacks {needs}{said}",
+            HTTPStatus.NOT_FOUND: f"not found in LaunchDarkly{said}",
         }
         if method == "PATCH":
-            no[NOT_ALLOWED] = (
+            no[HTTPStatus.METHOD_NOT_ALLOWED] = (
                 f"LaunchDarkly wants its own approval for changes in this environment{said}; "
                 "approve it there, or give the token's role bypassRequiredApproval"
             )
-            no[BAD_REQUEST] = (
+            no[HTTPStatus.BAD_REQUEST] = (
                 "LaunchDarkly turned it down, as it does when a scheduled change or a pending approval "
                 f"request of the flag would fail{said}; settle that one in LaunchDarkly first"
             )
@@ -464,88 +465,46 @@ class LaunchDarklyClient:
         url: str,
         what: str,
         headers: Mapping[str, str],
-        body: bytes | None,
+        body: bytes | None = None,
         *,
-        changes: bool,
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        patience = self._change_timeout if changes else self._read_timeout
-        timeout = urllib3.Timeout(connect=self._connect_timeout, read=patience)
-        deadline = time.monotonic() + self._connect_timeout + patience
-        try:
-            response = self._http.request(
-                method,
-                url,
-                body=body,
-                headers=headers,
-                timeout=timeout,
-                redirect=False,
-                preload_content=False,
-            )
-            try:
-                content = _body(response, deadline)
-                if content is not None:
-                    response.release_conn()
-            finally:
-                response.close()
-        except HTTPError as error:
-            never_sent = isinstance(error, NewConnectionError | ConnectTimeoutError)
-            raise ProviderUnavailableError(
-                f"{what}: no answer from {url.partition('/api/')[0]}: {_reason(error)}",
-                may_have_applied=changes and not never_sent,
-            ) from error
-        if content is None:
+        changes: bool = False,
+    ) -> wire.Answer:
+        answer = wire.exchange(
+            self._http,
+            method,
+            url,
+            what=what,
+            headers=headers,
+            body=body,
+            timeouts=(self._connect_timeout, self._change_timeout if changes else self._read_timeout),
+            largest=LARGEST_ANSWER,
+            changes=changes,
+        )
+        if not answer.whole:
             raise ProviderUnavailableError(
                 f"{what}: LaunchDarkly's answer is too long or too slow", may_have_applied=changes
             )
-        return response.status, response.headers, content
+        return answer
 
     def _retry_after(self, headers: Mapping[str, str]) -> float | None:
-        """Read how long to wait: ``Retry-After`` in seconds or as a date, else the end of the rate window."""
-        after, reset = headers.get("Retry-After", ""), headers.get("X-Ratelimit-Reset", "")
-        wait: float | None = None
-        try:
-            if after:
-                is_number = re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", after)
-                wait = (
-                    float(after)
-                    if is_number
-                    else (parsedate_to_datetime(after) - self._clock()).total_seconds()
-                )
-            elif reset:
-                wait = float(reset) / 1000 - self._clock().timestamp()
-        except (ValueError, TypeError, OverflowError):
-            return None
-        return None if wait is None or math.isnan(wait) else min(max(wait, 0.0), LONGEST_WAIT)
+        """Read how long to wait: from ``Retry-After``, or else until the end of the rate window."""
+        now, reset = self._clock(), headers.get("X-Ratelimit-Reset", "")
+        left = int(reset) / 1000 - now.timestamp() if re.fullmatch("[0-9]{1,15}", reset) else None
+        after = headers.get("Retry-After") or ("" if left is None else f"{max(left, 0):.3f}")
+        return wire.retry_after(after, now)
 
 
-def _body(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes | None:
-    """Read an answer to its end; ``None`` when it is too long or trickles."""
-    content = bytearray()
-    while chunk := response.read1(65536):
-        content += chunk
-        if len(content) > LARGEST_ANSWER or time.monotonic() > deadline:
-            return None
-    return bytes(content)
+def _path(*segments: str) -> str:
+    return "/".join(("/api/v2/flags", *(quote(segment, safe="") for segment in segments)))
 
 
-def _segment(text: str) -> str:
-    return quote(text, safe="")
-
-
-def _parsed(adapter: TypeAdapter[Any], body: bytes, what: str) -> Any:
+def _parsed(model: type[ModelT], body: bytes, what: str) -> ModelT:
     try:
-        return adapter.validate_json(body)
+        return model.model_validate_json(body)
     except ValidationError as error:
         raise ProviderUnavailableError(
             f"{what}: LaunchDarkly's answer is not what its API promises"
         ) from error
-
-
-def _clean(text: str) -> str:
-    """Make somebody else's words safe for one line of a log or a terminal."""
-    return "".join(
-        character if character.isprintable() else " " for character in text[:LARGEST_ERROR]
-    ).strip()
 
 
 def _said(content: bytes) -> str:
@@ -554,15 +513,7 @@ def _said(content: bytes) -> str:
     except (ValueError, RecursionError):
         return ""
     message = answer.get("message") if isinstance(answer, dict) else None
-    return f" (it says: {_clean(message)})" if isinstance(message, str) and message else ""
-
-
-def _reason(error: HTTPError) -> str:
-    if isinstance(error, NewConnectionError):
-        return "the connection was refused or the name is unknown"
-    if isinstance(error, ConnectTimeoutError):
-        return "no connection in time"
-    return _clean(str(error)) or type(error).__name__
+    return f" (it says: {one_line(message, LONGEST_SAID)})" if isinstance(message, str) and message else ""
 
 
 def _time(milliseconds: int, what: str) -> datetime:
@@ -576,8 +527,8 @@ def _variation(flag: _Flag, index: int | None) -> str | None:
     if index is None or not 0 <= index < len(flag.variations):
         return None
     variation = flag.variations[index]
-    value = _clean(json.dumps(variation.value, ensure_ascii=False))
-    return f"{_clean(variation.name)} ({value})" if variation.name else value
+    value = one_line(json.dumps(variation.value, ensure_ascii=False), LONGEST_SAID)
+    return f"{one_line(variation.name, LONGEST_SAID)} ({value})" if variation.name else value
 
 
 def _serves(flag: _Flag, serve: _Serve | None) -> str | None:
@@ -598,10 +549,10 @@ def _audit_entry(entry: _Entry, project: str, environment: str, what: str) -> Au
             for access in entry.accesses
             if (key := _flag_key(access.resource, project, environment)) is not None
         ),
-        by=_clean(actor),
-        verb=_clean(entry.verb),
+        by=one_line(actor, LONGEST_SAID),
+        verb=one_line(entry.title_verb, LONGEST_SAID),
         description=entry.description[:2000],
-        comment=_clean(entry.comment),
+        comment=one_line(entry.comment, LONGEST_SAID),
     )
 
 

@@ -158,26 +158,20 @@ class FlagService(Protocol):
 
     def now(self) -> datetime:
         """Give the time now (UTC)."""
-        ...
 
     def flag(self, project: str, environment: str, key: str) -> FlagSeen:
         """Read a flag."""
-        ...
 
     def dependents(self, project: str, environment: str, key: str) -> tuple[str, ...] | None:
         """Name the flags that have this one as prerequisite; ``None`` when that cannot be known."""
-        ...
 
     def sight(self, seen: FlagSeen) -> SdkSight | None:
         """Say what SDKs have of it; ``None`` when the catalogue configures no observation."""
-        ...
 
     def set_flag(self, request: SetFlag, *, comment: str, dry_run: bool = False) -> None:
         """Send the change once."""
-        ...
 
     def audit(
         self, project: str, environment: str, keys: Sequence[str], since: datetime
     ) -> tuple[tuple[AuditEntry, ...], bool]:
         """Give the flags' entries since then, newest first, and whether that is all of them."""
-        ...

@@ -1,22 +1,22 @@
 """Prometheus over its HTTP API."""
 
-import time
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from http import HTTPStatus
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlencode
 
 import urllib3
-from pydantic import Field, TypeAdapter, ValidationError
-from urllib3.exceptions import HTTPError
+from pydantic import Field, ValidationError
 
+from activities import wire
 from activities.prometheus.models import Answered
 from contracts.base import Frozen
 from contracts.catalogue import Prometheus
-from contracts.errors import ActionRefusedError, ProviderUnavailableError
+from contracts.errors import ActionRefusedError, ProviderUnavailableError, one_line
 
 LARGEST_ANSWER = 4 * 1024 * 1024  # bytes; an answer of one series has some hundred
-LARGEST_TEXT = 300  # characters of Prometheus' own words that go into our sentence
-OK, REDIRECT, BAD_REQUEST, TIMEOUT, THROTTLED, SERVER_ERROR = 200, 300, 400, 408, 429, 500
+LONGEST_SAID = 300  # characters of Prometheus' own words that go into our sentence
+ModelT = TypeVar("ModelT", bound=Frozen)
 
 
 class _Sample(Frozen):
@@ -78,16 +78,16 @@ class PrometheusClient:
         url = self._sources.get(source)
         if url is None:
             raise ActionRefusedError(f"Prometheus {source}: not in the catalogue")
-        status, content = self._post(source, f"{url}/api/v1/query", query)
-        if status != OK:
-            raise _error(source, query, status, content)
-        success = _parsed(TypeAdapter(_Success), content)
+        answer = self._post(source, f"{url}/api/v1/query", query)
+        if answer.status != HTTPStatus.OK:
+            raise _error(source, query, answer)
+        success = _parsed(_Success, answer.content)
         if success is None:
             raise ProviderUnavailableError(
                 f"{source}: its answer is not Prometheus'; is {url} the right address?"
             )
-        data, asked = success.data, _clean(query)
-        warnings = tuple(_clean(warning) for warning in success.warnings[:3])
+        data, asked = success.data, one_line(query, LONGEST_SAID)
+        warnings = tuple(one_line(warning, LONGEST_SAID) for warning in success.warnings[:3])
         if isinstance(data, _Scalar):
             return Answered(values=(data.result[1],), warnings=warnings)
         if isinstance(data, _Other):
@@ -97,58 +97,36 @@ class PrometheusClient:
             raise ActionRefusedError(f"{source}: {asked} gives a histogram; make it a number")
         return Answered(values=tuple(values), warnings=warnings)
 
-    def _post(self, source: str, url: str, query: str) -> tuple[int, bytes]:
-        timeout = urllib3.Timeout(connect=self._connect_timeout, read=self._read_timeout)
-        deadline = time.monotonic() + self._connect_timeout + self._read_timeout
-        form = urlencode({"query": query, "timeout": f"{self._read_timeout:g}s"})
-        headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        content = bytearray()
-        try:
-            response = self._http.request(
-                "POST",
-                url,
-                body=form,
-                headers=headers,
-                timeout=timeout,
-                redirect=False,
-                preload_content=False,
-            )
-            try:
-                while chunk := response.read1(65536):
-                    content += chunk
-                    if len(content) > LARGEST_ANSWER or time.monotonic() > deadline:
-                        break
-                else:
-                    response.release_conn()
-                    return response.status, bytes(content)
-            finally:
-                response.close()
-        except HTTPError as error:
-            reason = _clean(str(error)) or type(error).__name__
-            raise ProviderUnavailableError(f"{source}: no answer: {reason}") from error
-        raise ProviderUnavailableError(f"{source}: its answer is too long or too slow")
+    def _post(self, source: str, url: str, query: str) -> wire.Answer:
+        answer = wire.exchange(
+            self._http,
+            "POST",
+            url,
+            what=source,
+            headers={"Content-Type": "application/x-www-form-urlencoded"},
+            body=urlencode({"query": query, "timeout": f"{self._read_timeout:g}s"}).encode(),
+            timeouts=(self._connect_timeout, self._read_timeout),
+            largest=LARGEST_ANSWER,
+        )
+        if not answer.whole:
+            raise ProviderUnavailableError(f"{source}: its answer is too long or too slow")
+        return answer
 
 
-def _error(
-    source: str, query: str, status: int, content: bytes
-) -> ActionRefusedError | ProviderUnavailableError:
-    failure = _parsed(TypeAdapter(_Failure), content)
-    said = f": {_clean(failure.error)}" if failure and failure.error else ""
+def _error(source: str, query: str, answer: wire.Answer) -> ActionRefusedError | ProviderUnavailableError:
+    failure, status = _parsed(_Failure, answer.content), answer.status
+    said = f": {one_line(failure.error, LONGEST_SAID)}" if failure and failure.error else ""
     # Prometheus answers 503 when a query takes too long and 422 when it cannot be carried out at all.
-    if status in (TIMEOUT, THROTTLED) or status >= SERVER_ERROR:
+    again = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+    if status in again or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return ProviderUnavailableError(f"{source}: answered {status}{said}")
-    if REDIRECT <= status < BAD_REQUEST:
+    if answer.redirects:
         return ActionRefusedError(f"{source}: redirects elsewhere; put the final address into the catalogue")
-    return ActionRefusedError(f"{source}: {_clean(query)} was refused with {status}{said}")
+    return ActionRefusedError(f"{source}: {one_line(query, LONGEST_SAID)} was refused with {status}{said}")
 
 
-def _parsed(adapter: TypeAdapter[Any], content: bytes) -> Any:
+def _parsed(model: type[ModelT], content: bytes) -> ModelT | None:
     try:
-        return adapter.validate_json(content)
+        return model.model_validate_json(content)
     except ValidationError:
         return None
-
-
-def _clean(text: str) -> str:
-    """Make somebody else's words safe for one line of a log or a terminal."""
-    return "".join(character if character.isprintable() else " " for character in text[:LARGEST_TEXT]).strip()

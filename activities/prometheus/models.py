@@ -40,4 +40,3 @@ class QueryService(Protocol):
 
     def query(self, source: str, query: str) -> Answered:
         """Evaluate an expression now."""
-        ...

@@ -36,4 +36,4 @@ def test_the_first_mistake(text: str, said: str) -> None:
 def test_what_a_server_says() -> None:
     """It stays one printable line, and not an endless one."""
     assert one_line("no\n such\x1b[31m\tthing ") == "no such [31m thing"
-    assert one_line("long" * 1000, 10) == "longlonglo…"
+    assert one_line("long" * 1000, 10) == "longlongl…"

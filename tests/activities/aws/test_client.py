@@ -89,6 +89,21 @@ def test_throttling_tells_how_long_to_wait(aws: FakeAws, world: World, client: A
     assert len(aws.arrived("SetDesiredCapacity")) == 1
 
 
+@pytest.mark.parametrize(
+    ("asked", "wait"), [("99999999", 600.0), ("9" * 400, None), ("soon", None), ("0.5", 0.5)]
+)
+def test_nonsense_does_not_hold_an_action_up(
+    aws: FakeAws, world: World, client: AwsClient, asked: str, wait: float | None
+) -> None:
+    """A wait that no throttling means, of a broken proxy perhaps, is cut to ten minutes or not believed."""
+    aws.throttle_headers = {"Retry-After": asked}
+    aws.fail(Fault.THROTTLED, "SetDesiredCapacity")
+
+    with pytest.raises(ProviderUnavailableError) as error:
+        change(client, world)
+    assert error.value.retry_after == wait
+
+
 def test_a_refused_connection_has_sent_nothing(world: World, tmp_path: Path) -> None:
     """Where nobody listens, nothing arrived."""
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -46,8 +46,8 @@ def test_reading_has_our_time(probe: PrometheusQueryProbe) -> None:
         (Fault.ERROR, ProviderUnavailableError, "main: answered 503"),
         (Fault.THROTTLED, ProviderUnavailableError, "main: answered 429"),
         (Fault.NONSENSE, ProviderUnavailableError, "main: its answer is not Prometheus'; is http://"),
-        (Fault.SILENCE, ProviderUnavailableError, "main: no answer: "),
-        (Fault.CUT, ProviderUnavailableError, "main: no answer: "),
+        (Fault.SILENCE, ProviderUnavailableError, "main: no answer from "),
+        (Fault.CUT, ProviderUnavailableError, "main: no answer from "),
         (Fault.UNAUTHORIZED, ActionRefusedError, "main: up was refused with 401"),
         (
             Fault.REDIRECT,
@@ -76,7 +76,7 @@ def test_nobody_there() -> None:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     client = PrometheusClient([Prometheus(name="gone", url=url)])
 
-    with pytest.raises(ProviderUnavailableError, match=r"^gone: no answer: "):
+    with pytest.raises(ProviderUnavailableError, match=r"^gone: no answer from "):
         PrometheusQueryProbe(client, lambda: NOON).look(PrometheusQuery(source="gone", query="up"))
 
 

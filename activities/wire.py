@@ -1,0 +1,126 @@
+"""One request over HTTP, as the providers that speak it send theirs: once, bounded, no redirect followed."""
+
+import re
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import NamedTuple
+
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    LocationValueError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from contracts.errors import ActionRefusedError, ProviderUnavailableError, one_line
+
+PROBLEMS = (  # the first that fits; some are subclasses of others
+    (NameResolutionError, "its name cannot be resolved from here"),
+    (NewConnectionError, "the connection was refused"),
+    (ConnectTimeoutError, "no connection in time"),
+    (ReadTimeoutError, "connected, but no status in time"),
+    (SSLError, "its certificate or TLS is not accepted"),
+    (ProtocolError, "the connection was cut or what came is not HTTP"),
+)
+
+
+class Answer(NamedTuple):
+    """What came back; not ``whole`` when it was too long, or came in too slowly, to be read to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+    whole: bool
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is a yes."""
+        return self.status // 100 == 2  # noqa: PLR2004  (2xx)
+
+    @property
+    def redirects(self) -> bool:
+        """Whether it names another address."""
+        return self.status // 100 == 3  # noqa: PLR2004  (3xx)
+
+
+def exchange(
+    http: urllib3.PoolManager,
+    method: str,
+    url: str,
+    *,
+    what: str,
+    headers: Mapping[str, str],
+    body: bytes | None = None,
+    timeouts: tuple[float, float],
+    largest: int,
+    changes: bool = False,
+) -> Answer:
+    """Send a request, once.
+
+    Args:
+        http: Its connections; those with whole answers are kept as it says.
+        method: The HTTP method.
+        url: Where.
+        what: What it is about, for people.
+        headers: As they are sent.
+        body: Likewise.
+        timeouts: Seconds to connect, and between two packets; the answer has to be there after their sum.
+        largest: Bytes of an answer; more is not read.
+        changes: Whether it may change something, so that a lost answer leaves a doubt.
+
+    Raises:
+        ActionRefusedError: The URL is none.
+        ProviderUnavailableError: No answer.
+    """
+    connect, read = timeouts
+    deadline = time.monotonic() + connect + read
+    content = bytearray()
+    try:
+        response = http.request(
+            method,
+            url,
+            body=body,
+            headers=headers,
+            timeout=urllib3.Timeout(connect=connect, read=read),
+            redirect=False,
+            preload_content=False,
+        )
+        try:
+            while chunk := response.read1(65536):
+                content += chunk
+                if len(content) > largest or time.monotonic() > deadline:
+                    return Answer(response.status, response.headers, bytes(content), whole=False)
+            response.release_conn()
+        finally:
+            response.close()
+    except LocationValueError as error:
+        raise ActionRefusedError(f"{what}: {url} is not a URL: {error}") from error
+    except HTTPError as error:
+        never_sent = isinstance(error, NewConnectionError | ConnectTimeoutError)
+        raise ProviderUnavailableError(
+            f"{what}: no answer from {url}: {problem(error)}", may_have_applied=changes and not never_sent
+        ) from error
+    return Answer(response.status, response.headers, bytes(content), whole=True)
+
+
+def problem(error: HTTPError) -> str:
+    """Say why there is no answer."""
+    said = (why for kind, why in PROBLEMS if isinstance(error, kind))
+    return next(said, one_line(error, 200) or type(error).__name__)
+
+
+def retry_after(said: str, now: datetime) -> float | None:
+    """Read how long to wait, in seconds or until a date."""
+    try:
+        number = re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", said)
+        wait = float(said) if number else (parsedate_to_datetime(said) - now).total_seconds()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return max(wait, 0.0)
