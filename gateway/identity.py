@@ -190,11 +190,22 @@ class Identity:
                 raise UnauthenticatedError(
                     f"say who you are: send {PERSON_HEADER} with an id from the catalogue's people"
                 )
-            return Principal(self.person(named).id, LOCAL, signed_in_at=self._clock())
-        if token.person is None:
-            raise ForbiddenError(f"{token.id} ({token.name}) is a machine's: only a person gives orders")
-        if named not in {"", token.person}:
-            raise ForbiddenError(f"{token.id} speaks for {token.person}, not for {named[:64]!r}")
+            try:
+                person = self.person(named)
+            except ForbiddenError:
+                self._refused_to_nobody(connection, "an order came for somebody who is not in the catalogue")
+                raise
+            return Principal(person.id, LOCAL, signed_in_at=self._clock())
+        if token.person is None or named not in {"", token.person}:
+            refusal = (
+                f"{token.id} ({token.name}) is a machine's: only a person gives orders"
+                if token.person is None
+                else f"{token.id} speaks for {token.person}, not for {named[:64]!r}"
+            )
+            self.refused(
+                f"{token.id}/person/{self._clock():%Y-%m-%dT%H}", token.id, refusal, {"path": path[:200]}
+            )
+            raise ForbiddenError(refusal)
         return Principal(self.person(token.person).id, TOKEN, scopes=token.scopes)
 
     def admin(self, connection: HTTPConnection) -> str:
@@ -282,6 +293,7 @@ class Identity:
             raise SignInNeededError("sign in to see this")
         now = self._clock()
         if now >= found.expires_at or now >= found.used_at + IDLE:
+            self._refused_to_nobody(connection, "a form came in a session that is over")
             raise SignInNeededError("your session is over: sign in again")
         try:
             person = self.person(found.person)

@@ -166,8 +166,8 @@ class MitigationWorkflow:
                 case ApprovalState.APPROVED if closed.signed is not None:
                     self._signed = closed.signed
                     return closed.signed
-                case ApprovalState.PENDING:
-                    self._signed = None
+                case ApprovalState.PENDING if self._signed is not None:
+                    return self._signed  # not the ledger's: the step refuses it, and so it is in the log
                 case ApprovalState.REJECTED:
                     reason = closed.signed.decision.reason if closed.signed else ""
                     raise EndedError(AttemptEnd.REJECTED, reason)
@@ -179,9 +179,8 @@ class MitigationWorkflow:
     async def _run_steps(self, signed: SignedDecision) -> MitigationResult:
         done: list[messages.StepBrief] = []
         last = AttemptEnd.INCONCLUSIVE, "applied; the plan has nothing to verify it with"
-        for step in self._answer.steps:
-            if not signed.allows(step.number):
-                continue
+        allowed = [step for step in self._answer.steps if signed.allows(step.number)]
+        for step in allowed or self._answer.steps[:1]:  # who allows none is refused by the step, not here
             result = await self._act(step, Direction.APPLY, signed)
             if result.drift:
                 changed = ", ".join(difference.path for difference in result.drift)

@@ -50,12 +50,20 @@ PAIRINGS = 0.5
 
 @dataclass
 class Count:
-    """What became of the attempts of one kind; ``logged`` of them are in the evidence, as ``entries``."""
+    """What became of the attempts of one kind.
+
+    Attributes:
+        acted: How many changed anything.
+        logged: How many are in the evidence.
+        entries: As how many entries.
+        is_silent: What is only looked at, or turned away before anything is read, is not kept.
+    """
 
     tried: int = 0
     acted: int = 0
     logged: int = 0
     entries: int = 0
+    is_silent: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -627,11 +635,16 @@ KINDS: Mapping[str, Callable[[World], Attempt]] = {
 }
 
 
+def memory() -> Path | None:
+    """Give where a folder is in memory, where the machine has that."""
+    shared = Path("/dev/shm")  # noqa: S108  (folders of our own are made in it)
+    return shared if shared.is_dir() else None
+
+
 @contextmanager
 def world(seeded: int, many: int) -> Iterator[World]:
     """Give a world with so many approved plans, in memory where the machine has that."""
-    shared = Path("/dev/shm")  # noqa: S108  (a folder of our own is made in it)
-    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as name:
+    with tempfile.TemporaryDirectory(dir=memory()) as name:
         ledger = Ledger.open(f"sqlite:///{Path(name) / 'ledger.db'}", clock=utc_now)
         ledger.migrate()
         with FakeLaunchDarkly(utc_now) as flags:
