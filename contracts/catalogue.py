@@ -14,6 +14,11 @@ from contracts.plans import ProbeCall, Risk, Target, Verification
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
 KubernetesName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 
+# Whom a rung of a ladder calls.
+Called = Annotated[
+    str,
+    Field(pattern=r"^(incident_commander|technical_lead|on_call|team|(team|rotation|person):[a-z0-9._-]+)$"),
+]
 
 # Short enough to end within an incident's life, and a wait where something is repeated.
 Span = Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=7))]
@@ -106,15 +111,7 @@ class Rung(Strict):
     """
 
     after: Span = timedelta(0)
-    notify: tuple[
-        Annotated[
-            str,
-            Field(
-                pattern=r"^(incident_commander|technical_lead|on_call|team|(team|rotation|person):[a-z0-9._-]+)$"
-            ),
-        ],
-        ...,
-    ] = Field(min_length=1)
+    notify: tuple[Called, ...] = Field(min_length=1)
     channel: Slug | None = None
 
 
@@ -442,15 +439,8 @@ class AwsResources(Strict):
 
     def targets(self) -> tuple[Target, ...]:
         """Give everything of it that an action may change."""
-        owned: tuple[_Owned, ...] = (
-            *self.auto_scaling_groups,
-            *self.ecs_services,
-            *self.scalable_targets,
-            *self.records,
-            *self.region_switch_plans,
-            *self.global_clusters,
-        )
         panels = (Target(provider="aws", kind="routing_panel", path=(name,)) for name in self.panels)
+        owned = (one for name, listed in self if name != "panels" for one in listed)
         return (*(one.target() for one in owned), *panels)
 
     @property
