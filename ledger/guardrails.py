@@ -91,8 +91,8 @@ def _facts(rows: Iterable[Row[Any]], now: datetime) -> Facts:
                 frozen.append(Freeze(id=f"FRZ-{number}", service=name, reason=why, person=who, at=at))
             case _:
                 ended.setdefault(kind, []).append(AttemptEnd(name))
-    touches, freezes_that_stand = tuple(changed.values()), tuple(reversed(frozen))
-    return Facts(now=now, touches=touches, actions=actions, ends=ended, freezes=freezes_that_stand)
+    touches, freezes_now = tuple(changed.values()), tuple(reversed(frozen))
+    return Facts(now=now, touches=touches, actions=actions, ends=ended, freezes=freezes_now)
 
 
 def take_over(connection: Connection, target: str, mitigation: str) -> None:

@@ -263,8 +263,8 @@ class MitigationsInForce:
         said = f"{person} asks to undo {row.mitigation}: {reason}"
         self._tell(connection, row, f"undo/{number}", person, said, order=body)
         trace = incidents.find(connection, row.incident).trace
-        now_is, key, lane = self._database.now, request.mitigation, f"{UNDO}/{request.mitigation}"
-        outbox.add(connection, now_is, UNDO, key, incident=row.incident, payload=body, trace=trace, lane=lane)
+        key, lane, clock = request.mitigation, f"{UNDO}/{request.mitigation}", self._database.now
+        outbox.add(connection, clock, UNDO, key, incident=row.incident, payload=body, trace=trace, lane=lane)
         return request
 
     def _withdraw(self, connection: Connection, row: Row[Any], key: str, reason: str) -> None:
@@ -371,11 +371,8 @@ def _renew(connection: Connection, clock: Clock, row: Row[Any], until: datetime)
 
 
 def _arm(connection: Connection, clock: Clock, row: Row[Any]) -> None:
-    timer, key = (
-        InForceTimer(mitigation=row.mitigation, revision=row.revision),
-        f"{row.mitigation}/{row.revision}",
-    )
-    payload, due = timer.model_dump(), _due(row, 1)
+    key, due = f"{row.mitigation}/{row.revision}", _due(row, 1)
+    payload = InForceTimer(mitigation=row.mitigation, revision=row.revision).model_dump()
     outbox.add(connection, clock, TIMER, key, incident=row.incident, payload=payload, due=due)
 
 

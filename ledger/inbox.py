@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from contracts.base import Frozen, JsonObject
 from contracts.evidence import ENGINE, Evidence, EvidenceKind
@@ -142,13 +142,15 @@ class _Intake:
     def keep(self, source: str, body: bytes) -> int:
         """Keep the raw bytes once, and give the delivery's number."""
         digest = hashlib.sha256(body).hexdigest()
-        known = rows.one(self._connection, delivery, source=source, digest=digest)
-        if known is not None:
-            known = rows.change(self._connection, delivery, known, times=known.times + 1)
-        else:
-            facts = {"received_at": self._now, "times": 1, "trace": self._trace}
-            known = rows.add(self._connection, delivery, source=source, digest=digest, body=body, **facts)
-        return int(known.id)
+        named = {"source": source, "digest": digest}
+        again = update(delivery).filter_by(**named).values(times=delivery.c.times + 1)
+        # Only its number comes back: the body may be large.
+        known = self._connection.scalar(again.returning(delivery.c.id))
+        if known is None:
+            facts = {"body": body, "received_at": self._now, "times": 1, "trace": self._trace}
+            fresh = insert(delivery).values(named | facts).returning(delivery.c.id)
+            known = self._connection.scalar(fresh)
+        return int(known)
 
     def take(self, number: int, alerts: Sequence[Alert]) -> int:
         """Take what is new, and count it."""
