@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from temporalio.testing import ActivityEnvironment
 
 import worker
 from activities import lookout as looking
@@ -17,6 +18,7 @@ from activities.lookout import IN_FORCE_FIRST, IN_FORCE_LATER, LEASE, SURE, Look
 from activities.planning import Planning
 from activities.registry import Registry
 from activities.rehearsal import Rehearsal
+from activities.verification import Watching
 from authority.guardrails import Guard, Guardrails
 from authority.policy import Policy
 from contracts.actions import Action, ActionRequest, Probe, ProbeRequest
@@ -25,8 +27,8 @@ from contracts.catalogue import Catalogue
 from contracts.errors import ProviderUnavailableError
 from contracts.evidence import EvidenceKind
 from contracts.in_force import StepInForce
-from contracts.incidents import AttemptEnd, Phase, Severity
-from contracts.messages import RecordRequest
+from contracts.incidents import AttemptEnd, Effect, Phase, Severity
+from contracts.messages import RecordRequest, VerifyOrder
 from contracts.outcomes import Direction, MitigationResult, Outcome, Progress, Reached, StepResult
 from contracts.plans import Difference, Observation, Plan, ProbeCall, Reading, Target, Verification
 from contracts.readiness import CheckState, ServiceReadiness
@@ -376,6 +378,28 @@ def test_a_clock_that_jumped(scene: Scene) -> None:
     scene.clock.forward(timedelta(days=-3, seconds=5))
 
     assert scene.turn() == 1
+
+
+def test_a_repeated_verification_gives_the_first_judgement(scene: Scene) -> None:
+    """When the answer of a verification was lost, its repeat says the same, whatever the signal says now."""
+    scene.ask(hold=timedelta())
+    watching = Watching(
+        ledger=scene.ledger, catalogue=scene.catalogue, registry=scene.registry, clock=scene.clock
+    )
+    order = VerifyOrder(
+        incident="INC-1",
+        mitigation="INC-1/1",
+        step=1,
+        direction=Direction.APPLY,
+        plan_digest=scene.ledger.approvals.get("APR-1").request.plan_digest,
+    )
+    scene.errors.says = 0.01
+    first = ActivityEnvironment().run(watching.verify_step, order)
+    scene.errors.says = 0.9
+
+    assert first.effect is Effect.EFFECTIVE
+    assert ActivityEnvironment().run(watching.verify_step, order) == first
+    assert len(scene.told(EvidenceKind.VERIFICATION)) == 1
 
 
 def test_what_is_in_force_is_looked_at(in_force: Scene) -> None:
