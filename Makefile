@@ -15,10 +15,10 @@ HAS_UV := $(shell command -v uv 2>/dev/null)
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command "make lock"
 
-.PHONY: help setup demo test test-slow test-browser test-oidc test-cluster campaign check bench docs format lock clean
+.PHONY: help setup demo test test-slow test-browser test-oidc test-cluster campaign campaign-approvals check bench docs format lock clean
 
 help:  ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## Make .venv with the locked dependencies; a second run does nothing.
 
@@ -61,6 +61,9 @@ test-cluster: $(READY)  ## Run what needs a Kubernetes control plane, on a real 
 
 campaign: $(READY)  ## Let every action meet every answer of its provider, repeated in every way; prints the table.
 	$(BIN)/python -m tests.campaigns.actions
+
+campaign-approvals: $(READY)  ## Drive deciders and forge approvals by the thousand; LONG=1 does ten times as much.
+	$(BIN)/python -m tests.campaigns $(if $(LONG),--long)
 
 check: $(READY)  ## Run every gate but the tests: lint, format, layers, types, house rules.
 	$(BIN)/ruff check

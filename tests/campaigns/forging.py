@@ -161,6 +161,7 @@ class World:
     def __init__(self, folder: Path, ledger: Ledger, flags: FakeLaunchDarkly, seeded: int, many: int) -> None:
         self.rng = random.Random(seeded)  # noqa: S311  (forgeries that can be repeated, not secrets)
         self.folder, self.ledger, self.flags = folder, ledger, flags
+        self.verifier = Verifier([OURS.public_key])
         self.sealed = 0
         names = [f"f{number}" for number in range(20)]
         for name in names:
@@ -571,7 +572,7 @@ class World:
             ledger=self.ledger,
             catalogue=self.catalogue,
             registry=self.registry,
-            verifier=Verifier([OURS.public_key]),
+            verifier=self.verifier,
             clock=lambda: utc_now() + attempt.ahead,
         )
         environment = ActivityEnvironment()
