@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Header, Query
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from starlette.responses import PlainTextResponse, StreamingResponse
 
 from contracts.approvals import Approval, ApprovalRequest, ApprovalState, SignedDecision, Verdict
@@ -93,7 +93,7 @@ class ListedPlaybook(Frozen):
     digest: str
     risk: Risk
     order: int
-    params: JsonObject
+    params: Annotated[JsonObject, BeforeValidator(lambda params: params.model_json_schema())]
 
 
 def incidents_router(  # noqa: C901  (a list of routes, not a decision)
@@ -115,13 +115,7 @@ def incidents_router(  # noqa: C901  (a list of routes, not a decision)
     @routes.post("/incidents", status_code=201)
     def declare_incident(order: Declaration, principal: by) -> Incident:
         """Open an incident without an alert."""
-        return orders.declare(
-            title=order.title,
-            service=order.service,
-            environment=order.environment,
-            severity=order.severity,
-            principal=principal,
-        )
+        return orders.declare(principal=principal, **dict(order))
 
     @routes.get("/incidents/{incident}", dependencies=reads)
     def get_incident(incident: str) -> Incident:
@@ -141,26 +135,17 @@ def incidents_router(  # noqa: C901  (a list of routes, not a decision)
     @routes.post("/incidents/{incident}/severity")
     def change_severity(incident: str, order: SeverityOrder, principal: by, key: Key = "") -> Incident:
         """Say how bad it is."""
-        return orders.command(
-            incident,
-            CommandKind.SEVERITY,
-            principal=principal,
-            reason=order.reason,
-            key=key,
-            severity=order.severity,
-        )
+        return orders.command(incident, CommandKind.SEVERITY, principal=principal, key=key, **dict(order))
 
     @routes.post("/incidents/{incident}/resolve")
     def resolve_incident(incident: str, order: Reason, principal: by, key: Key = "") -> Incident:
         """Say that it is over; the engine takes that up."""
-        return orders.command(
-            incident, CommandKind.RESOLVE, principal=principal, reason=order.reason, key=key
-        )
+        return orders.command(incident, CommandKind.RESOLVE, principal=principal, key=key, **dict(order))
 
     @routes.post("/incidents/{incident}/replan")
     def replan_incident(incident: str, order: Reason, principal: by, key: Key = "") -> Incident:
         """Ask for another plan; the engine takes that up."""
-        return orders.command(incident, CommandKind.REPLAN, principal=principal, reason=order.reason, key=key)
+        return orders.command(incident, CommandKind.REPLAN, principal=principal, key=key, **dict(order))
 
     @routes.get("/incidents/{incident}/evidence", dependencies=reads)
     def list_evidence(incident: str, after: After = -1, limit: Limit = PAGE) -> list[EvidenceEntry]:
@@ -215,16 +200,7 @@ def approvals_router(orders: Orders, identity: Identity) -> APIRouter:
     @routes.post("/approvals/{approval}/decision")
     def decide_approval(approval: str, order: DecisionOrder, principal: by) -> SignedDecision:
         """Approve or reject; the same answer again gives the recorded decision."""
-        return orders.decide(
-            approval,
-            verdict=order.verdict,
-            plan_digest=order.plan_digest,
-            reason=order.reason,
-            principal=principal,
-            steps=order.steps,
-            break_glass=order.break_glass,
-            overrides=order.overrides,
-        )
+        return orders.decide(approval, principal=principal, **dict(order))
 
     return routes
 
@@ -246,15 +222,7 @@ def playbooks_router(
     def list_playbooks() -> list[ListedPlaybook]:
         """List the playbooks in the order in which they are tried."""
         return [
-            ListedPlaybook(
-                name=playbook.name,
-                summary=playbook.summary,
-                description=playbook.description,
-                digest=playbook.digest,
-                risk=playbook.risk,
-                order=playbook.order,
-                params=playbook.params.model_json_schema(),
-            )
+            ListedPlaybook.model_validate(playbook, from_attributes=True)
             for playbook in sorted(playbooks, key=lambda playbook: (playbook.order, playbook.name))
         ]
 
@@ -283,29 +251,17 @@ def playbooks_router(
 
 def _imagined(order: PreviewOrder, now: datetime) -> Incident:
     """Give the incident that a preview is for: nobody has it."""
-    alerts: tuple[Alert, ...] = ()
-    if order.signal:
-        alerts = (
-            Alert(
-                source="preview",
-                fingerprint="preview",
-                starts_at=now,
-                name="preview",
-                service=order.service,
-                environment=order.environment,
-                severity=order.severity,
-                signal=order.signal,
-            ),
-        )
+    place = order.model_dump(include={"service", "environment", "severity"})
+    alert = Alert(
+        source="preview", fingerprint="preview", starts_at=now, name="preview", signal=order.signal, **place
+    )
     return Incident(
         id="preview",
         title=f"Preview for {order.service}",
-        service=order.service,
-        environment=order.environment,
-        severity=order.severity,
         phase=Phase.TRIAGE,
         opened_at=now,
-        alerts=alerts,
+        alerts=(alert,) if order.signal else (),
+        **place,
     )
 
 

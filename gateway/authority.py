@@ -17,16 +17,15 @@ from contracts.approvals import Envelope, Grant, Review, Reviewed, SignedDecisio
 from contracts.base import Strict
 from contracts.errors import InputError
 from contracts.incidents import Role, Severity
+from gateway.api import Limit, Reason
 from gateway.identity import Identity, Principal
 from gateway.orders import LONGEST_REASON, Orders, spoken
 from gateway.tracing import span
 from ledger import Ledger, OutboxMessage
 from ledger.grants import LONGEST
 
-Limit = Annotated[int, Query(ge=1, le=1_000)]
 
-
-class GrantOrder(Strict):
+class GrantOrder(Reason):
     """A standing yes that a person gives: to what, where, and for how long.
 
     Attributes:
@@ -40,23 +39,15 @@ class GrantOrder(Strict):
     service: str
     environment: str
     envelope: Envelope
-    reason: str = Field(max_length=LONGEST_REASON)
     lasts: timedelta = Field(timedelta(hours=1), gt=timedelta(), le=LONGEST)
     uses: int | None = Field(None, ge=1)
     after: timedelta = Field(timedelta(), ge=timedelta())
 
 
-class ForceOrder(Strict):
+class ForceOrder(Reason):
     """Switch a running step to its ungraceful variant."""
 
     step: int
-    reason: str = Field(max_length=LONGEST_REASON)
-
-
-class RevokeOrder(Strict):
-    """Take a grant back."""
-
-    reason: str = Field(max_length=LONGEST_REASON)
 
 
 class ReviewOrder(Strict):
@@ -221,7 +212,7 @@ def router(authority: Authority, identity: Identity) -> APIRouter:
         return ledger.grants.get(grant)
 
     @routes.post("/grants/{grant}/revoke")
-    def revoke_grant(grant: str, order: RevokeOrder, principal: by) -> StandingGrant:
+    def revoke_grant(grant: str, order: Reason, principal: by) -> StandingGrant:
         """Take a grant back; what already runs under it goes on."""
         return authority.revoke(grant, order.reason, principal)
 

@@ -14,32 +14,18 @@ from typing import Any
 
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.context import Context
+from temporalio import common
 from temporalio.client import Client, RPCTimeoutOrCancelledError, WorkflowUpdateFailedError
-from temporalio.common import (
-    SearchAttributePair,
-    TypedSearchAttributes,
-    WorkflowIDConflictPolicy,
-    WorkflowIDReusePolicy,
-)
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from authority.decisions import Signer
-from contracts import names
+from contracts import messages, names
 from contracts.approvals import SignedDecision
 from contracts.base import Frozen
 from contracts.catalogue import Catalogue
 from contracts.errors import ProviderUnavailableError
 from contracts.in_force import InForceTimer
-from contracts.messages import (
-    AlertBatch,
-    Command,
-    IncidentInput,
-    MitigationOrder,
-    PlanAnswer,
-    UndoRequest,
-    Withdrawal,
-)
 from ledger import Ledger, OutboxMessage, in_force, outbox
 from runtime import temporal
 
@@ -194,13 +180,17 @@ class Dispatcher:
     async def _command(self, message: OutboxMessage) -> None:
         """Signal a person's order."""
         workflow = names.incident_workflow_id(message.incident)
-        if not await self._signal(workflow, names.SIGNAL_COMMAND, Command.model_validate(message.payload)):
+        if not await self._signal(
+            workflow, names.SIGNAL_COMMAND, messages.Command.model_validate(message.payload)
+        ):
             LOG.warning("%s has ended: command %s came too late", message.incident, message.key)
 
     async def _withdraw(self, message: OutboxMessage) -> None:
         """Tell an undo that it is not wanted any more; one that has ended needs no telling."""
         workflow = names.mitigation_workflow_id(str(message.payload["mitigation"]))
-        await self._signal(workflow, names.SIGNAL_WITHDRAW, Withdrawal.model_validate(message.payload))
+        await self._signal(
+            workflow, names.SIGNAL_WITHDRAW, messages.Withdrawal.model_validate(message.payload)
+        )
 
     async def _in_force_timer(self, message: OutboxMessage) -> datetime | None:
         """Do what is due about a mitigation in force: remind, or order its undo."""
@@ -209,11 +199,11 @@ class Dispatcher:
 
     async def _undo(self, message: OutboxMessage) -> None:
         """Start the workflow of an undo; the same message again starts nothing, even when it has ended."""
-        request = UndoRequest.model_validate(message.payload)
-        answer = PlanAnswer(mitigation=request.mitigation)
+        request = messages.UndoRequest.model_validate(message.payload)
+        answer = messages.PlanAnswer(mitigation=request.mitigation)
         await self._start(
             names.MITIGATION_WORKFLOW,
-            MitigationOrder(incident=request.incident, answer=answer, undo=request),
+            messages.MitigationOrder(incident=request.incident, answer=answer, undo=request),
             id=names.mitigation_workflow_id(request.mitigation),
             static_summary=f"undo of {request.undoes}",
         )
@@ -221,24 +211,24 @@ class Dispatcher:
     async def _alerts(self, message: OutboxMessage) -> None:
         """Start the incident's workflow, or signal the running one: durable at once, with no worker up."""
         incident = await asyncio.to_thread(self._ledger.incidents.get, message.incident)
-        whole = AlertBatch.model_validate({"alerts": message.payload.get("alerts") or []})
+        whole = messages.AlertBatch.model_validate({"alerts": message.payload.get("alerts") or []})
         # A payload of the engine ends at 2 MiB: texts stay in the ledger, alerts come by signals only.
-        batch = AlertBatch(alerts=tuple(alert.slim() for alert in whole.alerts))
+        batch = messages.AlertBatch(alerts=tuple(alert.slim() for alert in whole.alerts))
         incident = incident.model_copy(update={"alerts": ()})
-        attributes = TypedSearchAttributes(
-            [
-                SearchAttributePair(temporal.SERVICE, incident.service),
-                SearchAttributePair(temporal.ENVIRONMENT, incident.environment),
-                SearchAttributePair(temporal.SEVERITY, incident.severity.value),
-            ]
-        )
+        attributes = {
+            temporal.SERVICE: incident.service,
+            temporal.ENVIRONMENT: incident.environment,
+            temporal.SEVERITY: incident.severity.value,
+        }
         if not await self._start(
             names.INCIDENT_WORKFLOW,
-            IncidentInput(incident=incident, monitoring=self._catalogue.monitoring),
+            messages.IncidentInput(incident=incident, monitoring=self._catalogue.monitoring),
             id=names.incident_workflow_id(incident.id),
             start_signal=names.SIGNAL_ALERTS,
             start_signal_args=[batch],
-            search_attributes=attributes,
+            search_attributes=common.TypedSearchAttributes(
+                [common.SearchAttributePair(key, value) for key, value in attributes.items()]
+            ),
             static_summary=f"{incident.id} {incident.severity.value} {incident.service}",
         ):
             # It ended between the correlation and now: what still fires opens a new incident.
@@ -266,8 +256,8 @@ class Dispatcher:
                 workflow,
                 order,
                 task_queue=names.WORKER_QUEUE,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=common.WorkflowIDConflictPolicy.USE_EXISTING,
+                id_reuse_policy=common.WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 task_timeout=names.TASK_TIMEOUT,
                 rpc_timeout=RPC_TIMEOUT,
                 **options,

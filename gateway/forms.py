@@ -1,13 +1,15 @@
 """What pages send: forms, read with care, and where a browser goes afterwards."""
 
 import re
-from typing import Final
+from collections.abc import Callable
+from typing import Annotated, Final
 from urllib.parse import parse_qsl
 
-from fastapi import Request
+from fastapi import Depends, Request
 from starlette.responses import RedirectResponse, Response
 
 from contracts.errors import InputError
+from gateway.identity import Identity, Session
 
 _LARGEST: Final = 64 * 1024
 _MOST_FIELDS: Final = 64
@@ -35,6 +37,22 @@ async def read(request: Request) -> dict[str, str]:
     except ValueError as error:
         raise InputError("the form cannot be read: reload the page and send it again") from error
     return dict(fields)
+
+
+Filled = Annotated[dict[str, str], Depends(read)]
+"""What a route takes that reads a form."""
+
+
+def sender(identity: Identity) -> Callable[..., Session]:
+    """Give what a route depends on to know who sent its form, from a page of their own session."""
+
+    def sent(
+        request: Request, session: Annotated[Session, Depends(identity.session)], form: Filled
+    ) -> Session:
+        identity.check_form(request, session, form.get("token", ""))
+        return session
+
+    return sent
 
 
 def own_path(path: str) -> str:

@@ -2,31 +2,23 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends
 from pydantic import Field
 from starlette.responses import Response
 
 from authority.guardrails import check_may_lift
-from contracts.base import Strict
 from contracts.errors import InputError
 from contracts.guardrails import Freeze, Lock
 from gateway import forms
+from gateway.api import Reason
 from gateway.identity import Identity, Principal, Session
-from gateway.orders import LONGEST_REASON, Orders
-from gateway.sources.reading import storable
+from gateway.orders import LONGEST_REASON, Orders, spoken
 
 
-class FreezeOrder(Strict):
+class FreezeOrder(Reason):
     """What is stopped, and why."""
 
     service: str | None = Field(None, description="Only its changes; without it those of every service.")
-    reason: str = Field(max_length=LONGEST_REASON)
-
-
-class LiftOrder(Strict):
-    """Why changes may begin again."""
-
-    reason: str = Field(max_length=LONGEST_REASON)
 
 
 def set_freeze(orders: Orders, principal: Principal, *, service: str | None, reason: str) -> Freeze:
@@ -39,7 +31,8 @@ def set_freeze(orders: Orders, principal: Principal, *, service: str | None, rea
         raise InputError(
             f"service {service[:64]!r} is not in the service catalogue; without one every service is frozen"
         )
-    return orders.ledger.freezes.set(service=service, reason=_said(reason), person=principal.person)
+    why = spoken(reason, "a reason", LONGEST_REASON)
+    return orders.ledger.freezes.set(service=service, reason=why, person=principal.person)
 
 
 def lift_freeze(orders: Orders, principal: Principal, *, freeze: str, reason: str) -> Freeze:
@@ -51,16 +44,10 @@ def lift_freeze(orders: Orders, principal: Principal, *, freeze: str, reason: st
         ForbiddenError: It is somebody else's to lift.
         ConflictError: Somebody else has lifted it.
     """
-    said = _said(reason)
+    why = spoken(reason, "a reason", LONGEST_REASON)
     open_now = orders.ledger.incidents.list(open_only=True, limit=1_000)
     check_may_lift(orders.ledger.freezes.get(freeze), principal.person, open_now)
-    return orders.ledger.freezes.lift(freeze, reason=said, person=principal.person)
-
-
-def _said(reason: str) -> str:
-    if not reason.strip():
-        raise InputError("give a reason: it is kept with the evidence")
-    return storable(reason.strip(), LONGEST_REASON)
+    return orders.ledger.freezes.lift(freeze, reason=why, person=principal.person)
 
 
 def api(orders: Orders, identity: Identity) -> APIRouter:
@@ -77,10 +64,10 @@ def api(orders: Orders, identity: Identity) -> APIRouter:
     @routes.post("/freezes", status_code=201)
     def freeze_changes(order: FreezeOrder, principal: by) -> Freeze:
         """Stop all changes; from the answer on no call to a provider begins. One on its way ends."""
-        return set_freeze(orders, principal, service=order.service, reason=order.reason)
+        return set_freeze(orders, principal, **dict(order))
 
     @routes.post("/freezes/{freeze}/lift")
-    def unfreeze_changes(freeze: str, order: LiftOrder, principal: by) -> Freeze:
+    def unfreeze_changes(freeze: str, order: Reason, principal: by) -> Freeze:
         """Let changes begin again; what was refused meanwhile does not come back by itself."""
         return lift_freeze(orders, principal, freeze=freeze, reason=order.reason)
 
@@ -95,18 +82,15 @@ def api(orders: Orders, identity: Identity) -> APIRouter:
 def pages(orders: Orders, identity: Identity) -> APIRouter:
     """Give what the console's forms send."""
     routes = APIRouter(include_in_schema=False)
-    looks = Annotated[Session, Depends(identity.session)]
-    filled = Annotated[dict[str, str], Depends(forms.read)]
+    sender = Annotated[Session, Depends(forms.sender(identity))]
 
     @routes.post("/freezes")
-    def freeze_by_form(request: Request, session: looks, form: filled) -> Response:
-        identity.check_form(request, session, form.get("token", ""))
+    def freeze_by_form(session: sender, form: forms.Filled) -> Response:
         set_freeze(orders, session.principal, service=None, reason=form.get("reason", ""))
         return forms.see("/")
 
     @routes.post("/freezes/{freeze}/lift")
-    def lift_by_form(freeze: str, request: Request, session: looks, form: filled) -> Response:
-        identity.check_form(request, session, form.get("token", ""))
+    def lift_by_form(freeze: str, session: sender, form: forms.Filled) -> Response:
         lift_freeze(orders, session.principal, freeze=freeze, reason=form.get("reason", ""))
         return forms.see("/")
 

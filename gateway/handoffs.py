@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends
 from pydantic import Field
 from starlette.responses import Response
 
@@ -11,6 +11,7 @@ from contracts.errors import ConflictError, ForbiddenError, InputError
 from contracts.incidents import Incident, Role
 from contracts.notices import Handoff
 from gateway import forms
+from gateway.api import Reason
 from gateway.identity import Identity, Principal, Session
 from gateway.orders import LONGEST_REASON, Orders, spoken
 
@@ -28,11 +29,10 @@ class Offered(Strict):
     role: Role | None = None
 
 
-class TakeOver(Strict):
+class TakeOver(Reason):
     """Why somebody on call takes command from an Incident Commander who cannot be reached."""
 
     holder: str = Field(description="Who commands it, as the asking person has seen.")
-    reason: str = Field(max_length=LONGEST_REASON)
 
 
 class Handovers:
@@ -141,34 +141,27 @@ def router(handovers: Handovers, identity: Identity) -> APIRouter:
 def pages(handovers: Handovers, orders: Orders, identity: Identity) -> APIRouter:
     """Give the console's forms; they come before the console's own, whose last path takes any word."""
     routes = APIRouter(include_in_schema=False)
-    filled = Annotated[dict[str, str], Depends(forms.read)]
-    looks = Annotated[Session, Depends(identity.session)]
-
-    def sender(request: Request, session: looks, form: filled) -> Principal:
-        identity.check_form(request, session, form.get("token", ""))
-        return session.principal
-
-    sent_by = Annotated[Principal, Depends(sender)]
+    sender = Annotated[Session, Depends(forms.sender(identity))]
 
     @routes.post("/incidents/{incident}/handoff/{answer}")
-    def answered(incident: str, answer: str, principal: sent_by, form: filled) -> Response:
+    def answered(incident: str, answer: str, session: sender, form: forms.Filled) -> Response:
         role = Role(form["role"]) if form.get("role") in set(Role) else None
         if answer == "accept":
-            handovers.accept(incident, role, principal)
+            handovers.accept(incident, role, session.principal)
         elif answer == "withdraw":
-            handovers.withdraw(incident, role, principal)
+            handovers.withdraw(incident, role, session.principal)
         else:
             raise InputError("an offer is accepted or withdrawn")
         return forms.see(f"/incidents/{incident}")
 
     @routes.post("/incidents/{incident}/take-over")
-    def taken(incident: str, principal: sent_by, form: filled) -> Response:
-        handovers.take_over(incident, form.get("holder", ""), form.get("reason", ""), principal)
+    def taken(incident: str, session: sender, form: forms.Filled) -> Response:
+        handovers.take_over(incident, form.get("holder", ""), form.get("reason", ""), session.principal)
         return forms.see(f"/incidents/{incident}")
 
     @routes.post("/approvals/{approval}/seen")
-    def seen(approval: str, principal: sent_by) -> Response:
-        orders.ledger.notices.seen(orders.ledger.approvals.get(approval).request.id, principal.person)
+    def seen(approval: str, session: sender) -> Response:
+        orders.ledger.notices.seen(orders.ledger.approvals.get(approval).request.id, session.person.id)
         orders.wake()
         return forms.see(f"/approvals/{approval}")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime
 from starlette.responses import Response
 
@@ -157,21 +157,17 @@ def router(mitigations: Mitigations, identity: Identity) -> APIRouter:
     @routes.post("/{incident}/{number}/undo", status_code=202)
     def undo_mitigation(incident: str, number: str, order: UndoOrder, principal: by) -> InForce:
         """Ask for the way back; while one is on its way, asking again changes nothing."""
-        return mitigations.undo(
-            f"{incident}/{number}", steps=order.steps, reason=order.reason, principal=principal
-        )
+        return mitigations.undo(f"{incident}/{number}", principal=principal, **dict(order))
 
     @routes.post("/{incident}/{number}/extend")
     def extend_mitigation(incident: str, number: str, order: Extension, principal: by) -> InForce:
         """Say until when it stays."""
-        return mitigations.extend(
-            f"{incident}/{number}", until=order.until, reason=order.reason, principal=principal
-        )
+        return mitigations.extend(f"{incident}/{number}", principal=principal, **dict(order))
 
     @routes.post("/{incident}/{number}/make-permanent")
     def make_mitigation_permanent(incident: str, number: str, order: Reason, principal: by) -> InForce:
         """Say that it stays for good."""
-        return mitigations.make_permanent(f"{incident}/{number}", reason=order.reason, principal=principal)
+        return mitigations.make_permanent(f"{incident}/{number}", principal=principal, **dict(order))
 
     return routes
 
@@ -180,7 +176,7 @@ def pages(mitigations: Mitigations, identity: Identity, pages: Pages) -> APIRout
     """Give the page of what is in force, and its forms."""
     routes = APIRouter(include_in_schema=False)
     looks = Annotated[Session, Depends(identity.session)]
-    filled = Annotated[dict[str, str], Depends(forms.read)]
+    sender = Annotated[Session, Depends(forms.sender(identity))]
     ledger = mitigations.orders.ledger
 
     @routes.get("/mitigations")
@@ -197,10 +193,7 @@ def pages(mitigations: Mitigations, identity: Identity, pages: Pages) -> APIRout
         )
 
     @routes.post("/mitigations/{incident}/{number}/{order}")
-    def ordered(  # noqa: PLR0917  (what the path, the browser and the form say)
-        incident: str, number: str, order: str, request: Request, session: looks, form: filled
-    ) -> Response:
-        identity.check_form(request, session, form.get("token", ""))
+    def ordered(incident: str, number: str, order: str, session: sender, form: forms.Filled) -> Response:
         mitigation, reason = f"{incident}/{number}", form.get("reason", "")
         match order:
             case "undo":

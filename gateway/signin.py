@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 _THING: Final = re.compile(r"(/(?:incidents|approvals)/[A-Z]+-[0-9]+|/tokens)\b.*")
 _OVER: Final = "Your session is over: sign in again."
 
-Form = Annotated[dict[str, str], Depends(forms.read)]
-
 
 def provider(settings: Settings, catalogue: Catalogue, *, clock: Callable[[], datetime]) -> "Provider | None":
     """Give the identity provider that the settings name; its library is loaded only where there is one."""
@@ -51,7 +49,7 @@ def router(identity: Identity, pages: Pages, provider: "Provider | None") -> API
 
     @routes.get("/signin")
     def sign_in_page(after: str = "/", note: str = "", fresh: str = "") -> Response:
-        minutes = int(identity.fresh_within.total_seconds() // 60)
+        stale = f"This needs a sign-in that is not older than {identity.fresh_within.seconds // 60} min."
         return pages.page(
             "signin.html",
             session=None,
@@ -59,18 +57,11 @@ def router(identity: Identity, pages: Pages, provider: "Provider | None") -> API
             provider=provider.name if provider else "",
             after=forms.own_path(after),
             fresh=bool(fresh),
-            note=f"This needs a sign-in that is not older than {minutes} min."
-            if fresh
-            else _OVER
-            if note
-            else "",
+            note=stale if fresh else _OVER if note else "",
         )
 
     @routes.post("/signout")
-    def sign_out(
-        request: Request, session: Annotated[Session, Depends(identity.session)], form: Form
-    ) -> Response:
-        identity.check_form(request, session, form.get("token", ""))
+    def sign_out(session: Annotated[Session, Depends(forms.sender(identity))]) -> Response:
         response = forms.see("/signin")
         identity.end(session, response)
         return response
@@ -84,17 +75,11 @@ def router(identity: Identity, pages: Pages, provider: "Provider | None") -> API
 
 def _by_name(routes: APIRouter, identity: Identity) -> None:
     @routes.post("/signin", dependencies=[Depends(identity.check_same_origin)])
-    def sign_in(request: Request, form: Form) -> Response:
+    def sign_in(request: Request, form: forms.Filled) -> Response:
         response = forms.see(forms.own_path(form.get("after", "/")))
         person = identity.person(form.get("person", ""))
-        identity.begin(
-            request,
-            response,
-            person,
-            flow=secrets.token_hex(16),
-            signed_in_at=identity.now(),
-            facts={},
-        )
+        flow = secrets.token_hex(16)
+        identity.begin(request, response, person, flow=flow, signed_in_at=identity.now(), facts={})
         return response
 
 
@@ -118,7 +103,7 @@ def _by_provider(routes: APIRouter, identity: Identity, pages: Pages, provider: 
         return pages.page("signing_in.html", session=None, fields={"code": code, "state": state, "iss": iss})
 
     @routes.post("/signin/callback", dependencies=[Depends(identity.check_same_origin)])
-    def finish(request: Request, form: Form) -> Response:
+    def finish(request: Request, form: forms.Filled) -> Response:
         state = form.get("state", "")
         flow = provider.resume(request.cookies.get(cookie, ""), state)
         try:

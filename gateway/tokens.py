@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends
 from pydantic import ValidationError
 from starlette.responses import Response
 
@@ -45,7 +45,7 @@ def pages(identity: Identity, ledger: Ledger, pages: Pages) -> APIRouter:
     """Give the page of a person's own tokens; a new one needs a fresh sign-in, as it outlives the session."""
     routes = APIRouter(include_in_schema=False)
     looks = Annotated[Session, Depends(identity.session)]
-    filled = Annotated[dict[str, str], Depends(forms.read)]
+    sender = Annotated[Session, Depends(forms.sender(identity))]
 
     def page(session: Session, secret: str = "") -> Response:
         listed = ledger.tokens.list(session.person.id)
@@ -66,8 +66,7 @@ def pages(identity: Identity, ledger: Ledger, pages: Pages) -> APIRouter:
         return page(session)
 
     @routes.post("/tokens")
-    def make_token(request: Request, session: looks, form: filled) -> Response:
-        identity.check_form(request, session, form.get("token", ""))
+    def make_token(session: sender, form: forms.Filled) -> Response:
         identity.check_fresh(session.principal, "making an API token")
         try:
             order = TokenOrder(
@@ -84,8 +83,7 @@ def pages(identity: Identity, ledger: Ledger, pages: Pages) -> APIRouter:
         return page(session, secret)
 
     @routes.post("/tokens/{token}/revoke")
-    def revoke_own(token: str, request: Request, session: looks, form: filled) -> Response:
-        identity.check_form(request, session, form.get("token", ""))
+    def revoke_own(token: str, session: sender) -> Response:
         ledger.tokens.revoke(token, by=session.person.id, of=session.person.id)
         return forms.see("/tokens")
 
