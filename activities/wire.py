@@ -32,12 +32,11 @@ PROBLEMS = (  # the first that fits; some are subclasses of others
 
 
 class Answer(NamedTuple):
-    """What came back; not ``whole`` when it was too long, or came in too slowly, to be read to its end."""
+    """What came back."""
 
     status: int
     headers: Mapping[str, str]
     content: bytes
-    whole: bool
 
     @property
     def ok(self) -> bool:
@@ -58,9 +57,11 @@ def exchange(
     what: str,
     headers: Mapping[str, str],
     body: bytes | None = None,
-    timeouts: tuple[float, float],
+    connect: float,
+    read: float,
     largest: int,
     changes: bool = False,
+    cut: bool = False,
 ) -> Answer:
     """Send a request, once.
 
@@ -71,15 +72,16 @@ def exchange(
         what: What it is about, for people.
         headers: As they are sent.
         body: Likewise.
-        timeouts: Seconds to connect, and between two packets; the answer has to be there after their sum.
+        connect: Seconds to connect.
+        read: Seconds between two packets; the answer has to be there after this and the former.
         largest: Bytes of an answer; more is not read.
         changes: Whether it may change something, so that a lost answer leaves a doubt.
+        cut: Whether the beginning will do of an answer that is too long or trickles in.
 
     Raises:
         ActionRefusedError: The URL is none.
-        ProviderUnavailableError: No answer.
+        ProviderUnavailableError: No answer, or not the whole of it.
     """
-    connect, read = timeouts
     deadline = time.monotonic() + connect + read
     content = bytearray()
     try:
@@ -96,8 +98,12 @@ def exchange(
             while chunk := response.read1(65536):
                 content += chunk
                 if len(content) > largest or time.monotonic() > deadline:
-                    return Answer(response.status, response.headers, bytes(content), whole=False)
-            response.release_conn()
+                    if not cut:
+                        said = f"{what}: the answer is too long or too slow"
+                        raise ProviderUnavailableError(said, may_have_applied=changes)
+                    break
+            else:
+                response.release_conn()
         finally:
             response.close()
     except LocationValueError as error:
@@ -107,7 +113,7 @@ def exchange(
         raise ProviderUnavailableError(
             f"{what}: no answer from {url}: {problem(error)}", may_have_applied=changes and not never_sent
         ) from error
-    return Answer(response.status, response.headers, bytes(content), whole=True)
+    return Answer(response.status, response.headers, bytes(content))
 
 
 def problem(error: HTTPError) -> str:

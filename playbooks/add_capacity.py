@@ -17,7 +17,7 @@ from contracts.errors import NothingToProposeError
 from contracts.incidents import Incident
 from contracts.plans import Proposal, Risk
 from contracts.playbooks import PlaybookParams, ServiceLook
-from playbooks.kit import alert, playbook, step, verification
+from playbooks.kit import alert, playbook, steps, verification
 
 
 class Params(PlaybookParams):
@@ -43,14 +43,10 @@ async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposa
         raise NothingToProposeError(
             f"{incident.service} has nothing in AWS in {incident.environment} that serves and could grow"
         )
-    verify = verification(look, incident)
     return Proposal(
         title=found[0][0] if len(found) == 1 else f"Add capacity to {incident.service}",
         rationale="More of the same needs no diagnosis; it helps if capacity is what lacks.",
-        steps=tuple(
-            step(title, request, verify=verify if number == len(found) else None)
-            for number, (title, request) in enumerate(found, start=1)
-        ),
+        steps=steps(found, verification(look, incident)),
     )
 
 

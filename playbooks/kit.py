@@ -68,6 +68,12 @@ def step(title: str, request: ActionRequest, *, verify: Verification | None = No
     return ProposedStep(title=title, action=request.call(), verification=verify)
 
 
+def steps(titled: Sequence[tuple[str, ActionRequest]], verify: Verification) -> tuple[ProposedStep, ...]:
+    """Make steps that help together: whether they have is known after the last one."""
+    *first, (title, request) = titled
+    return (*(step(*one) for one in first), step(title, request, verify=verify))
+
+
 def verification(look: ServiceLook, incident: Incident) -> Verification:
     """Give the rule for the signal that the incident's alerts speak of, or else for the service's first one.
 

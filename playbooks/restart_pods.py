@@ -9,7 +9,7 @@ from contracts.errors import NothingToProposeError
 from contracts.incidents import Incident
 from contracts.plans import Proposal, Risk
 from contracts.playbooks import PlaybookParams, ServiceLook
-from playbooks.kit import alert, playbook, step, verification
+from playbooks.kit import alert, playbook, steps, verification
 
 
 class Params(PlaybookParams):
@@ -26,19 +26,15 @@ async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposa
     deployments = look.service.deployments
     if not deployments:
         raise NothingToProposeError(f"{incident.service} has no deployments in {incident.environment}")
-    verify = verification(look, incident)
-    last = len(deployments)
+    restarts = [
+        (
+            f"Restart {one.namespace}/{one.name}",
+            k8s.RestartDeployment(**one.model_dump(), restarted_at=look.now.isoformat(timespec="seconds")),
+        )
+        for one in deployments
+    ]
     return Proposal(
         title=f"Restart the pods of {incident.service}",
         rationale="A restart clears leaked connections and stuck threads, and takes a minute to try.",
-        steps=tuple(
-            step(
-                f"Restart {deployment.namespace}/{deployment.name}",
-                k8s.RestartDeployment(
-                    **deployment.model_dump(), restarted_at=look.now.isoformat(timespec="seconds")
-                ),
-                verify=verify if number == last else None,
-            )
-            for number, deployment in enumerate(deployments, start=1)
-        ),
+        steps=steps(restarts, verification(look, incident)),
     )

@@ -18,7 +18,7 @@ from contracts.errors import NothingToProposeError
 from contracts.incidents import Effect, Incident
 from contracts.plans import Proposal, Risk
 from contracts.playbooks import PlaybookParams, ServiceLook
-from playbooks.kit import alert, playbook, step, verification
+from playbooks.kit import alert, playbook, steps, verification
 
 VERIFIED_GOOD = "stanch.dev/verified-good"
 
@@ -51,16 +51,14 @@ async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposa
         if incident.has_tried(str(request.call())):
             continue
         pauses = k8s.pauses(history, history.owners, look.service.syncs)
+        paused = [(f"Pause the sync of {one.namespace}/{one.name}", one) for one in pauses]
         minutes = round((look.now - released).total_seconds() / 60)
         title = f"Roll back {history.namespace}/{history.name} to revision {good.number}"
         return Proposal(
             title=title,
             rationale=f"Revision {current.number} ({', '.join(current.images)}) was released "
             f"{minutes} min ago; revision {good.number} ({', '.join(good.images)}) ran before it.",
-            steps=(
-                *(step(f"Pause the sync of {one.namespace}/{one.name}", one) for one in pauses),
-                step(title, request, verify=verification(look, incident)),
-            ),
+            steps=steps([*paused, (title, request)], verification(look, incident)),
             undo_when=(Effect.INEFFECTIVE, Effect.WORSE),
         )
     raise NothingToProposeError(

@@ -10,12 +10,13 @@ from math import ceil
 from pydantic import Field
 
 from activities import k8s
+from contracts.actions import ActionRequest
 from contracts.catalogue import Deployment
 from contracts.errors import NothingToProposeError
 from contracts.incidents import Incident
-from contracts.plans import Proposal, ProposedStep, Risk
+from contracts.plans import Proposal, Risk
 from contracts.playbooks import PlaybookParams, ServiceLook
-from playbooks.kit import alert, playbook, step, verification
+from playbooks.kit import alert, playbook, steps, verification
 
 
 class Params(PlaybookParams):
@@ -32,7 +33,7 @@ class Params(PlaybookParams):
 )
 async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposal:
     """Propose more pods for every deployment of the service that can have them."""
-    steps: list[ProposedStep] = []
+    asked: list[tuple[str, ActionRequest]] = []
     said, why_not = [], []
     for deployment in look.service.deployments:
         name = f"{deployment.namespace}/{deployment.name}"
@@ -49,17 +50,18 @@ async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposa
         seen = await look.observe(request)  # an autoscaler may be kept by somebody else than its deployment
         kept = k8s.DeploymentState.model_validate(seen.state).owners
         pauses = k8s.pauses(request, kept, look.service.syncs)
-        new = [one for one in pauses if one.call() not in [known.action for known in steps]]
-        steps += [step(f"Pause the sync of {one.namespace}/{one.name}", one) for one in new]
-        steps.append(step(title, request))
+        known = [one for _, one in asked]
+        asked += [
+            (f"Pause the sync of {one.namespace}/{one.name}", one) for one in pauses if one not in known
+        ]
+        asked.append((title, request))
         said.append(f"{state.available} of {state.replicas} pods of {name} serve")
-    if not steps:
+    if not asked:
         raise NothingToProposeError("; ".join(why_not) or f"{incident.service} has no deployments")
-    verified = steps[-1].model_copy(update={"verification": verification(look, incident)})
     return Proposal(
         title=f"Scale out {incident.service}",
         rationale=f"{'; '.join(said)}. More pods take load off each, and cost a minute to try.",
-        steps=(*steps[:-1], verified),
+        steps=steps(asked, verification(look, incident)),
     )
 
 

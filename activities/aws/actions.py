@@ -78,10 +78,14 @@ RequestT = TypeVar("RequestT", bound=AwsRequest)
 StateT = TypeVar("StateT", bound=Seen)
 OnServiceT = TypeVar("OnServiceT", SetServiceCount, RollBackService)
 Wanted = dict[str, tuple[Any, Any]]
+Notes = list[str]
+Found = dict[str, Any]
+Back = tuple[RequestT | None, str]
 # A change: the service and the operation, as the SDK names them, and what is sent.
 Call = tuple[str, str, dict[str, Any]]
 UNSEEN = (ActionRefusedError, ProviderUnavailableError)
-Said = Iterator[tuple[str, CheckState, str]]
+Check = tuple[str, CheckState, str]
+Said = Iterator[Check]
 OK, NOT_READY, UNKNOWN = CheckState.OK, CheckState.NOT_READY, CheckState.UNKNOWN
 STATES = {True: OK, False: NOT_READY, None: UNKNOWN}
 
@@ -101,7 +105,7 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
 
     def __init__(self, service: AwsService) -> None:
         self._aws = service
-        self._changed_at: dict[tuple[str, ...], datetime] = {}
+        self._changed_at: dict[tuple[str, ...], float] = {}
 
     def observe(self, request: RequestT) -> Observation:
         """Read the target, and besides it what a person wants to know of it."""
@@ -170,7 +174,7 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
         reached, detail = self._progress(request, self.state(observed))
         return Progress(reached=reached, detail=f"{request.where}: {detail}")
 
-    def undo(self, request: RequestT, observed: Observation) -> tuple[RequestT | None, str]:
+    def undo(self, request: RequestT, observed: Observation) -> Back[RequestT]:
         """Give what brings the observed state back."""
         state = self.state(observed)
         if not self._change(request, state):
@@ -239,10 +243,10 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
             return found.model_copy(update={"used": next(iter(used.values()), None)})
 
     def _around_service(
-        self, request: RequestT, at: InService, state: ServiceState, notes: list[str], *, grows: bool
-    ) -> dict[str, Any]:
+        self, request: RequestT, at: InService, state: ServiceState, notes: Notes, *, grows: bool
+    ) -> Found:
         """Look how many targets of an ECS service are healthy, and what bounds a scale-out."""
-        found: dict[str, Any] = {"healthy": self._healthy(request, state.target_groups, None)}
+        found: Found = {"healthy": self._healthy(request, state.target_groups, None)}
         if grows and state.fargate:
             with noting(notes, "the quota cannot be seen"):
                 found["quota"] = self._quota(request, *FARGATE_QUOTA)
@@ -257,22 +261,22 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
     @contextmanager
     def _steadily(self, request: RequestT, names: Sequence[str], wait: timedelta) -> Iterator[None]:
         """Hold up what this worker changed a moment ago, so that traffic does not flap."""
-        now = self._aws.now()
+        free_at = time.monotonic() - wait.total_seconds()
         for name in names:
-            left = self._changed_at.get((*request.target.path, name), now - wait) + wait - now
-            if left > timedelta(0):
+            left = self._changed_at.get((*request.target.path, name), free_at) - free_at
+            if left > 0:
                 raise ProviderUnavailableError(
                     f"{request.where}: {name} was changed less than {wait} ago, so it is left alone",
-                    retry_after=left.total_seconds(),
+                    retry_after=left,
                 )
         yield
-        self._changed_at |= {(*request.target.path, name): self._aws.now() for name in names}
+        self._changed_at |= {(*request.target.path, name): time.monotonic() for name in names}
 
     @abstractmethod
     def _look(self, request: RequestT) -> StateT:
         """Read what the guard and the call need."""
 
-    def _look_around(self, request: RequestT, state: StateT, notes: list[str]) -> dict[str, Any]:
+    def _look_around(self, request: RequestT, state: StateT, notes: Notes) -> Found:
         """Give fields of the state that are worth showing, and note what could not be seen."""
         return {}
 
@@ -310,7 +314,7 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
         """Compare what is and what is asked for."""
 
     @abstractmethod
-    def _undo(self, request: RequestT, state: StateT) -> tuple[RequestT | None, str]:
+    def _undo(self, request: RequestT, state: StateT) -> Back[RequestT]:
         """Give the request that brings the state back."""
 
     @abstractmethod
@@ -338,11 +342,9 @@ class SetDesiredCapacityAction(_OnAws[SetDesiredCapacity, GroupState], Action[Se
         groups = ("autoscaling", "describe_auto_scaling_groups", "AutoScalingGroups")
         return self._first(request, "an Auto Scaling group", groups, AutoScalingGroupNames=[request.group])
 
-    def _look_around(
-        self, request: SetDesiredCapacity, state: GroupState, notes: list[str]
-    ) -> dict[str, Any]:
+    def _look_around(self, request: SetDesiredCapacity, state: GroupState, notes: Notes) -> Found:
         ids = {one.instance_id for one in state.instances}
-        found: dict[str, Any] = {"healthy": self._healthy(request, state.target_groups, ids)}
+        found: Found = {"healthy": self._healthy(request, state.target_groups, ids)}
         with noting(notes, "scaling activities cannot be seen"):
             found["activity"] = self._activity(request)
         if request.desired > state.desired_capacity:
@@ -422,7 +424,7 @@ class SetDesiredCapacityAction(_OnAws[SetDesiredCapacity, GroupState], Action[Se
                 return Reached.SETTLING, detail
         return Reached.YES, f"{weight} of {request.desired} instances are in service"
 
-    def _undo(self, request: SetDesiredCapacity, state: GroupState) -> tuple[SetDesiredCapacity | None, str]:
+    def _undo(self, request: SetDesiredCapacity, state: GroupState) -> Back[SetDesiredCapacity]:
         back = {
             "desired": state.desired_capacity,
             "minimum": None if request.minimum is None else state.min_size,
@@ -450,7 +452,7 @@ class _OnService(_OnAws[OnServiceT, ServiceState]):
     def _look(self, request: OnServiceT) -> ServiceState:
         return look_at_service(self._aws, request)
 
-    def _look_around(self, request: OnServiceT, state: ServiceState, notes: list[str]) -> dict[str, Any]:
+    def _look_around(self, request: OnServiceT, state: ServiceState, notes: Notes) -> Found:
         return self._around_service(request, request, state, notes, grows=self._grows(request, state))
 
     def _checks(self, request: OnServiceT, state: ServiceState, longest_lag: timedelta) -> Said:
@@ -507,7 +509,7 @@ class SetServiceCountAction(_OnService[SetServiceCount], Action[SetServiceCount]
             return Reached.NO, f"{state.desired_count} tasks are wanted there, not {request.count}"
         return self._served(state, request.count)
 
-    def _undo(self, request: SetServiceCount, state: ServiceState) -> tuple[SetServiceCount | None, str]:
+    def _undo(self, request: SetServiceCount, state: ServiceState) -> Back[SetServiceCount]:
         back = request.model_copy(update={"count": state.desired_count})
         return back, f"Sets {state.desired_count} tasks again."
 
@@ -593,7 +595,7 @@ class RollBackServiceAction(_OnService[RollBackService], Action[RollBackService]
             return Reached.SETTLING, f"{former} former tasks still run"
         return self._served(state, state.desired_count)
 
-    def _undo(self, request: RollBackService, state: ServiceState) -> tuple[RollBackService | None, str]:
+    def _undo(self, request: RollBackService, state: ServiceState) -> Back[RollBackService]:
         back = request.model_copy(update={"task_definition": state.task_definition})
         return back, f"Runs {_revision(state.task_definition)} again."
 
@@ -624,9 +626,7 @@ class SetScalableTargetAction(_OnAws[SetScalableTarget, ScalableState], Action[S
         named = {"ServiceNamespace": request.namespace, "ScalableDimension": request.dimension}
         return self._first(request, "a scalable target", SCALABLE, ResourceIds=[request.resource], **named)
 
-    def _look_around(
-        self, request: SetScalableTarget, state: ScalableState, notes: list[str]
-    ) -> dict[str, Any]:
+    def _look_around(self, request: SetScalableTarget, state: ScalableState, notes: Notes) -> Found:
         kind, _, path = request.resource.partition("/")
         cluster, _, service = path.partition("/")
         if (request.namespace, kind, bool(service)) != ("ecs", "service", True):
@@ -670,7 +670,7 @@ class SetScalableTargetAction(_OnAws[SetScalableTarget, ScalableState], Action[S
                 return Reached.SETTLING, f"{said}; {wanted}"
         return Reached.YES, "; ".join([said, *state.notes])
 
-    def _undo(self, request: SetScalableTarget, state: ScalableState) -> tuple[SetScalableTarget | None, str]:
+    def _undo(self, request: SetScalableTarget, state: ScalableState) -> Back[SetScalableTarget]:
         limits = {"minimum": state.min_capacity, "maximum": state.max_capacity}
         said = f"Sets the limits {state.min_capacity} to {state.max_capacity} again."
         return request.model_copy(update=limits), said
@@ -756,9 +756,7 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
                 healthy = seen.healthy.get(check)
                 yield "health", STATES[healthy], f"{name} {said[healthy]}, by health check {check}"
 
-    def _look_around(
-        self, request: SetRecordWeights, state: RecordsState, notes: list[str]
-    ) -> dict[str, Any]:
+    def _look_around(self, request: SetRecordWeights, state: RecordsState, notes: Notes) -> Found:
         batch = self._batches.get(request.target.path)
         if batch is not None:
             with noting(notes, "whether all servers of Route 53 have it cannot be seen", UNSEEN[:1]):
@@ -832,7 +830,7 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
         kept = max(ttls, default=ALIAS_TTL)
         return Reached.YES, f"{known}; resolvers may keep the former answer for {kept} seconds"
 
-    def _undo(self, request: SetRecordWeights, state: RecordsState) -> tuple[SetRecordWeights | None, str]:
+    def _undo(self, request: SetRecordWeights, state: RecordsState) -> Back[SetRecordWeights]:
         weights = {name: state.records[name].get("Weight") for name in request.weights}
         answers = {name: state.answers_of(name) for name in request.answers}
         said = ", ".join(f"{name} {weight}" for name, weight in weights.items())
@@ -907,7 +905,7 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
             ask = {"ControlPanelArn": panel.arn}
             try:
                 self._aws.route(request, panel.model_copy(update=alone), "list_routing_controls", ask)
-            except (ActionRefusedError, ProviderUnavailableError):
+            except UNSEEN:
                 silent.append(endpoint.region)
         answering = len(panel.endpoints) - len(silent)
         said = f"{answering} of {len(panel.endpoints)} endpoints answer"
@@ -948,9 +946,7 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
         said = ", ".join(f"{name} {WORDS[on]}" for name, on in state.on.items())
         return (Reached.NO if self._change(request, state) else Reached.YES), said
 
-    def _undo(
-        self, request: SetRoutingControls, state: RoutingState
-    ) -> tuple[SetRoutingControls | None, str]:
+    def _undo(self, request: SetRoutingControls, state: RoutingState) -> Back[SetRoutingControls]:
         former = {name: state.on[name] for name in request.states}
         said = ", ".join(f"{name} {WORDS[on]}" for name, on in former.items())
         back = request.model_copy(update={"states": former, "override_rules": ()})
@@ -994,13 +990,11 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
                 for step in workflow.get("steps") or ()
             ]
             databases = (one for one in _databases(steps) if one.split(":")[3] == request.target_region)
-            found: dict[str, Any] = {"steps": tuple(step["name"] for step in steps)}
+            found: Found = {"steps": tuple(step["name"] for step in steps)}
             found |= {"executions": tuple(executions[:EXECUTIONS_KEPT]), "databases": tuple(databases)}
             return state.model_copy(update=found)
 
-    def _look_around(
-        self, request: ExecuteRegionSwitch, state: SwitchState, notes: list[str]
-    ) -> dict[str, Any]:
+    def _look_around(self, request: ExecuteRegionSwitch, state: SwitchState, notes: Notes) -> Found:
         lags = {}
         for database in state.databases:
             with noting(notes, "the lag cannot be seen"):
@@ -1051,7 +1045,7 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
                     f"AWS's own evaluation of the plan: {'; '.join([said['evaluationState'], *warnings])}"
                 )
                 yield "evaluation", states.get(said["evaluationState"], UNKNOWN), detail
-        except (ActionRefusedError, ProviderUnavailableError) as error:
+        except UNSEEN as error:
             yield "evaluation", UNKNOWN, str(error)
         for database in state.databases:
             yield _lag(_cluster(database), state.lags.get(database), longest_lag)
@@ -1092,9 +1086,7 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
             return Reached.FAILED, f"{said}; skip or retry that step in AWS, or switch its mode"
         return (Reached.SETTLING if found.state in UNDER_WAY else Reached.FAILED), said
 
-    def _undo(
-        self, request: ExecuteRegionSwitch, state: SwitchState
-    ) -> tuple[ExecuteRegionSwitch | None, str]:
+    def _undo(self, request: ExecuteRegionSwitch, state: SwitchState) -> Back[ExecuteRegionSwitch]:
         back: dict[str, Any] = {"mode": Mode.GRACEFUL, "after": state.last}
         if state.approach == "activeActive":
             others = [region for region in state.regions if region != request.target_region]
@@ -1138,10 +1130,8 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
         clusters = ("rds", "describe_global_clusters", "GlobalClusters")
         return self._first(request, "a global database", clusters, GlobalClusterIdentifier=request.cluster)
 
-    def _look_around(
-        self, request: SwitchGlobalCluster, state: GlobalState, notes: list[str]
-    ) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+    def _look_around(self, request: SwitchGlobalCluster, state: GlobalState, notes: Notes) -> Found:
+        found: Found = {}
         with noting(notes, "the lag cannot be seen"):
             found["lag"] = replica_lag(self._aws, request, request.writer)
         with noting(notes, "the cluster that is to write cannot be seen"):
@@ -1205,9 +1195,7 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
             return Reached.SETTLING, f"{state.writer} writes, and it is {state.status}"
         return Reached.YES, f"{state.writer} writes"
 
-    def _undo(
-        self, request: SwitchGlobalCluster, state: GlobalState
-    ) -> tuple[SwitchGlobalCluster | None, str]:
+    def _undo(self, request: SwitchGlobalCluster, state: GlobalState) -> Back[SwitchGlobalCluster]:
         if state.writer is None:
             return None, "Nobody writes now, so there is nobody to switch back to."
         former = state.writer.arn
@@ -1236,7 +1224,7 @@ ACTIONS: tuple[Callable[[AwsService], Any], ...] = (
 
 
 @contextmanager
-def noting(notes: list[str], what: str, errors: tuple[type[Exception], ...] = UNSEEN) -> Iterator[None]:
+def noting(notes: Notes, what: str, errors: tuple[type[Exception], ...] = UNSEEN) -> Iterator[None]:
     """Look within this at something that can be done without, and note why it was not seen."""
     try:
         yield
@@ -1321,14 +1309,14 @@ def _loss(lag: float | None) -> str:
     return f"{lost} writes are lost, by the replication lag now"
 
 
-def _lag(cluster: str, lag: float | None, longest: timedelta) -> tuple[str, CheckState, str]:
+def _lag(cluster: str, lag: float | None, longest: timedelta) -> Check:
     if lag is None:
         return "lag", UNKNOWN, f"the lag of {cluster} is not known"
     allowed, said = longest.total_seconds(), f"{cluster} lags {lag:g} seconds behind"
     return ("lag", OK, said) if lag <= allowed else ("lag", NOT_READY, f"{said}, {allowed:g} are allowed")
 
 
-def _headroom(quota: Quota | None) -> tuple[str, CheckState, str]:
+def _headroom(quota: Quota | None) -> Check:
     if quota is None or quota.used is None:
         return "quota", UNKNOWN, f"the quota's headroom is not known{f' ({quota})' if quota else ''}"
     return "quota", NOT_READY if quota.used > NEARLY_USED * quota.limit else OK, str(quota)

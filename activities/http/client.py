@@ -215,9 +215,11 @@ class HookClient:
                 what=f"hook {hook.name}",
                 headers={"User-Agent": "stanch", "Connection": "close", **headers},
                 body=body or None,
-                timeouts=(self._connect_timeout, self._change_timeout if changes else self._read_timeout),
+                connect=self._connect_timeout,
+                read=self._change_timeout if changes else self._read_timeout,
                 largest=LARGEST_ANSWER,
                 changes=changes,
+                cut=True,
             )
 
     def _no(self, hook: Hook, answer: wire.Answer, *, changes: bool) -> Exception:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from typing import TypeVar
 from urllib.parse import quote, urlencode
@@ -30,6 +31,10 @@ LONGEST_SAID = 200  # characters of the provider's own words that go into our se
 AUDIT_PAGE = 20  # the vendor's maximum
 AUDIT_PAGES = 5
 FOLLOWERS_FRESH = 60.0  # seconds; they are for people to read, and a verification reads every few seconds
+TURNED_AWAY: dict[int, str] = {
+    HTTPStatus.CONFLICT: "somebody else is changing it right now",
+    HTTPStatus.TOO_MANY_REQUESTS: "LaunchDarkly is throttling this account",
+}
 ModelT = TypeVar("ModelT", bound=Frozen)
 
 
@@ -180,12 +185,12 @@ class LaunchDarklyClient:
         self._projects = {project.project: project for project in projects}
         self._secret = secret
         self._clock = clock
-        self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
         self._change_timeout = change_timeout
         self._sdk_wait = sdk_wait
         self._stale_after = stale_after
         self._http = urllib3.PoolManager(retries=False, maxsize=8)
+        self._exchange = partial(wire.exchange, self._http, connect=connect_timeout, largest=LARGEST_ANSWER)
         self._observers: dict[str, _Observer] = {}
         self._observing = threading.Lock()
         self._newest: dict[tuple[str, str, str, int], int] = {}
@@ -380,7 +385,8 @@ class LaunchDarklyClient:
 
     def _polled(self, base: str, sdk_key: str, key: str) -> bool | None:
         url, what = f"{base}/sdk/latest-all", "flags for SDKs"
-        answer = self._exchange("GET", url, what, {"Authorization": sdk_key})
+        key_of_sdk = {"Authorization": sdk_key}
+        answer = self._exchange("GET", url, what=what, headers=key_of_sdk, read=self._read_timeout)
         if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             raise ActionRefusedError(f"{what}: LaunchDarkly answered {answer.status}")
         if answer.status != HTTPStatus.OK:
@@ -425,22 +431,22 @@ class LaunchDarklyClient:
             "Content-Type": "application/json",
             **(headers or {}),
         }
-        encoded = None if body is None else json.dumps(body).encode()
-        answer = self._exchange(method, url, what, sent, encoded, changes=changes)
+        answer = self._exchange(
+            method,
+            url,
+            what=what,
+            headers=sent,
+            body=None if body is None else json.dumps(body).encode(),
+            read=self._change_timeout if changes else self._read_timeout,
+            changes=changes,
+        )
         if answer.ok:
             return answer.content
         status, said = answer.status, _said(answer.content)
-        if (
-            status in (HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS)
-            or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        ):
-            why: dict[int, str] = {
-                HTTPStatus.CONFLICT: "somebody else is changing it right now",
-                HTTPStatus.TOO_MANY_REQUESTS: "LaunchDarkly is throttling this account",
-            }
+        if status in TURNED_AWAY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise ProviderUnavailableError(
-                f"{what}: {why.get(status, f'LaunchDarkly answered {status}')}{said}",
-                may_have_applied=changes and status >= HTTPStatus.INTERNAL_SERVER_ERROR,
+                f"{what}: {TURNED_AWAY.get(status, f'LaunchDarkly answered {status}')}{said}",
+                may_have_applied=changes and status not in TURNED_AWAY,
                 retry_after=self._retry_after(answer.headers),
             )
         no: dict[int, str] = {
@@ -458,33 +464,6 @@ class LaunchDarklyClient:
                 f"request of the flag would fail{said}; settle that one in LaunchDarkly first"
             )
         raise ActionRefusedError(f"{what}: {no.get(status, f'LaunchDarkly answered {status}{said}')}")
-
-    def _exchange(
-        self,
-        method: str,
-        url: str,
-        what: str,
-        headers: Mapping[str, str],
-        body: bytes | None = None,
-        *,
-        changes: bool = False,
-    ) -> wire.Answer:
-        answer = wire.exchange(
-            self._http,
-            method,
-            url,
-            what=what,
-            headers=headers,
-            body=body,
-            timeouts=(self._connect_timeout, self._change_timeout if changes else self._read_timeout),
-            largest=LARGEST_ANSWER,
-            changes=changes,
-        )
-        if not answer.whole:
-            raise ProviderUnavailableError(
-                f"{what}: LaunchDarkly's answer is too long or too slow", may_have_applied=changes
-            )
-        return answer
 
     def _retry_after(self, headers: Mapping[str, str]) -> float | None:
         """Read how long to wait: from ``Retry-After``, or else until the end of the rate window."""

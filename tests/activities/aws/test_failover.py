@@ -1,5 +1,7 @@
 """Moving traffic, plans and databases between two regions, and back."""
 
+from contextlib import closing
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -23,9 +25,11 @@ from activities.aws.actions import (
 )
 from activities.aws.client import AwsClient
 from activities.aws.fake import ERRORS, FakeAws, Fault
+from contracts.catalogue import Aws
 from contracts.errors import ActionRefusedError, ProviderUnavailableError
 from contracts.outcomes import Reached
 from contracts.plans import Difference
+from runtime.clock import utc_now
 from tests.activities.aws.conftest import (
     CONTROLS,
     ENDPOINTS,
@@ -166,6 +170,21 @@ def test_a_control_is_left_alone_after_a_change(aws: FakeAws, world: World, clie
     assert error.value.retry_after is not None
     assert 50 < error.value.retry_after <= 60
     assert (error.value.may_have_applied, len(aws.changes)) == (False, 1)
+
+
+def test_a_clock_that_is_set_back_holds_nothing_up(aws: FakeAws, world: World, accounts: Aws) -> None:
+    """The panel's wait is a minute of the worker's own time, whatever is done to the machine's clock."""
+    world.make_panel()
+    clock = [utc_now()]
+    with closing(AwsClient(accounts, clock=lambda: clock[0], read_timeout=20)) as client:
+        action = SetRoutingControlsAction(client)
+        undo, _ = action.undo(routed("steady"), apply(action, routed("steady")))
+        clock[0] -= timedelta(minutes=5)
+
+        with pytest.raises(ProviderUnavailableError, match="less than 0:01:00 ago") as error:
+            apply(action, undo)
+    assert error.value.retry_after is not None
+    assert (error.value.retry_after <= 60, len(aws.changes)) == (True, 1)
 
 
 def test_a_panel_belongs_to_its_account(client: AwsClient, world: World) -> None:
