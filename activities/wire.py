@@ -1,5 +1,6 @@
 """One request over HTTP, as the providers that speak it send theirs: once, bounded, no redirect followed."""
 
+import json
 import re
 import time
 from collections.abc import Mapping
@@ -47,6 +48,14 @@ class Answer(NamedTuple):
     def redirects(self) -> bool:
         """Whether it names another address."""
         return self.status // 100 == 3  # noqa: PLR2004  (3xx)
+
+    def field(self, name: str) -> object:
+        """Give a field of the JSON object that it is; ``None`` when it has none, or is none."""
+        try:
+            said = json.loads(self.content)
+        except (ValueError, RecursionError):
+            return None
+        return said.get(name) if isinstance(said, dict) else None
 
 
 def exchange(

@@ -168,7 +168,7 @@ class HookClient:
         answer = self._ask("POST", hook, hook.url, action_id, body)
         if not answer.ok:
             raise self._no(hook, answer, changes=True)
-        if _field(answer.content, "action_id") != action_id:
+        if answer.field("action_id") != action_id:
             # A login page or a load balancer also answers 200: only the endpoint knows what it was asked.
             raise ProviderUnavailableError(
                 f"hook {hook.name}: it answers {answer.status}, but not with our action_id:"
@@ -224,7 +224,7 @@ class HookClient:
 
     def _no(self, hook: Hook, answer: wire.Answer, *, changes: bool) -> Exception:
         """Say what another answer than 2xx means."""
-        status, detail = answer.status, one_line(_field(answer.content, "detail") or "", LARGEST_SAID)
+        status, detail = answer.status, one_line(answer.field("detail") or "", LARGEST_SAID)
         answered = f"hook {hook.name}: it answers {status}{f' (it says: {detail})' if detail else ''}"
         if (
             status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
@@ -242,11 +242,3 @@ class HookClient:
         if status in (HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED) and hook.status_url is not None:
             return PreconditionFailedError(answered)
         return ActionRefusedError(answered)
-
-
-def _field(content: bytes, name: str) -> object:
-    try:
-        answer = json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-    return answer.get(name) if isinstance(answer, dict) else None

@@ -72,24 +72,23 @@ class SetFlagAction(Action[SetFlag]):
 
     def is_reached(self, request: SetFlag, observed: Observation) -> Progress:
         """Say yes when the API and, where the catalogue has an SDK key, a connected SDK have it."""
+        reached, said = self._reached(request, observed)
+        return Progress(reached=reached, detail=f"{request.key} is {said}")
+
+    def _reached(self, request: SetFlag, observed: Observation) -> tuple[Reached, str]:
         want = WORDS[request.on]
         if observed.state["on"] != request.on:
-            return Progress(reached=Reached.NO, detail=f"{request.key} is {WORDS[not request.on]}")
+            return Reached.NO, WORDS[not request.on]
         sight = _SIGHT.validate_python(observed.state.get("sdk"))
         if sight is None:
-            return Progress(reached=Reached.YES, detail=f"{request.key} is {want}; SDKs are not observed")
+            return Reached.YES, f"{want}; SDKs are not observed"
         if sight.problem:
-            detail = f"{request.key} is {want}; whether SDKs have it is not known: {sight.problem}"
-            return Progress(reached=Reached.YES, detail=detail)
+            return Reached.YES, f"{want}; whether SDKs have it is not known: {sight.problem}"
         if sight.stream == request.on:
-            return Progress(
-                reached=Reached.YES, detail=f"{request.key} is {want}, and a connected SDK has it"
-            )
+            return Reached.YES, f"{want}, and a connected SDK has it"
         if sight.polled == request.on:
-            detail = f"{request.key} is {want} for SDKs that poll, but the stream has not delivered it yet"
-        else:
-            detail = f"{request.key} is {want} in LaunchDarkly, but no SDK has it yet"
-        return Progress(reached=Reached.SETTLING, detail=detail)
+            return Reached.SETTLING, f"{want} for SDKs that poll, but the stream has not delivered it yet"
+        return Reached.SETTLING, f"{want} in LaunchDarkly, but no SDK has it yet"
 
     def undo(self, request: SetFlag, observed: Observation) -> tuple[SetFlag | None, str]:
         """Give the former state."""
@@ -129,6 +128,5 @@ def _followers(dependents: object) -> str:
         return "which flags depend on it is not known"
     if not dependents:
         return "no flag depends on it"
-    return (
-        f"{_count(len(dependents), 'flag')} with it as prerequisite may change too: {', '.join(dependents)}"
-    )
+    flags = _count(len(dependents), "flag")
+    return f"{flags} with it as prerequisite may change too: {', '.join(dependents)}"

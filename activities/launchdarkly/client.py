@@ -326,10 +326,11 @@ class LaunchDarklyClient:
             return SdkSight(problem=str(error))
         base = (project.sdk or project.stream or SDK_BASE).rstrip("/")
         stream = (project.stream or SDK_STREAM).rstrip("/")
+        connect = partial(_Observer, sdk_key, base, stream, self._sdk_wait)
         with self._observing:
             observer = self._observers.get(seen.project)
             if observer is None:
-                observer = self._observers[seen.project] = _Observer(sdk_key, base, stream, self._sdk_wait)
+                observer = self._observers[seen.project] = connect()
             on = observer.on(seen.key)
             if on == seen.on:
                 observer.stale_since = None
@@ -343,7 +344,7 @@ class LaunchDarklyClient:
             if polled == seen.on and self._is_stale(observer):
                 # Our own connection may be the one that hangs; a new one begins with all flags as they are.
                 observer.close()
-                observer = self._observers[seen.project] = _Observer(sdk_key, base, stream, self._sdk_wait)
+                observer = self._observers[seen.project] = connect()
                 on = observer.on(seen.key)
             return SdkSight(stream=on, polled=polled)
 
@@ -442,7 +443,8 @@ class LaunchDarklyClient:
         )
         if answer.ok:
             return answer.content
-        status, said = answer.status, _said(answer.content)
+        status, words = answer.status, answer.field("message")
+        said = f" (it says: {one_line(words, LONGEST_SAID)})" if isinstance(words, str) and words else ""
         if status in TURNED_AWAY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise ProviderUnavailableError(
                 f"{what}: {TURNED_AWAY.get(status, f'LaunchDarkly answered {status}')}{said}",
@@ -484,15 +486,6 @@ def _parsed(model: type[ModelT], body: bytes, what: str) -> ModelT:
         raise ProviderUnavailableError(
             f"{what}: LaunchDarkly's answer is not what its API promises"
         ) from error
-
-
-def _said(content: bytes) -> str:
-    try:
-        answer = json.loads(content)
-    except (ValueError, RecursionError):
-        return ""
-    message = answer.get("message") if isinstance(answer, dict) else None
-    return f" (it says: {one_line(message, LONGEST_SAID)})" if isinstance(message, str) and message else ""
 
 
 def _time(milliseconds: int, what: str) -> datetime:

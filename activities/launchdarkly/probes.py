@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from activities.launchdarkly.models import (
     AuditEntry,
@@ -89,22 +90,14 @@ class RecentFlagChangesProbe(Probe[RecentFlagChanges, RecentChanges]):
         changes: list[FlagChange] = []
         for flag in flags:
             mine = [(entry, actions) for entry in entries if (actions := _actions(entry, flag.key))]
-            changes += [
-                _change(flag, entry, kind)
-                for entry, actions in mine
-                if (kind := _kind(entry, actions)) is not None
-            ]
+            for entry, actions in mine:
+                if (kind := _kind(entry, actions)) is not None:
+                    title = f"{entry.by} {entry.verb or 'changed'} {flag.name}"
+                    said = {"by": entry.by, "title": title, "comment": entry.comment}
+                    changes.append(_change(flag, kind, changed_at=entry.at, **said))
             if not mine and flag.modified_at is not None and flag.modified_at >= since:
-                changes.append(
-                    FlagChange(
-                        key=flag.key,
-                        name=flag.name,
-                        on=flag.on,
-                        kind=ChangeKind.CHANGED,
-                        changed_at=flag.modified_at,
-                        title=f"{flag.name} was changed; the audit log does not say how",
-                    )
-                )
+                title = f"{flag.name} was changed; the audit log does not say how"
+                changes.append(_change(flag, ChangeKind.CHANGED, changed_at=flag.modified_at, title=title))
         changes.sort(key=lambda change: change.changed_at, reverse=True)
         return RecentChanges(changes=tuple(changes), notes=tuple(notes))
 
@@ -125,14 +118,5 @@ def _kind(entry: AuditEntry, actions: set[str]) -> ChangeKind | None:
     return ChangeKind.TARGETING_CHANGED if actions & TARGETING else None
 
 
-def _change(flag: FlagSeen, entry: AuditEntry, kind: ChangeKind) -> FlagChange:
-    return FlagChange(
-        key=flag.key,
-        name=flag.name,
-        on=flag.on,
-        kind=kind,
-        changed_at=entry.at,
-        by=entry.by,
-        title=f"{entry.by} {entry.verb or 'changed'} {flag.name}",
-        comment=entry.comment,
-    )
+def _change(flag: FlagSeen, kind: ChangeKind, **what: Any) -> FlagChange:
+    return FlagChange(key=flag.key, name=flag.name, on=flag.on, kind=kind, **what)
