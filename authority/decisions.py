@@ -110,9 +110,10 @@ class Verifier:
 
         ``now`` is when the first step begins: what was begun in time may be finished, and undone, later.
         """
+        seal = digest(plan)
         for one in (signed, *signed.others):
             self.check_signature(one)
-            _check(one.decision, plan, _wrong(one.decision, plan, now))
+            _check(one.decision, plan, _wrong(one.decision, plan, seal, now))
         _check(signed.decision, plan, _lacking(signed, plan, step, direction))
 
 
@@ -127,11 +128,11 @@ def _check(decision: Decision, plan: Plan, wrong: dict[str, bool]) -> None:
             raise ForbiddenError(f"decision on {decision.request} does not allow {plan.mitigation}: {reason}")
 
 
-def _wrong(decision: Decision, plan: Plan, now: datetime) -> dict[str, bool]:
+def _wrong(decision: Decision, plan: Plan, seal: str, now: datetime) -> dict[str, bool]:
     """Give what may be wrong with one decision by itself."""
     return {
         "it does not approve": decision.verdict is not Verdict.APPROVE,
-        "it is about another plan": decision.plan_digest != digest(plan),
+        "it is about another plan": decision.plan_digest != seal,
         "it is about another incident": decision.incident != plan.incident,
         "it is about another mitigation": decision.mitigation != plan.mitigation,
         "it was given under another policy": decision.policy_digest != plan.policy_digest,

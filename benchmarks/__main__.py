@@ -22,12 +22,15 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHistory
 
 from authority.decisions import Signer, Verifier
+from authority.policy import Policy
 from authority.seals import digest
 from benchmarks import bare, incidents
 from benchmarks.figures import MILLISECONDS, Latency, Times, table
 from benchmarks.incidents import Led, Witness
 from contracts import names
 from contracts.approvals import Approval
+from contracts.incidents import Incident
+from contracts.policy import Question
 from runtime import temporal
 from runtime.settings import Settings
 from tests.runtime.product import Product, product
@@ -64,9 +67,11 @@ async def measure(rounds: int, crowd: int, seconds: float) -> dict[str, Any]:
     print(f"{os.cpu_count()} processors, load {load:.1f}; {rounds} rounds, a crowd of {crowd}\n", flush=True)
     found: dict[str, Any] = {"processors": os.cpu_count(), "load": round(load, 1)}
     found["help"] = await asyncio.to_thread(time_help)
-    services = WARM_UP + rounds + crowd
+    first_of_two = WARM_UP + rounds + crowd
+    services = first_of_two + WARM_UP + rounds
     with tempfile.TemporaryDirectory() as folder, product(Path(folder), services=services) as running:
         incidents.hasten(running.home / "catalogue.yaml")
+        incidents.ask_two(running.home / "policy.cedar", [f"s{n}" for n in range(first_of_two, services)])
         seen = incidents.witness(running.flags)
         running.start()  # in this thread: the processes die with the thread that starts them
         client = await temporal.connect(Settings(temporal_address=running.engine))
@@ -82,16 +87,21 @@ async def both(
     """Measure ours and the bare ones by turns, so that both meet the same load."""
     worker = running.children()["worker"]
     memory = {"idle_mib": resident(worker)}
+    first_of_two = WARM_UP + rounds + crowd
     ours: list[Led] = []
+    twos: list[Led] = []
     begun: list[Bare] = []
     until = time.monotonic() + seconds
     for number in range(WARM_UP + rounds):
         begun.append(await one_bare(client, f"{number}"))
         ours.append(await asyncio.to_thread(incidents.lead, running, seen, f"s{number}"))
+        twos.append(
+            await asyncio.to_thread(incidents.lead, running, seen, f"s{first_of_two + number}", two=True)
+        )
         if time.monotonic() > until:
             break
-    ours, begun = ours[WARM_UP:], begun[WARM_UP:]
-    latencies = compare(ours, begun)
+    ours, twos, begun = ours[WARM_UP:], twos[WARM_UP:], begun[WARM_UP:]
+    latencies = compare(ours, twos, begun)
     head = ["latency, ms", "p50", "p99", "bare p50", "bare p99", "ratio", "aim", "against a bare workflow's"]
     print(table(head, [latency.row() for latency in latencies]), flush=True)
 
@@ -110,10 +120,12 @@ async def both(
     print(f"processor time for each of them: {told}")
 
     memory["after_mib"] = resident(worker)
-    memory["incidents"] = WARM_UP + len(ours) + crowd
+    memory["incidents"] = 2 * (WARM_UP + len(ours)) + crowd
     print("worker, resident MiB: " + ", ".join(f"{name} {value}" for name, value in memory.items()))
-    sealing = await asyncio.to_thread(seal, running, ours[-1])
-    print("one plan, µs: " + ", ".join(f"{name} {value:.0f}" for name, value in sealing.items()))
+    sealing = await asyncio.to_thread(seal, running, twos[-1])
+    print(
+        "one plan for two people, µs: " + ", ".join(f"{name} {value:.0f}" for name, value in sealing.items())
+    )
     over = [latency.name for latency in latencies if latency.is_over]
     print(f"\nover the aim: {', '.join(over) or 'nothing'}")
     return {
@@ -192,7 +204,7 @@ async def one_bare(client: Client, name: str) -> Bare:
     return Bare(started, first, updated, updated, touched)
 
 
-def compare(ours: list[Led], begun: list[Bare]) -> list[Latency]:
+def compare(ours: list[Led], twos: list[Led], begun: list[Bare]) -> list[Latency]:
     """Put each latency beside the bare one."""
     start = Times([one.start for one in begun])
     first = Times([one.first_activity for one in begun])
@@ -212,6 +224,13 @@ def compare(ours: list[Led], begun: list[Bare]) -> list[Latency]:
         Latency(
             "decision POST to provider's change",
             Times([one.changed - one.decided for one in ours]),
+            "update to one activity",
+            touched,
+            AIM,
+        ),
+        Latency(
+            "second person's decision POST to provider's change",
+            Times([one.changed - one.decided for one in twos]),
             "update to one activity",
             touched,
             AIM,
@@ -309,8 +328,22 @@ def seal(running: Product, led: Led, times: int = 200) -> dict[str, float]:
     signer, verifier = Signer(key), Verifier([key.public_key()])
     if approval.request.signed is None:
         raise RuntimeError(f"{approval.request.id} is not decided")
-    decision = approval.request.signed.decision
-    signed = signer.sign(decision)
+    (first,), decision = approval.request.signed.others, approval.request.signed.decision
+    one = signer.sign(first.decision)
+    both = signer.sign(decision).model_copy(update={"others": (one,)})
+    incident = Incident.model_validate(running.request("GET", f"/v1/incidents/{led.incident}"))
+    policy, step = Policy(), approval.plan.steps[0]
+    question = Question(
+        severity=incident.severity,
+        environment=incident.environment,
+        service=incident.service,
+        action=step.action.name,
+        target=str(step.action.target),
+        risk=step.risk,
+        playbook=approval.plan.playbook,
+        at=approval.plan.sealed_at,
+    )
+    given = (first.decision.person,)
 
     def each(what: Any) -> float:
         began = time.perf_counter()
@@ -321,7 +354,14 @@ def seal(running: Product, led: Led, times: int = 200) -> dict[str, float]:
     return {
         "seal": each(lambda: digest(approval.plan)),
         "sign the decision": each(lambda: signer.sign(decision)),
-        "verify both": each(lambda: verifier.check_approves(signed, approval.plan, now=decision.decided_at)),
+        "verify one signature": each(lambda: verifier.check_signature(one)),
+        "verify both and the plan": each(
+            lambda: verifier.check_approves(both, approval.plan, now=decision.decided_at)
+        ),
+        "rule a step": each(lambda: policy.rule(question)),
+        "check who decides": each(
+            lambda: policy.check_may_decide(incident, decision.person, plan=approval.plan, given=given)
+        ),
     }
 
 

@@ -1,5 +1,6 @@
 """Incidents led through the product's HTTP interface as a person would, with the times that matter."""
 
+import json
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ import yaml
 from pydantic import TypeAdapter
 
 from activities.launchdarkly.fake import FakeLaunchDarkly, Seen
+from authority.policy import DEFAULT
 from contracts.approvals import ApprovalRequest
-from contracts.incidents import Incident, Phase
-from tests.runtime.product import Product, until
+from contracts.incidents import Incident, Phase, Role
+from tests.runtime.product import COMMANDER, Product, until
 
 # A person would wait minutes here; what is measured is what Stanch adds to that.
 SOON = "PT0.05S"
@@ -19,6 +21,7 @@ AT_ONCE = "PT0S"
 # Seconds between two looks: where one moment is measured, and where many are led at once.
 FINE = 0.003
 COARSE = 0.1
+SECOND = "grace"
 PENDING = TypeAdapter(list[ApprovalRequest])
 
 
@@ -48,6 +51,15 @@ def witness(flags: FakeLaunchDarkly) -> Witness:
     return noting
 
 
+def ask_two(policy: Path, services: list[str]) -> None:
+    """Let the policy ask two people for every step of some services."""
+    rule = (
+        '@id("two-here") forbid (principal, action == Action::"run", resource)\n'
+        f"when {{ context.approvals < 2 && {json.dumps(services)}.contains(context.service) }};\n"
+    )
+    policy.write_text(DEFAULT + rule, encoding="utf-8")
+
+
 def hasten(catalogue: Path) -> None:
     """Take the waiting for people's comfort out of a catalogue: no reading is held, monitoring is short."""
     book = yaml.safe_load(catalogue.read_text(encoding="utf-8"))
@@ -67,7 +79,7 @@ class Led:
         posted: The alert was sent.
         stored: Its 2xx came.
         asked: The approval request could be seen.
-        decided: The decision was sent.
+        decided: The decision was sent; of two, the second.
         accepted: Its 2xx came.
         arrived: The first request of the step that it allows came to the provider, and each after it.
         changed: The provider's change came.
@@ -84,8 +96,11 @@ class Led:
     changed: float
 
 
-def lead(product: Product, seen: Witness, service: str, *, every: float = FINE) -> Led:
-    """Lead one incident from its alert to its postmortem, looking at it every so many seconds."""
+def lead(product: Product, seen: Witness, service: str, *, every: float = FINE, two: bool = False) -> Led:
+    """Lead one incident from its alert to its postmortem, looking at it every so many seconds.
+
+    With ``two`` its service has to be one for which the policy asks two people.
+    """
     posted = time.time()
     product.alert(service)
     stored = time.time()
@@ -95,8 +110,12 @@ def lead(product: Product, seen: Witness, service: str, *, every: float = FINE) 
     product.break_service(service, 0.001)
     # The question can be seen a moment before its workflow waits; no person answers so fast.
     _wait_for(product, request.incident, Phase.MITIGATING, every)
+    if two:
+        lead_by = {"role": Role.TECHNICAL_LEAD, "person": SECOND}
+        product.request("POST", f"/v1/incidents/{request.incident}/roles", lead_by)
+        product.approve(request)
     decided = time.time()
-    product.approve(request)
+    product.approve(request, SECOND if two else COMMANDER)
     accepted = time.time()
     changed = until(lambda: _change(seen, service, decided), every=every, what=f"the change of {service}")
     product.alert(service, "resolved")

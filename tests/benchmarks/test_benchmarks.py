@@ -42,11 +42,18 @@ def test_every_figure_is_written(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(output.read_text(encoding="utf-8"))
 
-    assert len(found["latencies"]) == 4
+    assert len(found["latencies"]) == 5
     assert all(latency["ours"]["p50_ms"] > 0 for latency in found["latencies"].values())
     assert found["history_events"]["mitigation"] > 20
     assert found["incidents_per_second"]["ours"] > 0
     assert found["worker_memory"]["after_mib"] > found["worker_memory"]["idle_mib"] / 2
-    assert set(found["plan_us"]) == {"seal", "sign the decision", "verify both"}
+    assert set(found["plan_us"]) == {
+        "seal",
+        "sign the decision",
+        "verify one signature",
+        "verify both and the plan",
+        "rule a step",
+        "check who decides",
+    }
     assert str(output) in done.stdout
     assert list(tmp_path.iterdir()) == [output]

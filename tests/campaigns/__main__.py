@@ -23,7 +23,7 @@ from tests.campaigns.forging import Count, Table
 # How many of each there are, and in the long campaign.
 SIZES = {
     "histories": (1_000, 10_000),
-    "acting": (10_000, 100_000),
+    "acting": (20_000, 100_000),
     "asking": (1_200, 12_000),
     "engine": (100, 1_000),
 }
@@ -117,7 +117,7 @@ def show(table: Table) -> bool:
 def main() -> int:
     """Run it; 1 when a rule was broken, a state never reached, or a forgery not refused or not kept."""
     parser = argparse.ArgumentParser(prog="python -m tests.campaigns", description=__doc__)
-    parser.add_argument("--long", action="store_true", help="ten times as much")
+    parser.add_argument("--long", action="store_true", help="the long campaign")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--only", choices=SIZES, help="only this part")
     parser.add_argument("--part", choices=SIZES, help=argparse.SUPPRESS)

@@ -6,6 +6,7 @@ Half of what is forged is even signed by our own key: it is a true decision, for
 
 import base64
 import itertools
+import math
 import random
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -663,7 +664,7 @@ def forge(seeded: int, total: int) -> Table:
         for name, kind in KINDS.items():
             share = PAIRINGS if kind is World.pairing else (1 - PAIRINGS) / (len(KINDS) - 1)
             table[name] = Count()
-            for _ in range(round(total * share) or 1):
+            for _ in range(math.ceil(total * share)):
                 made.attempt(kind(made), table[name])
         assert made.acts() == 4, "the decisions that are right did not act"
     return table

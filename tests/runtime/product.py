@@ -201,10 +201,11 @@ class Product:
         """Take command of an incident."""
         self.request("POST", f"/v1/incidents/{incident}/ack")
 
-    def approve(self, request: ApprovalRequest) -> None:
+    def approve(self, request: ApprovalRequest, person: str = COMMANDER) -> None:
         """Approve a plan."""
         order = {"verdict": "approve", "plan_digest": request.plan_digest}
-        self.request("POST", f"/v1/approvals/{request.id}/decision", order)
+        path = f"/v1/approvals/{request.id}/decision"
+        self.request("POST", path, order, headers={"X-Stanch-Person": person})
 
     def reject(self, request: ApprovalRequest) -> None:
         """Reject a plan."""
