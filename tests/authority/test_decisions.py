@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from authority.decisions import Signer, Verifier, approved, key_id
 from authority.seals import canonical, digest
 from contracts.approvals import Decision, SignedDecision, Verdict
-from contracts.errors import ForbiddenError
+from contracts.errors import ForbiddenError, UnknownKeyError
 from contracts.outcomes import Direction
 from contracts.plans import Needs, Plan
 from tests.authority.plans import NOW, grant, plan
@@ -266,3 +266,17 @@ def test_a_guardrail_is_set_aside_by_everybody() -> None:
 
     assert second.model_copy(update={"others": (first,)}).overrides == ("cooldown",)
     assert second.overrides == ("cooldown", "freeze")
+
+
+def test_keys_are_read_again_when_one_is_unknown() -> None:
+    """A key that was rotated in while we run is found; one that nobody has given us stays unknown."""
+    old, new, stranger = (Ed25519PrivateKey.generate() for _ in range(3))
+    known = [old.public_key()]
+    verifier = Verifier(known, reread=lambda: known)
+    known.append(new.public_key())
+    for key in (old, new):
+        verifier.check_signature(Signer(key).sign(decision()))
+
+    assert verifier.keys == tuple(known)
+    with pytest.raises(UnknownKeyError, match=f"signed by the unknown key {Signer(stranger).key_id}"):
+        verifier.check_signature(Signer(stranger).sign(decision()))

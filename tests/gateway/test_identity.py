@@ -20,6 +20,7 @@ from gateway.identity import (
     FreshSignInNeededError,
     Identity,
     Principal,
+    Proof,
     Session,
     SignInNeededError,
     UnauthenticatedError,
@@ -53,7 +54,7 @@ def identity(settings: Settings, scene: Scene) -> Identity:
 def sign_in(identity: Identity, person: str = "ada", flow: str = "flow", at: datetime = NIGHT) -> str:
     """Sign in as local mode does, and give the cookie header."""
     response = Response()
-    identity.begin(request(), response, identity.person(person), flow=flow, signed_in_at=at, facts={})
+    identity.begin(request(), response, Proof(identity.person(person), (), at, {}), flow=flow)
     return response.headers["set-cookie"].partition(";")[0]
 
 
@@ -171,9 +172,7 @@ def test_a_planted_cookie(identity: Identity) -> None:
     """A sign-in has a new id, and ends the session whose cookie the browser had."""
     planted = sign_in(identity, "linus")
     response = Response()
-    identity.begin(
-        request(cookie=planted), response, identity.person("ada"), flow="f", signed_in_at=NIGHT, facts={}
-    )
+    identity.begin(request(cookie=planted), response, Proof(identity.person("ada"), (), NIGHT, {}), flow="f")
 
     assert response.headers["set-cookie"].partition(";")[0] != planted
     with pytest.raises(SignInNeededError):
@@ -461,3 +460,30 @@ def test_a_forms_token_is_of_one_session_and_one_decision(identity: Identity) ->
     for mark in wrong:
         with pytest.raises(ForbiddenError, match="reload the page"):
             identity.check_form(request(origin=OURS), session, mark, right)
+
+
+def test_what_nobody_known_orders_is_kept_once_an_hour(identity: Identity, scene: Scene) -> None:
+    """A flood of orders without a token or session is in the log, and does not fill it; looking is not."""
+
+    def flood() -> list[str]:
+        before = scene.ledger.evidence.size()
+        for number in range(20):
+            with pytest.raises(UnauthenticatedError):
+                identity.principal(request(path=f"/v1/approvals/APR-{number}/decision"))
+            with pytest.raises(UnauthenticatedError):
+                identity.reader(request("GET", f"/v1/incidents/INC-{number}"))
+            with pytest.raises(SignInNeededError):
+                identity.session(request(cookie=f"stanch_session={number}"))
+            with pytest.raises(SignInNeededError):
+                identity.session(request("GET", cookie=f"stanch_session={number}"))
+        return [entry.summary for entry in scene.ledger.evidence.entries(after=before - 1)]
+
+    first, again = flood(), flood()
+    scene.clock.forward(hours=1)
+
+    assert first == [
+        "Refused to nobody known: an order (approve) came without a token that is known",
+        "Refused to nobody known: a form came without a session that is known",
+    ]
+    assert again == []
+    assert flood() == first
