@@ -83,7 +83,7 @@ def run(part: str, total: int, seeded: int) -> list[Any]:
             print(words_said)
             sys.exit(1)
     print(f"{part}: {time.monotonic() - began:.0f} s", flush=True)
-    return [json.loads(one) for one in said]
+    return [json.loads(one.splitlines()[-1]) for one in said]  # the engine prints before it
 
 
 def total(tables: list[dict[str, Any]]) -> Table:
