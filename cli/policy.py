@@ -14,7 +14,7 @@ from cli import show
 from cli.client import Gateway, add_verb, parse, segment
 from contracts.approvals import Approval
 from contracts.base import Frozen, Strict
-from contracts.errors import ForbiddenError, InputError, NotFoundError
+from contracts.errors import ForbiddenError, InputError, NotFoundError, first_wrong
 from contracts.incidents import Incident, Role, Severity
 from contracts.plans import Needs, Risk
 from contracts.policy import Asked, Question
@@ -213,8 +213,7 @@ def _question(risk: Risk, **given: Any) -> Question:
     try:
         return Question(risk=risk, **given)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"--{first['loc'][0]}: {first['msg']}") from error
+        raise InputError(f"--{first_wrong(error)}") from error
 
 
 def _asking(policy: Policy, question: Question) -> Asking:

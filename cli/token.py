@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from cli import show
 from cli.client import add_verb
-from contracts.errors import InputError
+from contracts.errors import InputError, first_wrong
 from contracts.identities import ApiToken, Scope, TokenOrder
 from ledger import Ledger
 from runtime import settings as configuration
@@ -44,9 +44,7 @@ def _create(args: argparse.Namespace) -> int:
             lasts=args.expires,
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        where = "".join(f"{part}: " for part in first["loc"][:1])
-        raise InputError(f"{where}{first['msg'].removeprefix('Value error, ')}") from error
+        raise InputError(first_wrong(error)) from error
     except ValueError as error:
         raise InputError(f"--scopes {args.scopes}: write some of {','.join(Scope)}") from error
     with _ledger() as ledger:

@@ -1,6 +1,9 @@
 """What can go wrong, in the two words that an operator acts on: refused (final) and unavailable (retry)."""
 
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the terminal's help loads this module, and no library
+    from pydantic import ValidationError
 
 LONGEST_WAIT = 600.0  # seconds; what asks for more is broken, and no incident waits longer
 
@@ -12,7 +15,7 @@ def one_line(text: object, longest: int = 600) -> str:
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
-def first_wrong(error: ValidationError) -> str:
+def first_wrong(error: "ValidationError") -> str:
     """Give the first thing that is wrong with what should be a model: where, and what."""
     first = error.errors()[0]
     where, said = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")

@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 
 from contracts.approvals import Approval, ApprovalRequest, ApprovalState, SignedDecision, Verdict
 from contracts.base import Frozen, JsonObject, Strict
-from contracts.errors import InputError, NotFoundError
+from contracts.errors import InputError, NotFoundError, first_wrong
 from contracts.evidence import EvidenceEntry
 from contracts.incidents import Alert, Incident, Phase, Severity
 from contracts.messages import CommandKind, PreviewAnswer, PreviewRequest, RoleAssignment
@@ -239,9 +239,7 @@ def playbooks_router(
         try:
             playbook.params.model_validate(order.params)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "all of them"
-            raise InputError(f"parameters of {name}: {where}: {first['msg']}") from error
+            raise InputError(f"parameters of {name}: {first_wrong(error)}") from error
         return await engine.preview(
             PreviewRequest(playbook=name, incident=_imagined(order, clock()), params=order.params)
         )

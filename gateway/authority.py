@@ -182,11 +182,7 @@ def considering(
 ) -> Callable[[OutboxMessage], Awaitable[datetime | None]]:
     """Give the handler of ``outbox.ASKED``: it answers a request that no person has to answer."""
     consider = partial(ledger.approvals.consider, policy=policy, signer=signer, verifier=verifier)
-
-    async def handle(message: OutboxMessage) -> datetime | None:
-        return await asyncio.to_thread(consider, str(message.payload["approval"]))
-
-    return handle
+    return lambda message: asyncio.to_thread(consider, str(message.payload["approval"]))
 
 
 def router(authority: Authority, identity: Identity) -> APIRouter:

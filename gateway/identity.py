@@ -41,6 +41,11 @@ _SCOPES: Final = (
     ("/v1/grants", Scope.APPROVE_HIGH),
 )
 
+_OWN_TOKEN: Final = {
+    LOCAL: "; the token is in the file local.token of Stanch's home, or an API token",
+    OIDC: "; an API token of yours: the console makes one at /tokens",
+}
+
 
 class UnauthenticatedError(StanchError):
     """Nobody has said who is asking; the message says how to."""
@@ -82,6 +87,21 @@ class Principal:
     groups: tuple[str, ...] = ()
     signed_in_at: datetime | None = None
     scopes: tuple[Scope, ...] = ()
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Who signs in, as the provider's signed token says, or as they say themselves in local mode.
+
+    Attributes:
+        signed_in_at: When they proved it to the provider; ``None`` where it does not say.
+        facts: For the evidence.
+    """
+
+    person: Person
+    groups: tuple[str, ...]
+    signed_in_at: datetime | None
+    facts: JsonObject
 
 
 @dataclass(frozen=True)
@@ -202,9 +222,7 @@ class Identity:
                 if token.person is None
                 else f"{token.id} speaks for {token.person}, not for {named[:64]!r}"
             )
-            self.refused(
-                f"{token.id}/person/{self._clock():%Y-%m-%dT%H}", token.id, refusal, {"path": path[:200]}
-            )
+            self.refused(f"{token.id}/person/{self._hour()}", token.id, refusal, {"path": path[:200]})
             raise ForbiddenError(refusal)
         return Principal(self.person(token.person).id, TOKEN, scopes=token.scopes)
 
@@ -228,23 +246,10 @@ class Identity:
         if self._alert_token and has_bearer(connection, self._alert_token):
             return
         if self._alert_token or self.how != LOCAL:
-            self._authorize(
-                connection,
-                Scope.ALERTS,
-                "the value of STANCH_ALERT_TOKEN, or an API token of the scope alerts",
-            )
+            wanted = "the value of STANCH_ALERT_TOKEN, or an API token of the scope alerts"
+            self._authorize(connection, Scope.ALERTS, wanted)
 
-    def begin(
-        self,
-        connection: HTTPConnection,
-        response: Response,
-        person: Person,
-        *,
-        flow: str,
-        groups: tuple[str, ...] = (),
-        signed_in_at: datetime | None,
-        facts: JsonObject,
-    ) -> None:
+    def begin(self, connection: HTTPConnection, response: Response, proof: Proof, *, flow: str) -> None:
         """Start a session with a new id, end the one that the browser had, and give the browser its cookie.
 
         Raises:
@@ -252,12 +257,12 @@ class Identity:
         """
         secret = self._ledger.sessions.begin(
             flow=flow,
-            person=person.id,
+            person=proof.person.id,
             authenticated_by=self.how,
-            groups=groups,
-            signed_in_at=signed_in_at,
+            groups=proof.groups,
+            signed_in_at=proof.signed_in_at,
             lasts=SESSION,
-            facts=facts,
+            facts=proof.facts,
         )
         if self.cookie in connection.cookies:
             self._ledger.sessions.end(connection.cookies[self.cookie])
@@ -383,7 +388,7 @@ class Identity:
                 f"{request.id} is of high risk: to approve it an API token needs the scope "
                 f"{Scope.APPROVE_HIGH}; or use the console"
             )
-            key = f"{request.id}/token/{principal.person}/{self._clock():%Y-%m-%dT%H}"
+            key = f"{request.id}/token/{principal.person}/{self._hour()}"
             self.refused(key, principal.person, refusal, {"approval": request.id})
             raise ForbiddenError(refusal)
 
@@ -410,11 +415,14 @@ class Identity:
 
     def _refused_to_nobody(self, connection: HTTPConnection, what: str) -> None:
         """Keep the first of an hour that somebody unknown ordered: a flood of them does not fill the log."""
-        key = f"nobody/{digest(what)[:16]}/{self._clock():%Y-%m-%dT%H}"
-        if connection.scope.get("method") in SAFE_METHODS or key in self._noted:
-            return
-        self.refused(key, "nobody known", what, {"path": connection.url.path[:200]})
-        self._noted = {one for one in self._noted if one.endswith(key[-13:])} | {key}
+        hour = self._hour()
+        key = f"nobody/{digest(what)[:16]}/{hour}"
+        if connection.scope.get("method") not in SAFE_METHODS and key not in self._noted:
+            self.refused(key, "nobody known", what, {"path": connection.url.path[:200]})
+            self._noted = {one for one in self._noted if one.endswith(hour)} | {key}
+
+    def _hour(self) -> str:
+        return f"{self._clock():%Y-%m-%dT%H}"
 
     def seen(self, token: ApiToken) -> datetime | None:
         """Say when a token was last used, as far as this process or the ledger knows."""
@@ -430,42 +438,19 @@ class Identity:
         """Give the API token that allows this; ``None`` for local mode's token, which allows everything."""
         if self._local_token and has_bearer(connection, self._local_token):
             return None
-        scheme, _, sent = connection.headers.get("authorization", "").partition(" ")
-        token = self._ledger.tokens.find(sent.strip()) if scheme.lower() == "bearer" else None
+        token = self._ledger.tokens.find(_bearer(connection))
         if token is None:
-            self._refused_to_nobody(connection, f"an order ({scope}) came without a token that is known")
-            where = (
-                "the token is in the file local.token of Stanch's home, or an API token"
-                if self.how == LOCAL
-                else "an API token of yours: the console makes one at /tokens"
-            )
-            raise UnauthenticatedError(
-                f"send Authorization: Bearer <token> with {wanted}"
-                if wanted
-                else f"send Authorization: Bearer <token>; {where}"
-            )
-        now = self._clock()
-        error: StanchError | None = None
-        if token.revoked_at:
-            error = UnauthenticatedError(
-                f"{token.id} was revoked by {token.revoked_by}: use another API token"
-            )
-        elif now >= token.expires_at:
-            error = UnauthenticatedError(
-                f"{token.id} expired at {token.expires_at.isoformat()}: make another"
-            )
-        elif not allows(token.scopes, scope):
-            may = ", ".join(token.scopes)
-            error = ForbiddenError(
-                f"{token.id} ({token.name}) may {may}, and this needs the scope {scope}: use another one"
-            )
-        is_order = connection.scope["method"] not in SAFE_METHODS
+            if scope is not Scope.ALERTS:  # nothing is kept of what a stranger delivers
+                self._refused_to_nobody(connection, f"an order ({scope}) came without a token that is known")
+            wanted = wanted and f" with {wanted}"
+            raise UnauthenticatedError(f"send Authorization: Bearer <token>{wanted or _OWN_TOKEN[self.how]}")
+        now, is_order = self._clock(), connection.scope["method"] not in SAFE_METHODS
+        error = _wrong_with(token, scope, now)
+        if error and is_order:
+            key = f"{token.id}/{scope}/{type(error).__name__}/{self._hour()}"
+            facts: JsonObject = {"token": token.id, "scope": scope, "path": connection.url.path[:200]}
+            self.refused(key, token.person or token.id, str(error), facts)
         if error:
-            if is_order:
-                key = f"{token.id}/{scope}/{type(error).__name__}/{now:%Y-%m-%dT%H}"
-                path = connection.url.path[:200]
-                facts: JsonObject = {"token": token.id, "scope": scope.value, "path": path}
-                self.refused(key, token.person or token.id, str(error), facts)
             raise error
         if token.used_at is None or now - token.used_at >= NOTED:
             self._seen[token.id] = now
@@ -484,11 +469,25 @@ def allows(scopes: tuple[Scope, ...], scope: Scope) -> bool:
     return scope in scopes or (scope is Scope.APPROVE and Scope.APPROVE_HIGH in scopes)
 
 
+def _wrong_with(token: ApiToken, scope: Scope, now: datetime) -> StanchError | None:
+    if token.revoked_at:
+        return UnauthenticatedError(f"{token.id} was revoked by {token.revoked_by}: use another API token")
+    if now >= token.expires_at:
+        return UnauthenticatedError(f"{token.id} expired at {token.expires_at.isoformat()}: make another")
+    if not allows(token.scopes, scope):
+        said = f"may {', '.join(token.scopes)}, and this needs the scope {scope}: use another one"
+        return ForbiddenError(f"{token.id} ({token.name}) {said}")
+    return None
+
+
 def has_bearer(connection: HTTPConnection, token: bytes) -> bool:
     """Say, in constant time, whether a request carries this bearer token."""
+    return hmac.compare_digest(_bearer(connection).encode(), token)
+
+
+def _bearer(connection: HTTPConnection) -> str:
     scheme, _, sent = connection.headers.get("authorization", "").partition(" ")
-    same = hmac.compare_digest(sent.strip().encode(), token)
-    return same and scheme.lower() == "bearer"
+    return sent.strip() if scheme.lower() == "bearer" else ""
 
 
 def _fits(path: str, start: str) -> bool:

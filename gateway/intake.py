@@ -15,7 +15,7 @@ from contracts.catalogue import Catalogue
 from contracts.errors import ForbiddenError, InputError, NotFoundError, ProviderUnavailableError
 from gateway.identity import Identity, UnauthenticatedError
 from gateway.metrics import Metrics
-from gateway.sources import SOURCES
+from gateway.sources import SOURCES, Parsed
 from gateway.sources.reading import storable
 from gateway.tracing import span
 from ledger import Ledger
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class RefusedDeliveryError(InputError):
-    """A delivery of which nothing could be used.
+    """A delivery that could not be read at all.
 
     Attributes:
         status: The HTTP status that says why.
@@ -129,7 +129,7 @@ class Intake:
         """Store one delivery, or record why not.
 
         Raises:
-            RefusedDeliveryError: Nothing of it can be used; that is recorded.
+            InputError: Nothing of it can be used; that is recorded.
             ProviderUnavailableError: The ledger does not answer: send it again.
         """
         try:
@@ -142,14 +142,13 @@ class Intake:
     def _take(self, source: str, request: Request, body: _Body, trace: dict[str, str]) -> IntakeAnswer:
         try:
             _check_envelope(request, body)
-            document = _json(body.content)
-            parsed = SOURCES[source](document, self._catalogue)
-        except RefusedDeliveryError as error:
-            self._refuse(source, body, error)
+            parsed = SOURCES[source](_json(body.content), self._catalogue)
+            _check_usable(parsed)
         except InputError as error:
-            self._refuse(source, body, RefusedDeliveryError(422, str(error)))
-        if not parsed.alerts:
-            self._refuse(source, body, RefusedDeliveryError(422, _sentences(parsed.refused)))
+            self._ledger.inbox.refuse(source, body.content, str(error))
+            self._metrics.deliveries.labels(source, "refused").inc()
+            log.warning("refused a delivery from %s: %s", source, json.dumps(str(error)))
+            raise
         receipt = self._ledger.inbox.accept(source, body.content, parsed.alerts, trace=trace)
         self._wake()
         if parsed.refused:
@@ -168,12 +167,6 @@ class Intake:
             refused=parsed.refused[:_MOST_SENTENCES],
             notes=parsed.notes,
         )
-
-    def _refuse(self, source: str, body: _Body, error: RefusedDeliveryError) -> NoReturn:
-        self._ledger.inbox.refuse(source, body.content, str(error))
-        self._metrics.deliveries.labels(source, "refused").inc()
-        log.warning("refused a delivery from %s: %s", source, json.dumps(str(error)))
-        raise error
 
 
 def router(intake: Intake) -> APIRouter:
@@ -206,6 +199,11 @@ def _check_envelope(request: Request, body: _Body) -> None:
         raise RefusedDeliveryError(
             415, f"Content-Type {storable(kind, 80)!r} is not taken: send application/json"
         )
+
+
+def _check_usable(parsed: Parsed) -> None:
+    if not parsed.alerts:
+        raise InputError(_sentences(parsed.refused))
 
 
 def _json(body: bytes) -> JsonValue:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -132,7 +133,9 @@ class Live:
                 yield b": beat\n\n"
                 spoke = time.monotonic()
             if not entries:
-                await _wait(news, self._beat)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._beat):
+                        await news.wait()
 
     async def _next(
         self, recent: _Recent, place: int, incident: str | None
@@ -146,9 +149,8 @@ class Live:
         except StanchError as error:
             self._set_trouble(str(error))
             return [], place
-        return page, page[-1].index if len(page) == PAGE else max(
-            reached, page[-1].index if page else reached
-        )
+        last = page[-1].index if page else reached
+        return page, last if len(page) == PAGE else max(reached, last)
 
     async def _poll(self) -> None:
         while self._listeners and not self._closed:
@@ -184,14 +186,6 @@ class Live:
         """Wake everybody who listens, and give the next ones an event of their own."""
         self._news.set()
         self._news = asyncio.Event()
-
-
-async def _wait(news: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await news.wait()
-    except TimeoutError:
-        return
 
 
 def _event(kind: str, body: object, index: int | None = None) -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends
@@ -53,29 +54,16 @@ class Notifier:
     @property
     def handlers(self) -> dict[str, Handler]:
         """Give what the dispatcher calls."""
+        climb = partial(self._ledger.notices.climb, catalogue=self._catalogue)
+        tell = partial(self._ledger.notices.tell, catalogue=self._catalogue)
         return {
-            ladders.LADDER: self._climb,
+            ladders.LADDER: lambda message: asyncio.to_thread(climb, **_arguments(message)),
             ladders.SEND: self._send,
-            ladders.TELL: self._tell,
-            ladders.HANDOFF: self._lapse,
+            ladders.TELL: lambda message: asyncio.to_thread(
+                tell, message.key, message.incident, **_arguments(message)
+            ),
+            ladders.HANDOFF: lambda message: asyncio.to_thread(self._ledger.handoffs.lapse, message.key),
         }
-
-    async def _climb(self, message: OutboxMessage) -> datetime | None:
-        return await asyncio.to_thread(
-            self._ledger.notices.climb, **_arguments(message), catalogue=self._catalogue
-        )
-
-    async def _tell(self, message: OutboxMessage) -> None:
-        await asyncio.to_thread(
-            self._ledger.notices.tell,
-            message.key,
-            message.incident,
-            **_arguments(message),
-            catalogue=self._catalogue,
-        )
-
-    async def _lapse(self, message: OutboxMessage) -> None:
-        await asyncio.to_thread(self._ledger.handoffs.lapse, message.key)
 
     async def _send(self, message: OutboxMessage) -> datetime | None:
         notices = self._ledger.notices
@@ -87,17 +75,13 @@ class Notifier:
                 loop = asyncio.get_running_loop()
                 await loop.run_in_executor(self._threads, self._post, notice)
         except TimeoutError:
-            return await self._failed(notice, f"no answer within {_PATIENCE:.0f} s", final=False)
-        except StanchError as error:
-            is_final = not isinstance(error, ProviderUnavailableError)
-            return await self._failed(notice, str(error), final=is_final)
-        await asyncio.to_thread(notices.sent, notice)
-        return None
-
-    async def _failed(self, notice: Notice, error: str, *, final: bool) -> datetime | None:
-        return await asyncio.to_thread(
-            self._ledger.notices.failed, notice, error, self._catalogue, final=final
-        )
+            error, is_final = f"no answer within {_PATIENCE:.0f} s", False
+        except StanchError as failed:
+            error, is_final = str(failed), not isinstance(failed, ProviderUnavailableError)
+        else:
+            await asyncio.to_thread(notices.sent, notice)
+            return None
+        return await asyncio.to_thread(notices.failed, notice, error, self._catalogue, final=is_final)
 
     def _post(self, notice: Notice) -> None:
         channel = self._channels.get(notice.channel)

@@ -1,7 +1,6 @@
 """Sign-in at an OpenID Connect provider: authorization code with PKCE, state and nonce, by Authlib."""
 
 import base64
-import binascii
 import hmac
 import json
 import secrets
@@ -20,7 +19,7 @@ from authlib.integrations.requests_client import OAuth2Session
 from contracts.base import JsonObject
 from contracts.catalogue import Catalogue, Person
 from contracts.errors import ForbiddenError, ProviderUnavailableError, StanchError
-from gateway.identity import SESSION, SIGN_IN_WITHIN, UnprovenError
+from gateway.identity import SESSION, SIGN_IN_WITHIN, Proof, UnprovenError
 from runtime.settings import Settings
 
 ALGORITHMS: Final = ("RS256", "PS256", "ES256", "RS384", "ES384", "RS512", "ES512", "EdDSA", "Ed25519")
@@ -50,21 +49,6 @@ class Flow:
     def __str__(self) -> str:
         """Give it as a cookie's value."""
         return base64.urlsafe_b64encode(json.dumps(asdict(self)).encode()).decode()
-
-
-@dataclass(frozen=True)
-class Proof:
-    """Who somebody is, as the provider's signed token says.
-
-    Attributes:
-        signed_in_at: When they proved it to the provider; ``None`` where it does not say.
-        facts: For the evidence.
-    """
-
-    person: Person
-    groups: tuple[str, ...]
-    signed_in_at: datetime | None
-    facts: JsonObject
 
 
 class _Session(OAuth2Session):  # type: ignore[misc]  # Authlib has no types
@@ -130,7 +114,7 @@ class Provider:
         try:
             flow = Flow(**json.loads(base64.urlsafe_b64decode(cookie.encode())))
             is_ours = hmac.compare_digest(flow.state.encode(), state.encode())
-        except (ValueError, TypeError, AttributeError, binascii.Error):
+        except (ValueError, TypeError, AttributeError):
             is_ours = False
         if not is_ours:
             minutes = int(SIGN_IN_WITHIN.total_seconds() // 60)
@@ -157,8 +141,6 @@ class Provider:
         try:
             with self._asking():
                 claims = self._claims(app, token, flow.nonce)
-        except ProviderUnavailableError:
-            raise
         except ForbiddenError as error:
             raise UnprovenError(str(error), {"issuer": self._settings.oidc_issuer}) from error
         return self._prove(claims, flow)
@@ -273,17 +255,13 @@ def person_of(catalogue: Catalogue, claims: dict[str, Any]) -> Person:
         ForbiddenError: It is nobody of the catalogue.
     """
     subject, email = str(claims.get("sub", "")), str(claims.get("email", ""))
+    found = None
     for person in catalogue.people:
-        if person.oidc_subject is not None and person.oidc_subject == subject:
-            return person
-    found = next(
-        (
-            person
-            for person in catalogue.people
-            if person.oidc_subject is None and person.email and person.email.casefold() == email.casefold()
-        ),
-        None,
-    )
+        if person.oidc_subject is not None:
+            if person.oidc_subject == subject:
+                return person
+        elif person.email and person.email.casefold() == email.casefold():
+            found = person
     if found is None:
         raise ForbiddenError(
             f"the service catalogue has nobody with the email {email[:_LONGEST]!r} or the oidc_subject "

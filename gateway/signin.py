@@ -14,7 +14,7 @@ from contracts.catalogue import Catalogue
 from contracts.errors import ForbiddenError
 from contracts.evidence import EvidenceKind
 from gateway import forms
-from gateway.identity import OIDC, SIGN_IN_WITHIN, Identity, Session, UnprovenError
+from gateway.identity import OIDC, SIGN_IN_WITHIN, Identity, Proof, Session, UnprovenError
 from gateway.pages import Pages
 from ledger.identities import digest
 from runtime.settings import Settings
@@ -78,8 +78,8 @@ def _by_name(routes: APIRouter, identity: Identity) -> None:
     def sign_in(request: Request, form: forms.Filled) -> Response:
         response = forms.see(forms.own_path(form.get("after", "/")))
         person = identity.person(form.get("person", ""))
-        flow = secrets.token_hex(16)
-        identity.begin(request, response, person, flow=flow, signed_in_at=identity.now(), facts={})
+        proof = Proof(person, (), identity.now(), {})
+        identity.begin(request, response, proof, flow=secrets.token_hex(16))
         return response
 
 
@@ -114,14 +114,6 @@ def _by_provider(routes: APIRouter, identity: Identity, pages: Pages, provider: 
             identity.refused(key, who, str(error), error.facts, kind=kind)
             raise
         response = forms.see(forms.own_path(flow.after))
-        identity.begin(
-            request,
-            response,
-            proof.person,
-            flow=state,
-            groups=proof.groups,
-            signed_in_at=proof.signed_in_at,
-            facts=proof.facts,
-        )
+        identity.begin(request, response, proof, flow=state)
         identity.set_cookie(response, cookie, "", timedelta(0))
         return response
