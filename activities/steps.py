@@ -177,7 +177,9 @@ class Steps:
             return False
         return order.plan_digest == asked.request.plan_digest
 
-    def _run(self, run: Running, entry: JournalEntry) -> StepResult:
+    def _run(  # noqa: C901  (one branch for each thing that may have happened)
+        self, run: Running, entry: JournalEntry
+    ) -> StepResult:
         unsure = entry.state is JournalState.INTENT
         for failures in itertools.count(1):
             found = self._reconcile(run, entry) if unsure else None
@@ -185,6 +187,10 @@ class Steps:
                 return self._settle(entry, found)
             observed = run.action.observe(run.request)
             drift = self._drift(run, observed)
+            if unsure and (drift or not run.action.change(run.request, observed)):
+                found = self._reconcile(run, entry)  # the call has shown itself after all
+                if found is not None:
+                    return self._settle(entry, found)
             if drift:
                 return self._drifted(run, observed, drift)
             if not run.action.change(run.request, observed):
