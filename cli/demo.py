@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import urllib3
-from pydantic import TypeAdapter
 
 from authority.decisions import Verifier
 from cli import show
-from cli.client import Gateway
+from cli.client import Gateway, parse
 from contracts.approvals import Approval, ApprovalRequest
+from contracts.base import JsonObject
 from contracts.errors import NotFoundError, ProviderUnavailableError, StanchError
 from contracts.evidence import EvidenceEntry, EvidenceKind
 from contracts.incidents import AttemptEnd, Incident, Phase
@@ -127,12 +127,7 @@ def product(config: Settings, world: dict[str, Any]) -> Iterator[subprocess.Pope
 
 
 def _until(
-    look: Callable[[], ResultT | None],
-    *,
-    within: float,
-    of: str,
-    alive: subprocess.Popen[bytes] | None = None,
-    log: Path | None = None,
+    look: Callable[[], ResultT | None], *, within: float, of: str, alive: subprocess.Popen[bytes], log: Path
 ) -> ResultT:
     """Wait until ``look`` gives something.
 
@@ -145,12 +140,12 @@ def _until(
             seen = look()
             if seen is not None:
                 return seen
-        if alive is not None and alive.poll() is not None:
+        if alive.poll() is not None:
             raise DemoError(
                 f"waited for {of}, but the process ended with {alive.returncode}; its log is {log}"
             )
         if time.monotonic() > deadline:
-            raise DemoError(f"waited {within:.0f} s for {of}" + (f"; the log is {log}" if log else ""))
+            raise DemoError(f"waited {within:.0f} s for {of}; the log is {log}")
         time.sleep(LOOK_EVERY)
 
 
@@ -200,16 +195,13 @@ class Play:
             self._commander.post(f"/v1/incidents/{incident.id}/ack", {})
         for number, playbook in enumerate(STEPS, start=1):
             self._mitigation(incident.id, number, playbook)
-        self._wait(
-            lambda: self._in_phase(incident.id, Phase.MONITORING, Phase.RESOLVED, Phase.LEARNING),
-            "monitoring",
-        )
+        watched = (Phase.MONITORING, Phase.RESOLVED, Phase.LEARNING)
+        self._wait(lambda: self._in_phase(incident.id, *watched), "monitoring")
         final = self._wait(lambda: self._in_phase(incident.id, Phase.LEARNING), "it to be resolved")
         self._tell(incident.id)
-        self._check(
-            [attempt.end for attempt in final.attempts] == [AttemptEnd.INEFFECTIVE, AttemptEnd.EFFECTIVE],
-            "the restart was ineffective, the flag effective",
-        )
+        ends = [attempt.end for attempt in final.attempts]
+        told = "the restart was ineffective, the flag effective"
+        self._check(ends == [AttemptEnd.INEFFECTIVE, AttemptEnd.EFFECTIVE], told)
         self._check_world()
         self._check_record(incident.id)
 
@@ -220,11 +212,8 @@ class Play:
         self._check(approval.plan.playbook == playbook, f"plan {number} is {playbook}")
         self._check(not approval.plan.refusals, "nothing in it would be refused")
         if not self._interactive:
-            body: dict[str, Any] = {
-                "verdict": "approve",
-                "plan_digest": approval.request.plan_digest,
-                "reason": "scripted commander of the demo",
-            }
+            body: JsonObject = {"verdict": "approve", "plan_digest": approval.request.plan_digest}
+            body["reason"] = "scripted commander of the demo"
             self._commander.post(f"/v1/approvals/{approval.request.id}/decision", body)
         self._wait(lambda: self._attempt(incident, number), f"mitigation {number} to end")
         self._tell(incident)
@@ -233,10 +222,8 @@ class Play:
         """See in the world itself that it was mitigated, and each change made once."""
         status = self._wait(self._healthy, "the shop to be healthy")
         ours = [change for change in status["changes"] if change["by"] == "stanch"]
-        self._check(
-            [change["provider"] for change in ours] == ["kubernetes", "launchdarkly"],
-            "each provider saw each change once, by its own log",
-        )
+        once = [change["provider"] for change in ours] == ["kubernetes", "launchdarkly"]
+        self._check(once, "each provider saw each change once, by its own log")
         metrics = HTTP.request("GET", f"{self._world['shop']}/metrics").data.decode()
         self._check('flag="off"' in metrics, "the shop's own LaunchDarkly SDK sees the flag off")
 
@@ -245,12 +232,10 @@ class Play:
         postmortem = self._commander.text(f"/v1/incidents/{incident}/postmortem")
         sections = ("Incident Summary", "Timeline", "Root Cause", "Contributing Factors", "Action Items")
         self._check(all(f"## {section}" in postmortem for section in sections), "the postmortem is drafted")
-        ledger = Ledger.open(self._config.ledger_url, clock=utc_now)
-        report = audit.verify(ledger, Verifier(settings.public_keys(self._config)))
-        ledger.close()
-        self._check(
-            report.ok, f"the evidence log verifies: {report.size} entries, {report.decisions} decisions"
-        )
+        with contextlib.closing(Ledger.open(self._config.ledger_url, clock=utc_now)) as ledger:
+            report = audit.verify(ledger, Verifier(settings.public_keys(self._config)))
+        counted = f"{report.size} entries, {report.decisions} decisions"
+        self._check(report.ok, f"the evidence log verifies: {counted}")
         path = self._config.home / f"postmortem-{incident}.md"
         path.write_text(postmortem, encoding="utf-8")
         print(f"\npostmortem {path}")
@@ -258,9 +243,8 @@ class Play:
         print(f"logs       {self._config.home / 'logs'}, {self._config.home / 'world' / 'logs'}")
 
     def _wait(self, look: Callable[[], ResultT | None], of: str) -> ResultT:
-        return _until(
-            look, within=self._patience, of=of, alive=self._product, log=self._config.home / "up.log"
-        )
+        log = self._config.home / "up.log"
+        return _until(look, within=self._patience, of=of, alive=self._product, log=log)
 
     def _check(self, is_so: bool, told: str) -> None:  # noqa: FBT001  (a claim)
         if not is_so:
@@ -273,7 +257,7 @@ class Play:
     def _tell(self, incident: str) -> None:
         """Print what is new on the timeline."""
         seen = self._commander.get(f"/v1/incidents/{incident}/evidence", {"after": str(self._told)})
-        for entry in TypeAdapter(list[EvidenceEntry]).validate_python(seen):
+        for entry in parse(list[EvidenceEntry], seen):
             self._told = entry.index
             if entry.kind is not EvidenceKind.INTENT:
                 print(f"{entry.at:%H:%M:%S}  {show.clean(entry.summary)}", flush=True)
@@ -287,20 +271,18 @@ class Play:
         return status if status["error_ratio"] in (0.0, None) else None
 
     def _incident(self) -> Incident | None:
-        found = TypeAdapter(list[Incident]).validate_python(self._commander.get("/v1/incidents"))
+        found = parse(list[Incident], self._commander.get("/v1/incidents"))
         return found[0] if found else None
 
     def _in_phase(self, incident: str, *phases: Phase) -> Incident | None:
-        seen = Incident.model_validate(self._commander.get(f"/v1/incidents/{incident}"))
+        seen = parse(Incident, self._commander.get(f"/v1/incidents/{incident}"))
         return seen if seen.phase in phases else None
 
     def _approval(self, incident: str, number: int) -> Approval | None:
-        listed = TypeAdapter(list[ApprovalRequest]).validate_python(self._commander.get("/v1/approvals"))
+        listed = parse(list[ApprovalRequest], self._commander.get("/v1/approvals"))
         mine = [one for one in listed if one.mitigation == f"{incident}/{number}"]
-        if not mine:
-            return None
-        return Approval.model_validate(self._commander.get(f"/v1/approvals/{mine[0].id}"))
+        return parse(Approval, self._commander.get(f"/v1/approvals/{mine[0].id}")) if mine else None
 
     def _attempt(self, incident: str, number: int) -> bool | None:
-        seen = Incident.model_validate(self._commander.get(f"/v1/incidents/{incident}"))
+        seen = parse(Incident, self._commander.get(f"/v1/incidents/{incident}"))
         return len(seen.attempts) >= number or None

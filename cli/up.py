@@ -126,9 +126,8 @@ async def _start(config: Settings, supervisor: Supervisor) -> None:
     settings.signing_key(config)
     if config.identity == "local":
         settings.local_token(config)
-    ledger = Ledger.open(config.ledger_url, clock=utc_now)
-    ledger.migrate()
-    ledger.close()
+    with contextlib.closing(Ledger.open(config.ledger_url, clock=utc_now)) as ledger:
+        ledger.migrate()
 
     if not config.temporal_address and not settings.names_temporal():
         config = await _start_engine(config, supervisor)

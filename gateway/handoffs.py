@@ -72,7 +72,8 @@ class Handovers:
         """
         now = self._orders.open_incident(incident)
         offers = [one for one in self.ledger.handoffs.list(incident) if one.person == principal.person]
-        if any(one.state == "offered" and one.role is Role.INCIDENT_COMMANDER for one in offers):
+        meant = [one.role for one in offers if one.state == "offered" and role in {None, one.role}]
+        if Role.INCIDENT_COMMANDER in meant:
             self._orders.check_may_command(now, principal.person)
         handoff = self.ledger.handoffs.accept(incident, principal.person, role=role)
         self._orders.wake()

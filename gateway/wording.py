@@ -32,18 +32,10 @@ PUBLIC_PHASES: Final = {
     Phase.MITIGATING: "We are working on restoring the service.",
     Phase.MONITORING: "The service is back; we are watching that it stays so.",
 }
-ROLES: Final = {
-    Role.INCIDENT_COMMANDER: "Incident Commander",
-    Role.TECHNICAL_LEAD: "Technical lead",
-    Role.COMMUNICATIONS_LEAD: "Communications lead",
-    Role.SCRIBE: "Scribe",
-}
-RISKS: Final = {
-    Risk.NONE: "No risk",
-    Risk.LOW: "Low risk",
-    Risk.MEDIUM: "Medium risk",
-    Risk.HIGH: "High risk",
-}
+ROLES: Final = {role: role.replace("_", " ").capitalize() for role in Role}
+ROLES[Role.INCIDENT_COMMANDER] = "Incident Commander"
+RISKS: Final = {risk: f"{risk.capitalize()} risk" for risk in Risk}
+RISKS[Risk.NONE] = "No risk"
 NEEDS: Final = {
     Needs.NOBODY: "nobody",
     Needs.ONE: "one person",
@@ -63,12 +55,9 @@ ENDS: Final = {
     AttemptEnd.HELD: ("‖", "held back by a guardrail"),
     AttemptEnd.IN_DOUBT: ("?", "in doubt: look at the target"),
 }
-STATES: Final = {
+STATES: Final = {state: state.value for state in ApprovalState} | {
     ApprovalState.PENDING: "waits for a decision",
-    ApprovalState.APPROVED: "approved",
-    ApprovalState.REJECTED: "rejected",
     ApprovalState.EXPIRED: "expired unanswered",
-    ApprovalState.WITHDRAWN: "withdrawn",
 }
 NOTICES: Final = {
     NoticeState.QUEUED: ("…", "on its way since"),
@@ -247,11 +236,10 @@ def rail(incident: Incident) -> tuple[RailStep, ...]:
     place = RAIL.index(incident.phase) if incident.phase in RAIL else -1
     if incident.phase in _AFTER_RESOLVED:
         place = len(RAIL)
-    steps = []
-    for number, step in enumerate(RAIL):
-        state = "done" if number < place else "now" if number == place else "later"
-        steps.append(RailStep(step.value, state))
-    return tuple(steps)
+    return tuple(
+        RailStep(step.value, "done" if number < place else "now" if number == place else "later")
+        for number, step in enumerate(RAIL)
+    )
 
 
 def kind(of: EvidenceKind) -> str:

@@ -90,6 +90,24 @@ async def test_handing_over(door: Door, scene: Scene) -> None:
     )
 
 
+async def test_accepting_one_of_two_roles(door: Door, scene: Scene) -> None:
+    """Who is not on call any more cannot accept command, and still the other role that is offered."""
+    incident = scene.open_incident()
+    scene.take(incident)
+    for role in (Role.INCIDENT_COMMANDER, Role.TECHNICAL_LEAD):
+        scene.ledger.handoffs.offer(scene.ledger.incidents.get(incident), role, "linus", by="ada")
+    path = f"/v1/incidents/{incident}/handoff/accept"
+    async with door.client("linus") as client:
+        command = await client.post(path, json={"role": "incident_commander"})
+        lead = await client.post(path, json={"role": "technical_lead"})
+
+    assert (command.status_code, lead.status_code) == (403, 200)
+    assert scene.ledger.incidents.get(incident).roles == {
+        Role.INCIDENT_COMMANDER: "ada",
+        Role.TECHNICAL_LEAD: "linus",
+    }
+
+
 ASSIGNMENTS = [
     ("ada", "technical_lead", "linus", 200),
     ("linus", "scribe", "linus", 200),
