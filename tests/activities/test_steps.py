@@ -280,6 +280,31 @@ def test_killed_before_the_call_calls_once_after_waiting(scene: Scene) -> None:
     assert utc_now() - began > QuickSetFlag.in_flight * 0.8
 
 
+def test_call_that_shows_itself_after_all_was_done(scene: Scene) -> None:
+    """A call that becomes visible only after it can no longer be on its way is found, not taken for drift."""
+    scene.die_after_intent()
+    request = SetFlag(project="web", environment="production", key=KEY, on=False)
+    before = scene.plan.steps[0].observed
+    scene.action.apply(request, before, action_id="killed")
+    entry = scene.ledger.journal.get("INC-1/1/1/apply")
+    assert entry is not None
+    assert entry.intent_at is not None
+    real, over, late = scene.action.observe, entry.intent_at + QuickSetFlag.in_flight, []
+
+    def behind(request: SetFlag) -> Observation:
+        if utc_now() < over:
+            return before
+        late.append(utc_now())
+        return before if len(late) == 1 else real(request)
+
+    scene.action.observe = behind  # type: ignore[method-assign]  # this test's own stale provider
+    result = scene.run()
+
+    assert result.outcome is Outcome.DONE
+    assert result.observed_only
+    assert scene.applied == 1
+
+
 def test_target_that_is_neither_is_in_doubt(scene: Scene) -> None:
     """After a lost answer a target that is neither as before nor as desired stops the step."""
     scene.die_after_intent()
