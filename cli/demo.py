@@ -14,6 +14,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     config = Settings(home=home, http_port=engine.free_port(), catalogue=home / "world" / "catalogue.yaml")
     began = time.monotonic()
     with small_world(config, builtin=args.builtin) as world, product(config, world) as process:
-        Play(config, world, process, interactive=args.interactive).all()
+        patience = 3600.0 if args.interactive else Play.patience
+        Play(config, world, process, interactive=args.interactive, patience=patience).all()
         print(f"\ndone in {time.monotonic() - began:.0f} s")
         if args.keep or args.interactive:
             print("still running; Ctrl-C stops it")
@@ -149,33 +152,30 @@ def _until(
         time.sleep(LOOK_EVERY)
 
 
+@dataclass
 class Play:
     """The incident as it is told; each scene checks that it was so.
 
-    Args:
+    Attributes:
         config: The product's settings.
         world: What ``world.json`` says.
         product: The running ``stanch up``.
         interactive: A person decides.
         patience: Seconds to wait for each scene.
+        told: The last entry of the timeline that was printed.
     """
 
-    def __init__(
-        self,
-        config: Settings,
-        world: dict[str, Any],
-        product: subprocess.Popen[bytes],
-        *,
-        interactive: bool = False,
-        patience: float = 45.0,
-    ) -> None:
-        self._config = config
-        self._world = world
-        self._product = product
-        self._interactive = interactive
-        self._patience = 3600.0 if interactive else patience
-        self._commander = Gateway(config, COMMANDER)
-        self._told = -1
+    config: Settings
+    world: dict[str, Any]
+    product: subprocess.Popen[bytes]
+    interactive: bool = False
+    patience: float = 45.0
+    told: int = -1
+
+    @cached_property
+    def commander(self) -> Gateway:
+        """Who commands the incident, at the gateway."""
+        return Gateway(self.config, COMMANDER)
 
     def all(self) -> None:
         """Play all scenes.
@@ -185,14 +185,14 @@ class Play:
         """
         self._check(self._status()["error_ratio"] in (0.0, None), "the shop is healthy before the release")
         self._say(f"13:00 in the story: a release turns on the flag {FLAG}")
-        self._check(HTTP.request("POST", f"{self._world['control']}/break").status == 200, "the release")  # noqa: PLR2004
+        self._check(HTTP.request("POST", f"{self.world['control']}/break").status == 200, "the release")  # noqa: PLR2004
 
         incident = self._wait(self._incident, "an alert to open an incident")
-        if self._interactive:
-            where = f"{self._config.url}/incidents/{incident.id}"
+        if self.interactive:
+            where = f"{self.config.url}/incidents/{incident.id}"
             print(f"\n>>> You are on call: open {where}, take command and decide.\n", flush=True)
         else:
-            self._commander.post(f"/v1/incidents/{incident.id}/ack", {})
+            self.commander.post(f"/v1/incidents/{incident.id}/ack", {})
         for number, playbook in enumerate(STEPS, start=1):
             self._mitigation(incident.id, number, playbook)
         watched = (Phase.MONITORING, Phase.RESOLVED, Phase.LEARNING)
@@ -211,10 +211,10 @@ class Play:
         self._tell(incident)
         self._check(approval.plan.playbook == playbook, f"plan {number} is {playbook}")
         self._check(not approval.plan.refusals, "nothing in it would be refused")
-        if not self._interactive:
+        if not self.interactive:
             body: JsonObject = {"verdict": "approve", "plan_digest": approval.request.plan_digest}
             body["reason"] = "scripted commander of the demo"
-            self._commander.post(f"/v1/approvals/{approval.request.id}/decision", body)
+            self.commander.post(f"/v1/approvals/{approval.request.id}/decision", body)
         self._wait(lambda: self._attempt(incident, number), f"mitigation {number} to end")
         self._tell(incident)
 
@@ -224,27 +224,27 @@ class Play:
         ours = [change for change in status["changes"] if change["by"] == "stanch"]
         once = [change["provider"] for change in ours] == ["kubernetes", "launchdarkly"]
         self._check(once, "each provider saw each change once, by its own log")
-        metrics = HTTP.request("GET", f"{self._world['shop']}/metrics").data.decode()
+        metrics = HTTP.request("GET", f"{self.world['shop']}/metrics").data.decode()
         self._check('flag="off"' in metrics, "the shop's own LaunchDarkly SDK sees the flag off")
 
     def _check_record(self, incident: str) -> None:
         """See that the postmortem and the evidence log are there and whole."""
-        postmortem = self._commander.text(f"/v1/incidents/{incident}/postmortem")
+        postmortem = self.commander.text(f"/v1/incidents/{incident}/postmortem")
         sections = ("Incident Summary", "Timeline", "Root Cause", "Contributing Factors", "Action Items")
         self._check(all(f"## {section}" in postmortem for section in sections), "the postmortem is drafted")
-        with contextlib.closing(Ledger.open(self._config.ledger_url, clock=utc_now)) as ledger:
-            report = audit.verify(ledger, Verifier(settings.public_keys(self._config)))
+        with contextlib.closing(Ledger.open(self.config.ledger_url, clock=utc_now)) as ledger:
+            report = audit.verify(ledger, Verifier(settings.public_keys(self.config)))
         counted = f"{report.size} entries, {report.decisions} decisions"
         self._check(report.ok, f"the evidence log verifies: {counted}")
-        path = self._config.home / f"postmortem-{incident}.md"
+        path = self.config.home / f"postmortem-{incident}.md"
         path.write_text(postmortem, encoding="utf-8")
         print(f"\npostmortem {path}")
-        print(f"evidence   {self._config.ledger_url}")
-        print(f"logs       {self._config.home / 'logs'}, {self._config.home / 'world' / 'logs'}")
+        print(f"evidence   {self.config.ledger_url}")
+        print(f"logs       {self.config.home / 'logs'}, {self.config.home / 'world' / 'logs'}")
 
     def _wait(self, look: Callable[[], ResultT | None], of: str) -> ResultT:
-        log = self._config.home / "up.log"
-        return _until(look, within=self._patience, of=of, alive=self._product, log=log)
+        log = self.config.home / "up.log"
+        return _until(look, within=self.patience, of=of, alive=self.product, log=log)
 
     def _check(self, is_so: bool, told: str) -> None:  # noqa: FBT001  (a claim)
         if not is_so:
@@ -256,14 +256,14 @@ class Play:
 
     def _tell(self, incident: str) -> None:
         """Print what is new on the timeline."""
-        seen = self._commander.get(f"/v1/incidents/{incident}/evidence", {"after": str(self._told)})
+        seen = self.commander.get(f"/v1/incidents/{incident}/evidence", {"after": str(self.told)})
         for entry in parse(list[EvidenceEntry], seen):
-            self._told = entry.index
+            self.told = entry.index
             if entry.kind is not EvidenceKind.INTENT:
                 print(f"{entry.at:%H:%M:%S}  {show.clean(entry.summary)}", flush=True)
 
     def _status(self) -> dict[str, Any]:
-        status: dict[str, Any] = HTTP.request("GET", f"{self._world['control']}/status").json()
+        status: dict[str, Any] = HTTP.request("GET", f"{self.world['control']}/status").json()
         return status
 
     def _healthy(self) -> dict[str, Any] | None:
@@ -271,18 +271,18 @@ class Play:
         return status if status["error_ratio"] in (0.0, None) else None
 
     def _incident(self) -> Incident | None:
-        found = parse(list[Incident], self._commander.get("/v1/incidents"))
+        found = parse(list[Incident], self.commander.get("/v1/incidents"))
         return found[0] if found else None
 
     def _in_phase(self, incident: str, *phases: Phase) -> Incident | None:
-        seen = parse(Incident, self._commander.get(f"/v1/incidents/{incident}"))
+        seen = parse(Incident, self.commander.get(f"/v1/incidents/{incident}"))
         return seen if seen.phase in phases else None
 
     def _approval(self, incident: str, number: int) -> Approval | None:
-        listed = parse(list[ApprovalRequest], self._commander.get("/v1/approvals"))
+        listed = parse(list[ApprovalRequest], self.commander.get("/v1/approvals"))
         mine = [one for one in listed if one.mitigation == f"{incident}/{number}"]
-        return parse(Approval, self._commander.get(f"/v1/approvals/{mine[0].id}")) if mine else None
+        return parse(Approval, self.commander.get(f"/v1/approvals/{mine[0].id}")) if mine else None
 
     def _attempt(self, incident: str, number: int) -> bool | None:
-        seen = parse(Incident, self._commander.get(f"/v1/incidents/{incident}"))
+        seen = parse(Incident, self.commander.get(f"/v1/incidents/{incident}"))
         return len(seen.attempts) >= number or None

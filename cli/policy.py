@@ -204,7 +204,7 @@ def _explain(args: argparse.Namespace) -> int:
         if policy.because.get(rule):
             lines.append(show.field(rule, show.clean(policy.because[rule])))
     if may:
-        said = [(one.role or "no role", _want(one), _yes(one)) for one in may]
+        said = [(one.role or "no role", _want(one), "yes" if one.may else f"no: {one.why}") for one in may]
         lines += ["", *show.table((f"{person.upper()} AS", "MAY", ""), said)]
     return show.answer(args, {"asks": asking, "person": person, "may": may}, lines)
 
@@ -289,11 +289,8 @@ def _test(args: argparse.Namespace) -> int:
         where += [".".join(map(str, place))] if place else []
         said = first["msg"].removeprefix("Value error, ")
         raise InputError(": ".join([f"expectations {args.file}", *where, said])) from error
-    situations = [
-        (number, one, question)
-        for number, one in enumerate(expectations, start=1)
-        for question in one.questions()
-    ]
+    numbered = enumerate(expectations, start=1)
+    situations = [(number, one, question) for number, one in numbered for question in one.questions()]
     differences = [found for situation in situations for found in _compare(policy, *situation)]
     rows = [(one.expectation, one.situation, one.expected, one.got) for one in differences]
     lines = [*show.table(("NO.", "WHERE", "EXPECTED", "GOT"), rows), ""] if rows else []
@@ -324,7 +321,3 @@ def _by(rules: tuple[str, ...]) -> str:
 
 def _want(one: May) -> str:
     return one.verb.replace("_", " ") + (f" what asks {_WORDS[one.needs]}" if one.needs else "")
-
-
-def _yes(one: May) -> str:
-    return "yes" if one.may else f"no: {one.why}"
