@@ -5,7 +5,6 @@ import base64
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from authority.decisions import Signer, Verifier
 from contracts.errors import ForbiddenError, InputError
 from ledger import notes
 from ledger.notes import Checkpoint
