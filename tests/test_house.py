@@ -195,7 +195,7 @@ def test_the_product_stays_small() -> None:
 
 
 def test_no_product_module_imports_a_world() -> None:
-    """A fake is for tests and the demo: nothing that runs in production may import one."""
+    """A fake is for tests and the demo: nothing but the demo's own verb may import one."""
     files = [ROOT / root for root in PRODUCT if root.endswith(".py")]
     files += [path for root in PRODUCT for path in (ROOT / root).rglob("*.py")]
     names = re.compile(r"^\s*(from|import) (activities\.\w+\.fake|deploy\.demo)", re.MULTILINE)
@@ -205,7 +205,7 @@ def test_no_product_module_imports_a_world() -> None:
         if not is_world(path) and names.search(path.read_text(encoding="utf-8"))
     ]
 
-    assert importing == []
+    assert importing == ["cli/demo.py"]
 
 
 def test_playbooks_are_whole() -> None:

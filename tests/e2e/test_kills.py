@@ -17,11 +17,11 @@ from temporalio.service import RPCError
 
 from authority.decisions import Verifier
 from authority.policy import DEFAULT
-from cli import demo
 from cli.client import Gateway
 from contracts.base import JsonObject
 from contracts.errors import StanchError
 from contracts.evidence import EvidenceKind
+from deploy.demo import play as demo
 from ledger import Ledger, audit
 from runtime import engine, temporal
 from runtime.clock import utc_now
