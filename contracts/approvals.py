@@ -136,7 +136,6 @@ class SignedDecision(Frozen):
         decisions = (one.decision for one in (self, *self.others))
         return all(not decision.steps or step in decision.steps for decision in decisions)
 
-
     @property
     def overrides(self) -> tuple[str, ...]:
         """Which guardrails everybody who was asked has set aside."""
