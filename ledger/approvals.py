@@ -452,14 +452,15 @@ def _plan(connection: Connection, seal: str) -> Plan:
 def _repeated(row: Row[Any], answer: _Answer) -> SignedDecision | None:
     """Give the recorded decision or approval if this is the same person's same answer again.
 
-    Who has given the first of two approvals and then breaks the glass says something else.
+    Who has given the first of two approvals and then breaks the glass says something else, while it waits.
     """
     same = (answer.person, answer.verdict, answer.plan_digest)
     request = _request(row)
     recorded = request.given if request.signed is None else (request.signed, *request.signed.others)
     for signed in recorded:
         said = signed.decision
-        if (said.person, said.verdict, said.plan_digest) == same and answer.break_glass <= said.break_glass:
+        again = request.signed is not None or answer.break_glass <= said.break_glass
+        if (said.person, said.verdict, said.plan_digest) == same and again:
             return signed
     return None
 
