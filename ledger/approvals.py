@@ -292,7 +292,12 @@ class Approvals:
                 self._take(connection, row, plan, answer, signer=signer, trace={})
                 return None
             later = []
+            declared_by = incidents.find(connection, plan.incident).declared_by
             for grant in grants.usable(connection, plan.service, plan.environment, now, verifier):
+                # Who asks for something, or wrote it just now, does not say yes to it, ahead of time neither.
+                own = grant.given_by == declared_by or (plan.fresh and grant.given_by == plan.author)
+                if own and not policy.solo:
+                    continue
                 beyond = outside(grant, plan, now)
                 inside = tuple(step.number for step in plan.steps if step.number not in beyond)
                 due = row.asked_at + grant.after
@@ -322,11 +327,11 @@ class Approvals:
         groups: tuple[str, ...] = (),
         trace: Mapping[str, str],
     ) -> SignedDecision:
-        """Switch a step of an approved plan to its ungraceful variant; again changes nothing.
+        """Switch a step of an approved plan to its ungraceful variant, once.
 
         Raises:
             NotFoundError: There is no such request.
-            ConflictError: It is not approved.
+            ConflictError: It is not approved, or the step was forced before.
             InputError: The step is not among the approved ones, or has no such variant.
             ForbiddenError: The person may not decide it.
         """
@@ -348,6 +353,9 @@ class Approvals:
                     "authenticated_by": authenticated_by,
                     "reason": reason,
                     "forced": (step,),
+                    # Of two people's decisions, what both have said: nobody widens it by forcing.
+                    "steps": allowed,
+                    "overrides": request.signed.overrides,
                     "grant": None,
                     "decided_at": self._database.now(),
                 }
@@ -358,7 +366,9 @@ class Approvals:
             signed = signer.sign(decision).model_copy(update={"others": tuple(others)})
             key = f"{request.id}/force/{step}"
             if evidence.has(connection, key):
-                return signed
+                raise ConflictError(
+                    f"step {step} of {request.mitigation} was forced before: see the timeline"
+                )
             said = f"{person} forces step {step} of {request.mitigation}: {reason}"
             self._log(connection, EvidenceKind.FORCED, key, said, signed)
             self._deliver(connection, key, signed, trace)

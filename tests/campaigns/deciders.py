@@ -173,7 +173,7 @@ class Deciders(RuleBasedStateMachine):
             open_incident(self.ledger)
         for role, person in ((Role.INCIDENT_COMMANDER, "ada"), (Role.TECHNICAL_LEAD, "grace")):
             self.ledger.incidents.assign("INC-1", role, person, by=person)
-        self.ask(first, 15)
+        self._ask(first, 15)
 
     @rule(
         needs=st.lists(
@@ -184,6 +184,16 @@ class Deciders(RuleBasedStateMachine):
     )
     def ask(self, needs: list[Needs], minutes: int) -> None:
         """Ask about a plan with a step for each of these demands."""
+        self._ask(needs, minutes)
+
+    @precondition(lambda self: self.grants)
+    @rule()
+    def ask_within(self) -> None:
+        """Ask about what a grant may cover, and let the grants answer."""
+        self._ask([Needs.ONE], 60)
+        self._consider(self.asked[-1])
+
+    def _ask(self, needs: list[Needs], minutes: int) -> None:
         number, now = len(self.asked) + 1, self.clock()
         steps = tuple(
             plan(replicas=number + index).steps[0].model_copy(update={"number": index, "needs": one})
@@ -216,7 +226,26 @@ class Deciders(RuleBasedStateMachine):
         waiting = [one for one in self.asked if one.state is ApprovalState.PENDING]
         asked = data.draw(st.sampled_from(self.asked + 2 * waiting))
         glass = glass and verdict is Verdict.APPROVE
-        steps = (1,) if narrow else ()
+        self._answer(asked, person, verdict, stale=stale, glass=glass, steps=(1,) if narrow else ())
+
+    @precondition(lambda self: any(one.given and one.state is ApprovalState.PENDING for one in self.asked))
+    @rule(data=st.data())
+    def second(self, data: Any) -> None:
+        """Let the second of two say yes."""
+        waiting = [one for one in self.asked if one.given and one.state is ApprovalState.PENDING]
+        asked = data.draw(st.sampled_from(waiting))
+        self._answer(asked, self.lead, Verdict.APPROVE, stale=False, glass=False, steps=())
+
+    def _answer(
+        self,
+        asked: Asked,
+        person: str,
+        verdict: Verdict,
+        *,
+        stale: bool,
+        glass: bool,
+        steps: tuple[int, ...],
+    ) -> None:
         expected = self._expected(asked, person, verdict, stale=stale, glass=glass, steps=steps)
         try:
             signed = self._decide(asked, person, verdict, stale=stale, glass=glass, steps=steps)
@@ -390,7 +419,9 @@ class Deciders(RuleBasedStateMachine):
     def consider(self, data: Any) -> None:
         """Let the policy and the grants answer, as the gateway does when a request is asked and later."""
         waiting = [one for one in self.asked if one.state is ApprovalState.PENDING]
-        asked = data.draw(st.sampled_from(self.asked + 3 * waiting))
+        self._consider(data.draw(st.sampled_from(self.asked + 3 * waiting)))
+
+    def _consider(self, asked: Asked) -> None:
         answer = self._answered(asked)
         self.ledger.approvals.consider(asked.id, policy=POLICY, signer=SIGNER, verifier=VERIFIER)
         if answer is None:
