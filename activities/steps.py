@@ -107,15 +107,18 @@ class Steps:
             if entry.result is not None:
                 return entry.result
             try:
-                action, request = self._registry.action(_call(step, order.direction))
-                return self._run(Running(order, plan, step, key, action, request), entry)
-            except ActionRefusedError as error:
-                current = self._ledger.journal.get(key) or entry
-                held = isinstance(error, GuardrailError)
-                result = StepResult(action=key, outcome=Outcome.NOT_DONE, detail=str(error), held=held)
-                return self._settle(current, result)
+                return self._go(order, plan, step, entry)
             except ConflictError as error:
                 raise ProviderUnavailableError(f"{key}: {error}") from error
+
+    def _go(self, order: StepOrder, plan: Plan, step: Step, entry: JournalEntry) -> StepResult:
+        try:
+            action, request = self._registry.action(_call(step, order.direction))
+            return self._run(Running(order, plan, step, entry.action, action, request), entry)
+        except ActionRefusedError as error:
+            # Refused is a look here, not a call: what became of a call that was begun before is not known.
+            outcome = Outcome.IN_DOUBT if entry.state is JournalState.INTENT else Outcome.NOT_DONE
+            return self._settle(entry, StepResult(action=entry.action, outcome=outcome, detail=str(error)))
 
     def _checked(self, order: StepOrder, plan: Plan) -> Step:
         """Check the decision again, here where it is acted on: whatever delivered it is not trusted.
@@ -127,7 +130,9 @@ class Steps:
         if step is None:
             raise ForbiddenError(f"{plan.mitigation} has no step {order.step}")
         first = self._applied(plan, min(approved(order.signed, plan), default=1))
-        now = first.intent_at if first is not None and first.intent_at is not None else self._now()
+        begun = first is not None and first.intent_at is not None
+        # Nothing is begun late (see ``_run``), and a later intent of the same call does not make it so.
+        now = plan.expires_at - timedelta(microseconds=1) if begun else self._now()
         check = self._verifier.check_approves
         check(order.signed, plan, now=now, step=step.number, direction=order.direction)
         if order.direction is not Direction.APPLY and not _may_have_acted(self._applied(plan, step.number)):
@@ -177,7 +182,7 @@ class Steps:
             return False
         return order.plan_digest == asked.request.plan_digest
 
-    def _run(  # noqa: C901  (one branch for each thing that may have happened)
+    def _run(  # noqa: C901, PLR0911, PLR0912  (one branch for each thing that may have happened)
         self, run: Running, entry: JournalEntry
     ) -> StepResult:
         unsure = entry.state is JournalState.INTENT
@@ -197,13 +202,17 @@ class Steps:
                 return self._settle(
                     entry, self._found(run, observed, observed, "nothing had to be done", no_op=True)
                 )
-            entry = self._ledger.journal.intend(
-                run.key,
-                fence=entry.fence,
-                before=observed.model_dump(mode="json"),
-                actor=ENGINE,
-                guard=self._guard(run),
-            )
+            try:
+                entry = self._ledger.journal.intend(
+                    run.key,
+                    fence=entry.fence,
+                    before=observed.model_dump(mode="json"),
+                    actor=ENGINE,
+                    guard=self._guard(run),
+                    not_after=self._not_after(run, entry),
+                )
+            except ActionRefusedError as error:
+                return self._settle(entry, _refused(run, error))
             unsure = False
             if entry.intent_at is not None and self._clock() - entry.intent_at > LEASE:
                 continue
@@ -211,6 +220,8 @@ class Steps:
                 self._apply(run, observed)
             except PreconditionFailedError as error:
                 return self._settle(entry, self._precondition_failed(run, observed, error))
+            except ActionRefusedError as error:
+                return self._settle(entry, _refused(run, error))
             except ProviderUnavailableError as error:
                 unsure = error.may_have_applied
                 if not unsure and failures >= SURE_FAILURES:
@@ -219,6 +230,12 @@ class Steps:
             else:
                 return self._settle(entry, self._done(run, observed))
         raise AssertionError("unreachable: the loop has no end of its own")
+
+    def _not_after(self, run: Running, entry: JournalEntry) -> datetime | None:
+        """Give when the plan may no longer be begun; what was begun in time may be finished later."""
+        is_first = run.step.number == min(approved(run.order.signed, run.plan))
+        begins = is_first and run.order.direction is Direction.APPLY and not entry.fence
+        return run.plan.expires_at if begins else None
 
     def _guard(self, run: Running) -> Guard:
         signed = run.order.signed
@@ -359,3 +376,8 @@ def forbidden_key(order: StepOrder) -> str:
     """Give the evidence's key of an order that is refused."""
     seal = hashlib.sha256(canonical_text(order.model_dump(mode="json")).encode()).hexdigest()
     return f"{names.action_id(order.mitigation, order.step, order.direction.value)}/forbidden/{seal[:32]}"
+
+
+def _refused(run: Running, error: ActionRefusedError) -> StepResult:
+    held = isinstance(error, GuardrailError)
+    return StepResult(action=run.key, outcome=Outcome.NOT_DONE, detail=str(error), held=held)

@@ -17,8 +17,9 @@ from contracts.approvals import Envelope, Grant, Review, Reviewed, SignedDecisio
 from contracts.base import Strict
 from contracts.errors import InputError
 from contracts.incidents import Role, Severity
+from contracts.plans import Risk
 from gateway.api import Limit, Reason
-from gateway.identity import Identity, Principal
+from gateway.identity import TOKEN, Identity, Principal
 from gateway.orders import LONGEST_REASON, Orders, spoken
 from gateway.tracing import span
 from ledger import Ledger, OutboxMessage
@@ -41,7 +42,7 @@ class GrantOrder(Reason):
     envelope: Envelope
     lasts: timedelta = Field(timedelta(hours=1), gt=timedelta(), le=LONGEST)
     uses: int | None = Field(None, ge=1)
-    after: timedelta = Field(timedelta(), ge=timedelta())
+    after: timedelta = Field(timedelta(), ge=timedelta(), le=LONGEST)
 
 
 class ForceOrder(Reason):
@@ -69,8 +70,11 @@ class Authority:
         Raises:
             InputError: It names what is not the service's.
             ForbiddenError: The person may not, or nobody could approve this alone.
+            FreshSignInNeededError: It reaches up to high risk, and the sign-in is old.
         """
         orders = self.orders
+        if order.envelope.max_risk is Risk.HIGH and principal.authenticated_by != TOKEN:
+            orders.identity.check_fresh(principal, "a grant of high risk")
         incident = orders.ledger.incidents.get(order.incident) if order.incident else None
         if incident and (incident.service, incident.environment) != (order.service, order.environment):
             raise InputError(f"{incident.id} is about {incident.service} in {incident.environment}")

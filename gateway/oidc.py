@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import requests
 from authlib.integrations.base_client import BaseApp, OAuth2Mixin, OpenIDMixin
 from authlib.integrations.requests_client import OAuth2Session
+from pydantic import TypeAdapter
 
 from contracts.base import JsonObject
 from contracts.catalogue import Catalogue, Person
@@ -112,9 +113,9 @@ class Provider:
             ForbiddenError: It does not.
         """
         try:
-            flow = Flow(**json.loads(base64.urlsafe_b64decode(cookie.encode())))
+            flow = TypeAdapter(Flow).validate_json(base64.urlsafe_b64decode(cookie.encode()), strict=True)
             is_ours = hmac.compare_digest(flow.state.encode(), state.encode())
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             is_ours = False
         if not is_ours:
             minutes = int(SIGN_IN_WITHIN.total_seconds() // 60)

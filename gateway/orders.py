@@ -186,6 +186,8 @@ class Orders:
             ConflictError: It is decided or expired, or the plan is another one.
         """
         why = ""
+        if verdict is Verdict.REJECT and (steps or break_glass or overrides):
+            raise InputError("a rejection is of the whole plan: it names no steps, no guardrail and no glass")
         if verdict is Verdict.REJECT:
             why = spoken(reason, "a reason to reject: the next plan is made with it", LONGEST_REASON)
         elif reason.strip() or break_glass or overrides:

@@ -49,7 +49,7 @@ class Grants:
         """
         with self._database.write() as connection:
             now = self._database.now()
-            if not now < expires_at <= now + LONGEST or after < timedelta():
+            if not now < expires_at <= now + LONGEST or not timedelta() <= after <= LONGEST:
                 raise InputError(f"a grant ends at some time from now until {LONGEST.days} days ahead")
             scope = {"service": service, "environment": environment}
             blank = {"content": {}, "key_id": "", "signature": "", "expires_at": expires_at, "used": 0}

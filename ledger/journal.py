@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, select
 from authority.guardrails import Guard
 from authority.seals import digest
 from contracts.base import Frozen, JsonObject
-from contracts.errors import ConflictError, GuardrailError, NotFoundError
+from contracts.errors import ActionRefusedError, ConflictError, GuardrailError, NotFoundError
 from contracts.evidence import EvidenceKind
 from contracts.outcomes import Direction, Outcome, StepResult
 from contracts.plans import Plan
@@ -99,7 +99,14 @@ class Journal:
         return entry
 
     def intend(
-        self, action: str, *, fence: int, before: JsonObject, actor: str, guard: Guard
+        self,
+        action: str,
+        *,
+        fence: int,
+        before: JsonObject,
+        actor: str,
+        guard: Guard,
+        not_after: datetime | None = None,
     ) -> JournalEntry:
         """Write down that the call follows now; when this returns, that is on the disk.
 
@@ -112,11 +119,13 @@ class Journal:
             before: The target as it was read.
             actor: Who is about to call.
             guard: The verified plan, with what holds for it.
+            not_after: When it is too late to begin; ``None``: it is never.
 
         Raises:
             NotFoundError: The action was not begun.
             ConflictError: Somebody else went on, or there is an outcome: do not call.
             GuardrailError: A guardrail holds: do not call; the refusal is evidence.
+            ActionRefusedError: It is too late: do not call.
         """
         with self._database.write() as connection:
             row, entry = _find(connection, action)
@@ -124,6 +133,8 @@ class Journal:
                 raise ConflictError(f"{action} has an outcome already: nothing may be called for it again")
             _check_fence(entry, fence)
             now = self._database.now()
+            if not_after is not None and now >= not_after:
+                raise ActionRefusedError(f"{entry.mitigation} was to begin before {not_after.isoformat()}")
             values = {"state": JournalState.INTENT, "fence": fence + 1, "intent_at": now, "before": before}
             try:
                 values |= _guarded(connection, entry, guard, now)

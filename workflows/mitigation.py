@@ -51,7 +51,7 @@ class MitigationWorkflow:
         self._order = order
         self._answer = order.answer
         self._signed: SignedDecision | None = None
-        self._forced: SignedDecision | None = None
+        self._forced: dict[int, tuple[SignedDecision, ...]] = {}
         self._withdrawn: str | None = None
         self._closed = False
         self._applied = False
@@ -111,8 +111,9 @@ class MitigationWorkflow:
         self._withdrawn = withdrawal.reason
 
     def _take(self, signed: SignedDecision) -> None:
-        if signed.decision.forced:
-            self._forced = signed
+        if signed.decision.forced:  # which of several is ours, the step that acts on them finds out
+            for step in signed.decision.forced:
+                self._forced[step] = (*self._forced.get(step, ()), signed)
         elif self._signed is None:
             self._signed = signed
 
@@ -208,20 +209,18 @@ class MitigationWorkflow:
         direction = Direction.APPLY
         while True:
             verifying = asyncio.create_task(calls.verify_step(self._verify(step, direction)))
-            await workflow.wait_condition(lambda: verifying.done() or self._forces(step))  # noqa: B023  (awaited here)
-            signed, self._forced = self._forced, None
-            if signed is None or verifying.done():
+            await workflow.wait_condition(lambda: verifying.done() or step.number in self._forced)  # noqa: B023  (awaited here)
+            forced = self._forced.pop(step.number, ())
+            if not forced or verifying.done():
                 return await verifying
             verifying.cancel()
             await workflow.wait([verifying])
-            try:
-                if (await self._act(step, Direction.FORCE, signed)).outcome is Outcome.DONE:
-                    direction = Direction.FORCE
-            except ForbiddenStepError as forbidden:
-                workflow.logger.warning("%s", forbidden)
-
-    def _forces(self, step: messages.StepBrief) -> bool:
-        return self._forced is not None and step.number in self._forced.decision.forced
+            for signed in forced:
+                try:
+                    if (await self._act(step, Direction.FORCE, signed)).outcome is Outcome.DONE:
+                        direction = Direction.FORCE
+                except ForbiddenStepError as forbidden:
+                    workflow.logger.warning("%s", forbidden)
 
     async def _undo(
         self, done: list[messages.StepBrief], effect: Effect, signed: SignedDecision

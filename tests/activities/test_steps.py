@@ -22,7 +22,7 @@ from authority.policy import Policy
 from authority.seals import digest
 from contracts.approvals import Decision, SignedDecision, Verdict
 from contracts.catalogue import Catalogue, Flag, LaunchDarklyProject, Service, ServiceEnvironment
-from contracts.errors import ProviderUnavailableError
+from contracts.errors import ActionRefusedError, ProviderUnavailableError
 from contracts.evidence import EvidenceKind
 from contracts.incidents import Effect, Role, Severity
 from contracts.messages import StepOrder, VerifyOrder
@@ -303,6 +303,34 @@ def test_call_that_shows_itself_after_all_was_done(scene: Scene) -> None:
     assert result.outcome is Outcome.DONE
     assert result.observed_only
     assert scene.applied == 1
+
+
+def test_refused_look_after_a_lost_call_is_in_doubt(scene: Scene) -> None:
+    """A call that may have been made is not "not done" because the provider refuses to show its target."""
+    scene.die_after_intent()
+
+    def refuses(request: SetFlag) -> Observation:
+        raise ActionRefusedError(f"{request.key}: no right to look")
+
+    scene.action.observe = refuses  # type: ignore[method-assign]  # this test's own provider
+    result = scene.run()
+
+    assert (result.outcome, result.detail) == (Outcome.IN_DOUBT, f"{KEY}: no right to look")
+
+
+def test_nothing_is_begun_late(scene: Scene) -> None:
+    """A plan that expires while its target is looked at is not begun."""
+    real, plan = scene.action.observe, scene.plan
+
+    def slow(request: SetFlag) -> Observation:
+        scene.ledger.database.now = lambda: plan.expires_at
+        return real(request)
+
+    scene.action.observe = slow  # type: ignore[method-assign]  # this test's own provider
+    result = scene.run()
+
+    assert (result.outcome, scene.applied) == (Outcome.NOT_DONE, 0)
+    assert "was to begin before" in result.detail
 
 
 def test_target_that_is_neither_is_in_doubt(scene: Scene) -> None:

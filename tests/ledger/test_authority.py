@@ -284,6 +284,23 @@ def test_grant_that_does_not_answer(
     assert state(ledger) is ApprovalState.PENDING
 
 
+@pytest.mark.parametrize("facts", [{"fresh": True, "author": "ada"}, {}], ids=["fresh", "declared"])
+def test_grant_does_not_answer_for_oneself(
+    ledger: Ledger, signer: Signer, verifier: Verifier, facts: dict[str, Any]
+) -> None:
+    """Who has written a fresh playbook or declared the incident has not said yes to it ahead of time."""
+    give(ledger, signer)
+    if facts:
+        ask(ledger, Needs.ONE, **facts)
+    else:
+        about = {"title": "t", "service": "shop", "environment": "production", "trace": TRACE}
+        ledger.incidents.declare(severity=Severity.SEV2, person="ada", **about)  # type: ignore[arg-type]
+        ledger.approvals.ask(plan_of(Needs.ONE), severity=Severity.SEV2)
+
+    ledger.approvals.consider("APR-1", policy=POLICY, signer=signer, verifier=verifier)
+    assert state(ledger) is ApprovalState.PENDING
+
+
 def test_grant_has_an_end(ledger: Ledger, signer: Signer) -> None:
     """A grant ends, within 90 days, and not in the past."""
     for days in (0, -1, 91):
@@ -345,7 +362,7 @@ def test_force(ledger: Ledger, signer: Signer, verifier: Verifier) -> None:
     """The commander forces an approved step: a decision of its own, delivered once."""
     sealed = ask(ledger, Needs.TWO)
     decide(ledger, signer, sealed, "ada")
-    decide(ledger, signer, sealed, "grace")
+    both = decide(ledger, signer, sealed, "grace", overrides=("freeze",))
     order = partial(
         ledger.approvals.force,
         "APR-1",
@@ -355,10 +372,13 @@ def test_force(ledger: Ledger, signer: Signer, verifier: Verifier) -> None:
         signer=signer,
         trace=TRACE,
     )
-    forced = [order(1, person="ada") for _ in range(2)]
+    forced = order(1, person="ada")
 
-    assert forced[0].decision.forced == (1,)
-    verifier.check_approves(forced[0], sealed, now=NOON, step=1, direction=Direction.FORCE)
+    assert forced.decision.forced == (1,)
+    verifier.check_approves(forced, sealed, now=NOON, step=1, direction=Direction.FORCE)
+    assert (both.overrides, forced.overrides) == ((), ())
+    with pytest.raises(ConflictError, match="was forced before"):
+        order(1, person="ada")
     assert kinds(ledger).count(EvidenceKind.FORCED) == 1
     with pytest.raises(InputError, match="step 2 was not approved"):
         order(2, person="ada")
