@@ -20,21 +20,10 @@ from activities.planning import changed
 from activities.registry import Registry
 from authority.decisions import Verifier, approved
 from authority.guardrails import Guard, Guardrails
-from contracts import names
+from contracts import errors, names
 from contracts.actions import Action, ActionRequest
 from contracts.base import JsonObject
 from contracts.catalogue import Catalogue
-from contracts.errors import (
-    ActionRefusedError,
-    ConflictError,
-    ForbiddenError,
-    GuardrailError,
-    NotFoundError,
-    PreconditionFailedError,
-    ProviderUnavailableError,
-    StanchError,
-    UnknownKeyError,
-)
 from contracts.evidence import ENGINE, Evidence, EvidenceKind
 from contracts.messages import StepOrder
 from contracts.outcomes import Direction, Outcome, Reached, StepResult
@@ -93,7 +82,7 @@ class Steps:
             try:
                 plan = self._ledger.approvals.plan(order.plan_digest)
                 step = self._checked(order, plan)
-            except (ForbiddenError, NotFoundError) as error:
+            except (errors.ForbiddenError, errors.NotFoundError) as error:
                 return self._forbidden(order, key, error)
             entry = self._ledger.journal.begin(
                 key,
@@ -108,14 +97,14 @@ class Steps:
                 return entry.result
             try:
                 return self._go(order, plan, step, entry)
-            except ConflictError as error:
-                raise ProviderUnavailableError(f"{key}: {error}") from error
+            except errors.ConflictError as error:
+                raise errors.ProviderUnavailableError(f"{key}: {error}") from error
 
     def _go(self, order: StepOrder, plan: Plan, step: Step, entry: JournalEntry) -> StepResult:
         try:
             action, request = self._registry.action(_call(step, order.direction))
             return self._run(Running(order, plan, step, entry.action, action, request), entry)
-        except ActionRefusedError as error:
+        except errors.ActionRefusedError as error:
             # Refused is a look here, not a call: what became of a call that was begun before is not known.
             outcome = Outcome.IN_DOUBT if entry.state is JournalState.INTENT else Outcome.NOT_DONE
             return self._settle(entry, StepResult(action=entry.action, outcome=outcome, detail=str(error)))
@@ -128,7 +117,7 @@ class Steps:
         """
         step = next((step for step in plan.steps if step.number == order.step), None)
         if step is None:
-            raise ForbiddenError(f"{plan.mitigation} has no step {order.step}")
+            raise errors.ForbiddenError(f"{plan.mitigation} has no step {order.step}")
         first = self._applied(plan, min(approved(order.signed, plan), default=1))
         begun = first is not None and first.intent_at is not None
         # Nothing is begun late (see ``_run``), and a later intent of the same call does not make it so.
@@ -136,11 +125,13 @@ class Steps:
         check = self._verifier.check_approves
         check(order.signed, plan, now=now, step=step.number, direction=order.direction)
         if order.direction is not Direction.APPLY and not _may_have_acted(self._applied(plan, step.number)):
-            raise ForbiddenError(f"{plan.mitigation}: step {step.number} was never begun")
+            raise errors.ForbiddenError(f"{plan.mitigation}: step {step.number} was never begun")
         if (plan.incident, plan.mitigation) != (order.incident, order.mitigation):
-            raise ForbiddenError(f"the plan is for {plan.mitigation}, not {order.mitigation}")
+            raise errors.ForbiddenError(f"the plan is for {plan.mitigation}, not {order.mitigation}")
         if not self._catalogue.owns(plan.service, plan.environment, step.action.target):
-            raise ForbiddenError(f"{step.action.target}: the catalogue no longer gives it to {plan.service}")
+            raise errors.ForbiddenError(
+                f"{step.action.target}: the catalogue no longer gives it to {plan.service}"
+            )
         return step
 
     def _now(self) -> datetime:
@@ -150,7 +141,7 @@ class Steps:
     def _applied(self, plan: Plan, step: int) -> JournalEntry | None:
         return self._ledger.journal.get(names.action_id(plan.mitigation, step, Direction.APPLY.value))
 
-    def _forbidden(self, order: StepOrder, key: str, error: StanchError) -> StepResult:
+    def _forbidden(self, order: StepOrder, key: str, error: errors.StanchError) -> StepResult:
         """Keep in the log what was refused: each different order once, however often it comes.
 
         Raises:
@@ -171,8 +162,10 @@ class Steps:
                 body={"order": order.model_dump(mode="json"), "reason": reason},
             )
         )
-        if isinstance(error, UnknownKeyError) and self._is_recorded(order):
-            raise ProviderUnavailableError(f"{reason}: give this worker the public half of the gateway's key")
+        if isinstance(error, errors.UnknownKeyError) and self._is_recorded(order):
+            raise errors.ProviderUnavailableError(
+                f"{reason}: give this worker the public half of the gateway's key"
+            )
         return StepResult(action=key, outcome=Outcome.NOT_DONE, forbidden=reason)
 
     def _is_recorded(self, order: StepOrder) -> bool:
@@ -211,18 +204,18 @@ class Steps:
                     guard=self._guard(run),
                     not_after=self._not_after(run, entry),
                 )
-            except ActionRefusedError as error:
+            except errors.ActionRefusedError as error:
                 return self._settle(entry, _refused(run, error))
             unsure = False
             if entry.intent_at is not None and self._clock() - entry.intent_at > LEASE:
                 continue
             try:
                 self._apply(run, observed)
-            except PreconditionFailedError as error:
+            except errors.PreconditionFailedError as error:
                 return self._settle(entry, self._precondition_failed(run, observed, error))
-            except ActionRefusedError as error:
+            except errors.ActionRefusedError as error:
                 return self._settle(entry, _refused(run, error))
-            except ProviderUnavailableError as error:
+            except errors.ProviderUnavailableError as error:
                 unsure = error.may_have_applied
                 if not unsure and failures >= SURE_FAILURES:
                     raise
@@ -324,7 +317,7 @@ class Steps:
         )
 
     def _precondition_failed(
-        self, run: Running, observed: Observation, error: PreconditionFailedError
+        self, run: Running, observed: Observation, error: errors.PreconditionFailedError
     ) -> StepResult:
         now = run.action.observe(run.request)
         progress = run.action.is_reached(run.request, now)
@@ -344,7 +337,7 @@ class Steps:
         after: JsonObject = {}
         try:
             after = run.action.observe(run.request).state
-        except (ActionRefusedError, ProviderUnavailableError):
+        except (errors.ActionRefusedError, errors.ProviderUnavailableError):
             activity.logger.warning("%s: applied, but the target could not be read back", run.key)
         return StepResult(action=run.key, outcome=Outcome.DONE, before=before.state, after=after)
 
@@ -357,10 +350,10 @@ def _call(step: Step, direction: Direction) -> ActionCall:
         return step.action
     if direction is Direction.FORCE:
         if step.forced is None:
-            raise ActionRefusedError(f"step {step.number} cannot be forced")
+            raise errors.ActionRefusedError(f"step {step.number} cannot be forced")
         return step.forced
     if step.undo is None:
-        raise ActionRefusedError(f"step {step.number} has no undo: {step.undo_note}")
+        raise errors.ActionRefusedError(f"step {step.number} has no undo: {step.undo_note}")
     return step.undo
 
 
@@ -378,6 +371,6 @@ def forbidden_key(order: StepOrder) -> str:
     return f"{names.action_id(order.mitigation, order.step, order.direction.value)}/forbidden/{seal[:32]}"
 
 
-def _refused(run: Running, error: ActionRefusedError) -> StepResult:
-    held = isinstance(error, GuardrailError)
+def _refused(run: Running, error: errors.ActionRefusedError) -> StepResult:
+    held = isinstance(error, errors.GuardrailError)
     return StepResult(action=run.key, outcome=Outcome.NOT_DONE, detail=str(error), held=held)

@@ -9,14 +9,7 @@ from authority import seals
 from authority.grants import around, read_limits
 from cli import plans, show
 from cli.client import Gateway, add_person, parse, segment
-from contracts.approvals import (
-    Approval,
-    ApprovalRequest,
-    ApprovalState,
-    SignedDecision,
-    StandingGrant,
-    Verdict,
-)
+from contracts import approvals
 from contracts.base import JsonObject
 from contracts.errors import ConflictError, InputError, StanchError
 from contracts.notices import Notice
@@ -31,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``list``, ``show`` and ``force``."""
     verbs = parser.add_subparsers(metavar="WHAT", required=True)
     listing = verbs.add_parser("list", help="list requests, pending ones unless told otherwise")
-    listing.add_argument("--state", choices=[*ApprovalState, "all"], default=ApprovalState.PENDING)
+    listing.add_argument(
+        "--state", choices=[*approvals.ApprovalState, "all"], default=approvals.ApprovalState.PENDING
+    )
     show.add_json(listing)
     listing.set_defaults(call=_list)
     one = verbs.add_parser("show", help="show one request with its whole plan")
@@ -70,7 +65,7 @@ def add_limit(parser: "argparse._ActionsContainer") -> None:
     )
 
 
-def decide(args: argparse.Namespace, verdict: Verdict) -> int:
+def decide(args: argparse.Namespace, verdict: approvals.Verdict) -> int:
     """Show the plan, ask, and send the decision with the digest of what was shown.
 
     Raises:
@@ -82,7 +77,7 @@ def decide(args: argparse.Namespace, verdict: Verdict) -> int:
     request = approval.request
     now = utc_now()
     more, ahead = _said(args), _ahead(args, approval)
-    if request.state is not ApprovalState.PENDING:
+    if request.state is not approvals.ApprovalState.PENDING:
         return _closed(approval, verdict, gateway.person, as_json=args.json)
     if not _is_whole(approval):
         raise ConflictError(
@@ -95,10 +90,10 @@ def decide(args: argparse.Namespace, verdict: Verdict) -> int:
         return 1
     body = {"verdict": verdict, "plan_digest": request.plan_digest, "reason": args.reason}
     answer = gateway.post(f"/v1/approvals/{segment(request.id)}/decision", body | more)
-    code = _report(parse(SignedDecision, answer), approval, as_json=args.json)
+    code = _report(parse(approvals.SignedDecision, answer), approval, as_json=args.json)
     if ahead is not None:
         try:
-            given = parse(StandingGrant, gateway.post("/v1/grants", ahead)).grant
+            given = parse(approvals.StandingGrant, gateway.post("/v1/grants", ahead)).grant
         except StanchError as error:
             raise type(error)(
                 f"{request.id} is approved, but the yes ahead of time was refused: {error}"
@@ -108,7 +103,7 @@ def decide(args: argparse.Namespace, verdict: Verdict) -> int:
     return code
 
 
-def _looked_at(args: argparse.Namespace) -> tuple[Gateway, Approval]:
+def _looked_at(args: argparse.Namespace) -> tuple[Gateway, approvals.Approval]:
     """Give the gateway as a person, and the request, which is about the pinned plan.
 
     Raises:
@@ -135,7 +130,7 @@ def _said(args: argparse.Namespace) -> JsonObject:
     return {name: value for name, value in more.items() if value}
 
 
-def _ahead(args: argparse.Namespace, approval: Approval) -> JsonObject | None:
+def _ahead(args: argparse.Namespace, approval: approvals.Approval) -> JsonObject | None:
     """Give the grant that is asked for with an approval: around the plan, with the limits that are named.
 
     Raises:
@@ -171,7 +166,7 @@ def _force(args: argparse.Namespace) -> int:
     if not _confirmed(args, f"Force step {step.number} of", approval.request, gateway.person):
         return 1
     path = f"/v1/approvals/{segment(approval.request.id)}/force"
-    signed = parse(SignedDecision, gateway.post(path, {"step": step.number, "reason": args.reason}))
+    signed = parse(approvals.SignedDecision, gateway.post(path, {"step": step.number, "reason": args.reason}))
     if args.json:
         print(show.as_json(signed.model_dump(mode="json")))
     else:
@@ -185,11 +180,11 @@ def _aside(args: argparse.Namespace) -> TextIO:
     return sys.stderr if args.json else sys.stdout
 
 
-def _fetch(gateway: Gateway, name: str) -> Approval:
-    return parse(Approval, gateway.get(f"/v1/approvals/{segment(name)}"))
+def _fetch(gateway: Gateway, name: str) -> approvals.Approval:
+    return parse(approvals.Approval, gateway.get(f"/v1/approvals/{segment(name)}"))
 
 
-def _is_whole(approval: Approval) -> bool:
+def _is_whole(approval: approvals.Approval) -> bool:
     """Say whether the plan as this version understands it is, to the last field, the sealed one."""
     return seals.digest(approval.plan) == approval.request.plan_digest
 
@@ -198,7 +193,7 @@ def _is_pinned(digest: str, pinned: str) -> bool:
     return len(pinned) >= _SHORTEST_DIGEST and digest.startswith(pinned.lower())
 
 
-def _confirmed(args: argparse.Namespace, what: str, request: ApprovalRequest, person: str) -> bool:
+def _confirmed(args: argparse.Namespace, what: str, request: approvals.ApprovalRequest, person: str) -> bool:
     if args.yes:
         return True
     if not sys.stdin.isatty():
@@ -214,7 +209,7 @@ def _confirmed(args: argparse.Namespace, what: str, request: ApprovalRequest, pe
     return is_yes
 
 
-def _closed(approval: Approval, verdict: Verdict, person: str, *, as_json: bool) -> int:
+def _closed(approval: approvals.Approval, verdict: approvals.Verdict, person: str, *, as_json: bool) -> int:
     request = approval.request
     signed = request.signed
     if signed and (signed.decision.person, signed.decision.verdict) == (person, verdict):
@@ -222,20 +217,20 @@ def _closed(approval: Approval, verdict: Verdict, person: str, *, as_json: bool)
     raise ConflictError(f"already decided: {plans.request_line(request, utc_now())}")
 
 
-def _report(signed: SignedDecision, approval: Approval, *, as_json: bool) -> int:
+def _report(signed: approvals.SignedDecision, approval: approvals.Approval, *, as_json: bool) -> int:
     decision = signed.decision
     if as_json:
         print(show.as_json(signed.model_dump(mode="json")))
         return 0
-    done = {Verdict.APPROVE: "approved", Verdict.REJECT: "rejected"}[decision.verdict]
+    done = {approvals.Verdict.APPROVE: "approved", approvals.Verdict.REJECT: "rejected"}[decision.verdict]
     at = show.moment(decision.decided_at, utc_now())
     print(f"{decision.request} {done} by {show.clean(decision.person)}, {at}.")
-    alone = not signed.others and not decision.break_glass and decision.verdict is Verdict.APPROVE
+    alone = not signed.others and not decision.break_glass and decision.verdict is approvals.Verdict.APPROVE
     if alone and approval.plan.needs(decision.steps) is Needs.TWO:
         print("It asks two people: one more has to approve before anything runs.")
     elif decision.break_glass:
         print("The glass is broken: everybody is told, and two others review it with `stanch review`.")
-    elif decision.verdict is Verdict.APPROVE:
+    elif decision.verdict is approvals.Verdict.APPROVE:
         print(f"Follow it with `stanch incident show {decision.incident}`.")
     return 0
 
@@ -243,7 +238,7 @@ def _report(signed: SignedDecision, approval: Approval, *, as_json: bool) -> int
 def _list(args: argparse.Namespace) -> int:
     query = {} if args.state == "all" else {"state": str(args.state)}
     answer = Gateway.of(args).get("/v1/approvals", query)
-    requests = parse(list[ApprovalRequest], answer)
+    requests = parse(list[approvals.ApprovalRequest], answer)
     if args.json:
         print(show.as_json([_dump(request) for request in requests]))
         return 0
@@ -257,7 +252,7 @@ def _list(args: argparse.Namespace) -> int:
             request.incident,
             request.severity,
             request.risk,
-            plans.asked(request) if request.state is ApprovalState.PENDING else request.state,
+            plans.asked(request) if request.state is approvals.ApprovalState.PENDING else request.state,
             show.short_moment(request.closed_at or request.expires_at, now),
             request.title,
         )
@@ -268,7 +263,7 @@ def _list(args: argparse.Namespace) -> int:
     return 0
 
 
-def _dump(request: ApprovalRequest) -> JsonObject:
+def _dump(request: approvals.ApprovalRequest) -> JsonObject:
     """Give a request for programs, with how long it waited, or has waited until now, and for whom."""
     waited = (request.closed_at or utc_now()) - request.asked_at
     answered_by = request.signed.decision.person if request.signed else None
@@ -286,7 +281,7 @@ def _show(args: argparse.Namespace) -> int:
     gateway = Gateway.of(args)
     approval = _fetch(gateway, args.approval)
     path = f"/v1/approvals/{segment(approval.request.id)}"
-    if gateway.person and approval.request.state is ApprovalState.PENDING:
+    if gateway.person and approval.request.state is approvals.ApprovalState.PENDING:
         answer = gateway.post(f"{path}/seen", {})
     else:
         answer = gateway.get(f"{path}/notices")

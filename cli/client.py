@@ -10,26 +10,19 @@ import urllib3
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from cli import show
+from contracts import errors
 from contracts.base import JsonObject
-from contracts.errors import (
-    ConflictError,
-    ForbiddenError,
-    InputError,
-    NotFoundError,
-    ProviderUnavailableError,
-    StanchError,
-)
 from runtime import settings as configuration
 from runtime.settings import Settings
 
 ModelT = TypeVar("ModelT")
 
-_ERRORS: dict[int, type[StanchError]] = {
-    401: ForbiddenError,
-    403: ForbiddenError,
-    404: NotFoundError,
-    409: ConflictError,
-    503: ProviderUnavailableError,
+_ERRORS: dict[int, type[errors.StanchError]] = {
+    401: errors.ForbiddenError,
+    403: errors.ForbiddenError,
+    404: errors.NotFoundError,
+    409: errors.ConflictError,
+    503: errors.ProviderUnavailableError,
 }
 _FAILED = 400
 EXAMPLES = {"incident": "INC-42", "mitigation": "INC-42/1", "token": "TOK-3"}
@@ -132,7 +125,9 @@ class Gateway:
             InputError: Nobody does.
         """
         if not self.person and not self._settings.token:
-            raise InputError("who are you? say --as PERSON or set STANCH_PERSON to an id of the catalogue")
+            raise errors.InputError(
+                "who are you? say --as PERSON or set STANCH_PERSON to an id of the catalogue"
+            )
 
     def _token(self) -> str:
         if self._settings.token:
@@ -141,7 +136,7 @@ class Gateway:
         try:
             return path.read_text(encoding="utf-8").strip()
         except OSError as error:
-            raise InputError(
+            raise errors.InputError(
                 f"local token {path}: {error.strerror}; start the gateway with `stanch up`, "
                 "set STANCH_HOME to its state folder, or STANCH_TOKEN to an API token"
             ) from error
@@ -150,7 +145,7 @@ class Gateway:
         try:
             value: JsonValue = response.json()
         except ValueError as error:
-            raise InputError(f"{self.url} answers, but not as a Stanch gateway") from error
+            raise errors.InputError(f"{self.url} answers, but not as a Stanch gateway") from error
         return value
 
     def _request(
@@ -170,15 +165,15 @@ class Gateway:
                 method, self.url + path, fields=query or None, json=body, headers=headers, redirect=False
             )
         except urllib3.exceptions.NewConnectionError as error:
-            raise ProviderUnavailableError(
+            raise errors.ProviderUnavailableError(
                 f"the gateway at {self.url} does not answer: start it with `stanch up`"
             ) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise ProviderUnavailableError(
+            raise errors.ProviderUnavailableError(
                 f"the gateway at {self.url} did not finish its answer: look at what it recorded, then repeat"
             ) from error
         if response.status >= _FAILED and response.status != or_status:
-            raise _ERRORS.get(response.status, InputError)(_sentence(response, self.url))
+            raise _ERRORS.get(response.status, errors.InputError)(_sentence(response, self.url))
         return response
 
 
@@ -213,7 +208,7 @@ def parse(kind: type[ModelT], value: JsonValue) -> ModelT:
         return TypeAdapter(kind).validate_python(value, strict=False)
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise InputError(
+        raise errors.InputError(
             f"the gateway's answer is not understood ({where}): is it of another version than this stanch?"
         ) from error
 

@@ -12,15 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from authority.decisions import Signer
+from contracts import errors
 from contracts.base import Frozen
 from contracts.catalogue import Catalogue
-from contracts.errors import (
-    ConflictError,
-    ForbiddenError,
-    NotFoundError,
-    ProviderUnavailableError,
-    StanchError,
-)
 from contracts.playbooks import Playbook
 from gateway import (
     api,
@@ -51,13 +45,13 @@ from runtime.settings import Settings
 
 __all__ = ["Engine", "build"]
 
-_STATUSES: dict[type[StanchError], int] = {
+_STATUSES: dict[type[errors.StanchError], int] = {
     UnauthenticatedError: 401,
-    ForbiddenError: 403,
-    NotFoundError: 404,
-    ConflictError: 409,
-    ProviderUnavailableError: 503,
-    StanchError: 422,
+    errors.ForbiddenError: 403,
+    errors.NotFoundError: 404,
+    errors.ConflictError: 409,
+    errors.ProviderUnavailableError: 503,
+    errors.StanchError: 422,
 }
 _FOR_PROGRAMS = ("/v1/", "/livez", "/readyz", "/metrics", "/openapi.json")
 _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "5"}}
@@ -127,7 +121,7 @@ def build(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await live.stop()
-        with suppress(ProviderUnavailableError):
+        with suppress(errors.ProviderUnavailableError):
             await asyncio.to_thread(identity.note_seen)
 
     app = FastAPI(
@@ -187,8 +181,8 @@ def build(
 
 
 def _handle_errors(app: FastAPI, answer: Answer, identity: Identity) -> None:
-    @app.exception_handler(StanchError)
-    async def known(request: Request, error: StanchError) -> Response:
+    @app.exception_handler(errors.StanchError)
+    async def known(request: Request, error: errors.StanchError) -> Response:
         is_page = not request.url.path.startswith(_FOR_PROGRAMS)
         if isinstance(error, SignInNeededError) or (isinstance(error, FreshSignInNeededError) and is_page):
             return signin.needed(identity, request, fresh=isinstance(error, FreshSignInNeededError))
@@ -244,7 +238,7 @@ async def _check(check: Awaitable[None]) -> Dependency:
     try:
         async with asyncio.timeout(_CHECK_WITHIN):
             await check
-    except ProviderUnavailableError as error:
+    except errors.ProviderUnavailableError as error:
         return Dependency(ok=False, detail=str(error))
     except TimeoutError:
         return Dependency(ok=False, detail=f"no answer within {_CHECK_WITHIN:.0f} s")

@@ -13,14 +13,7 @@ from starlette.responses import Response
 from authority.decisions import approved
 from authority.directory import groups_of
 from authority.grants import around, read_limits
-from contracts.approvals import (
-    Approval,
-    ApprovalState,
-    Envelope,
-    Reviewed,
-    StandingGrant,
-    Verdict,
-)
+from contracts import approvals
 from contracts.base import JsonObject
 from contracts.errors import ForbiddenError, InputError
 from contracts.incidents import OPEN_PHASES, Incident
@@ -77,7 +70,7 @@ class Question:
         ahead: An envelope around the plan, to start from.
     """
 
-    approval: Approval
+    approval: approvals.Approval
     tokens: Mapping[str, str]
     refusal: str = ""
     no_reject: str = ""
@@ -87,7 +80,7 @@ class Question:
     others: tuple[str, ...] | None = None
     forcings: tuple[Forcing, ...] = ()
     no_force: str = ""
-    ahead: Envelope | None = None
+    ahead: approvals.Envelope | None = None
 
     @property
     def needs(self) -> Needs:
@@ -101,7 +94,7 @@ class Question:
 class ShownGrant:
     """A grant, whether it may still answer something, and why a person may not revoke it."""
 
-    standing: StandingGrant
+    standing: approvals.StandingGrant
     is_usable: bool
     refusal: str
 
@@ -110,7 +103,7 @@ class ShownGrant:
 class ShownReview:
     """A broken glass, why this person may not review it, and the token of the form."""
 
-    reviewed: Reviewed
+    reviewed: approvals.Reviewed
     refusal: str
     token: str
 
@@ -130,11 +123,11 @@ class Deciding:
         request = found.request
         tokens = {
             what: self._identity.form_token(session, decision_form(approval, request.plan_digest, what))
-            for what in (*Verdict, FORCE)
+            for what in (*approvals.Verdict, FORCE)
         }
-        if request.state is ApprovalState.APPROVED:
+        if request.state is approvals.ApprovalState.APPROVED:
             return self._approved(found, incident, session, tokens)
-        if request.state is not ApprovalState.PENDING:
+        if request.state is not approvals.ApprovalState.PENDING:
             return Question(found, tokens)
         if request.expires_at <= self._identity.now():
             late = f"{approval} has expired: ask for a new plan"
@@ -161,13 +154,13 @@ class Deciding:
 
     def decide(self, approval: str, form: Mapping[str, str], principal: Principal) -> Response:
         """Answer a request; with ``ahead``, say yes ahead of time as well."""
-        verdict = choice(Verdict, form.get("verdict", ""))
+        verdict = choice(approvals.Verdict, form.get("verdict", ""))
         found = self._ledger.approvals.get(approval)
         steps = tuple(step.number for step in found.plan.steps if form.get(f"step-{step.number}"))
-        if verdict is Verdict.APPROVE and not steps:
+        if verdict is approvals.Verdict.APPROVE and not steps:
             raise InputError("tick the steps that you approve, or reject the plan")
         given = None
-        if verdict is Verdict.APPROVE and "ahead" in form:
+        if verdict is approvals.Verdict.APPROVE and "ahead" in form:
             plan = found.plan
             given = self._order(form, plan.service, plan.environment, incident=plan.incident)
             self._authority.check_may_grant(given, principal)
@@ -177,7 +170,7 @@ class Deciding:
             plan_digest=form.get("plan_digest", ""),
             reason=form.get("reason", ""),
             principal=principal,
-            steps=() if verdict is Verdict.REJECT or len(steps) == len(found.plan.steps) else steps,
+            steps=() if verdict is approvals.Verdict.REJECT or len(steps) == len(found.plan.steps) else steps,
             break_glass="break_glass" in form,
             overrides=tuple(
                 dict.fromkeys(
@@ -231,7 +224,7 @@ class Deciding:
             self._shown(one, session) for one in sorted(listed, key=lambda one: one.request.id not in still)
         ]
 
-    def _shown(self, reviewed: Reviewed, session: Session) -> ShownReview:
+    def _shown(self, reviewed: approvals.Reviewed, session: Session) -> ShownReview:
         request, person = reviewed.request, session.person.id
         said = [one.person for one in reviewed.reviews]
         refusal = ""
@@ -246,7 +239,7 @@ class Deciding:
         return groups_of(self._orders.catalogue, session.person.id, session.principal.groups)
 
     def _closed(
-        self, found: Approval, incident: Incident, person: str, groups: tuple[str, ...]
+        self, found: approvals.Approval, incident: Incident, person: str, groups: tuple[str, ...]
     ) -> tuple[str, dict[int, str]]:
         """Say why a person may approve nothing of it, or else why not some of the steps."""
         closed: dict[int, str] = {}
@@ -270,7 +263,7 @@ class Deciding:
 
     def _check(
         self,
-        found: Approval,
+        found: approvals.Approval,
         incident: Incident,
         person: str,
         groups: tuple[str, ...],
@@ -284,7 +277,7 @@ class Deciding:
             given=tuple(one.decision.person for one in found.request.given),
         )
 
-    def _others(self, found: Approval, incident: Incident, session: Session) -> tuple[str, ...]:
+    def _others(self, found: approvals.Approval, incident: Incident, session: Session) -> tuple[str, ...]:
         catalogue = self._orders.catalogue
         people = [one.id for one in catalogue.people if one.id != session.person.id][:_MOST_PEOPLE]
         return tuple(
@@ -292,7 +285,7 @@ class Deciding:
         )
 
     def _approved(
-        self, found: Approval, incident: Incident, session: Session, tokens: Mapping[str, str]
+        self, found: approvals.Approval, incident: Incident, session: Session, tokens: Mapping[str, str]
     ) -> Question:
         request, plan = found.request, found.plan
         is_over = incident.phase not in OPEN_PHASES or request.mitigation in {
@@ -333,7 +326,7 @@ class Deciding:
             InputError: One of them cannot be read; the sentence says which.
         """
         envelope = _read(
-            Envelope,
+            approvals.Envelope,
             actions=tuple(_lines(form, "actions")),
             targets=tuple(_lines(form, "targets")),
             limits=read_limits(_lines(form, "limits")),
@@ -360,7 +353,7 @@ class Deciding:
             for one in self._ledger.grants.list(usable_only=True)
         )
 
-    def _revoking(self, standing: StandingGrant, person: str) -> Callable[[], None]:
+    def _revoking(self, standing: approvals.StandingGrant, person: str) -> Callable[[], None]:
         return lambda: self._authority.check_may_revoke(standing.grant, person)
 
 

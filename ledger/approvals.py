@@ -327,11 +327,11 @@ class Approvals:
         groups: tuple[str, ...] = (),
         trace: Mapping[str, str],
     ) -> SignedDecision:
-        """Switch a step of an approved plan to its ungraceful variant, once.
+        """Switch a step of an approved plan to its ungraceful variant, once: again gives what is recorded.
 
         Raises:
             NotFoundError: There is no such request.
-            ConflictError: It is not approved, or the step was forced before.
+            ConflictError: It is not approved, or somebody else has forced the step before.
             InputError: The step is not among the approved ones, or has no such variant.
             ForbiddenError: The person may not decide it.
         """
@@ -365,10 +365,12 @@ class Approvals:
             )
             signed = signer.sign(decision).model_copy(update={"others": tuple(others)})
             key = f"{request.id}/force/{step}"
-            if evidence.has(connection, key):
-                raise ConflictError(
-                    f"step {step} of {request.mitigation} was forced before: see the timeline"
-                )
+            known = evidence.body_of(connection, key)
+            if known is not None:
+                recorded = SignedDecision.model_validate(known["signed"])
+                if recorded.decision.person == person:
+                    return recorded
+                raise ConflictError(f"{key}: {recorded.decision.person} has forced it before")
             said = f"{person} forces step {step} of {request.mitigation}: {reason}"
             self._log(connection, EvidenceKind.FORCED, key, said, signed)
             self._deliver(connection, key, signed, trace)

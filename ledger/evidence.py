@@ -74,6 +74,12 @@ def has(connection: Connection, key: str) -> bool:
     return connection.scalar(select(evidence.c.position).where(evidence.c.key == key)) is not None
 
 
+def body_of(connection: Connection, key: str) -> JsonObject | None:
+    """Give the body of the entry with this key, if it is in the log."""
+    body = connection.scalar(select(evidence.c.body).where(evidence.c.key == key))
+    return None if body is None else json.loads(body)
+
+
 def size(connection: Connection) -> int:
     """Give the number of entries."""
     return int(connection.scalars(select(evidence_head.c.size)).one())

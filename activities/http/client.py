@@ -15,14 +15,8 @@ from urllib3.exceptions import HTTPError, LocationValueError, NameResolutionErro
 
 from activities import wire
 from activities.http.models import Answer, CallHook, HookStatus
+from contracts import errors
 from contracts.catalogue import Hook
-from contracts.errors import (
-    ActionRefusedError,
-    InputError,
-    PreconditionFailedError,
-    ProviderUnavailableError,
-    one_line,
-)
 
 LARGEST_ANSWER = 64 * 1024  # a status is a few lines
 LARGEST_SAID = 200  # characters of the endpoint's own words that go into our sentence
@@ -46,9 +40,9 @@ class HttpClient:
             ActionRefusedError: The catalogue does not have this URL, or it is not http or https.
         """
         if url not in self._allowed:
-            raise ActionRefusedError(f"{url[:300]}: not in the catalogue's checks")
+            raise errors.ActionRefusedError(f"{url[:300]}: not in the catalogue's checks")
         if not url.lower().startswith(("http://", "https://")):
-            raise ActionRefusedError(f"{url[:300]}: only http and https are asked")
+            raise errors.ActionRefusedError(f"{url[:300]}: only http and https are asked")
         begun = time.monotonic()
         try:
             with urllib3.PoolManager(retries=False) as http:
@@ -63,7 +57,7 @@ class HttpClient:
                 response.close()
                 return Answer(status=response.status, seconds=time.monotonic() - begun)
         except LocationValueError as error:
-            raise ActionRefusedError(f"{url[:300]}: not a URL: {error}") from error
+            raise errors.ActionRefusedError(f"{url[:300]}: not a URL: {error}") from error
         except HTTPError as error:
             return Answer(
                 seconds=time.monotonic() - begun,
@@ -116,7 +110,7 @@ class HookClient:
         """
         hook = self._hooks.get(name)
         if hook is None:
-            raise ActionRefusedError(f"hook {name}: not in the catalogue")
+            raise errors.ActionRefusedError(f"hook {name}: not in the catalogue")
         return hook
 
     def status(self, hook: Hook) -> HookStatus | None:
@@ -134,7 +128,7 @@ class HookClient:
         try:
             return HookStatus.model_validate_json(answer.content)
         except ValidationError as error:
-            raise ProviderUnavailableError(
+            raise errors.ProviderUnavailableError(
                 f"hook {hook.name}: {hook.status_url} answers something else than a status"
             ) from error
 
@@ -170,7 +164,7 @@ class HookClient:
             raise self._no(hook, answer, changes=True)
         if answer.field("action_id") != action_id:
             # A login page or a load balancer also answers 200: only the endpoint knows what it was asked.
-            raise ProviderUnavailableError(
+            raise errors.ProviderUnavailableError(
                 f"hook {hook.name}: it answers {answer.status}, but not with our action_id:"
                 " is that the endpoint?",
                 may_have_applied=True,
@@ -180,12 +174,12 @@ class HookClient:
         try:
             secret = self._secret(hook.secret_env).strip()
             key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-        except InputError as error:
-            raise ActionRefusedError(f"hook {hook.name}: {error}") from error
+        except errors.InputError as error:
+            raise errors.ActionRefusedError(f"hook {hook.name}: {error}") from error
         except (binascii.Error, ValueError):
             key = b""
         if len(key) not in SECRET:
-            raise ActionRefusedError(
+            raise errors.ActionRefusedError(
                 f"hook {hook.name}: {hook.secret_env} holds no signing secret;"
                 " it is whsec_ and the base64 of 24 to 64 bytes"
             )
@@ -224,21 +218,21 @@ class HookClient:
 
     def _no(self, hook: Hook, answer: wire.Answer, *, changes: bool) -> Exception:
         """Say what another answer than 2xx means."""
-        status, detail = answer.status, one_line(answer.field("detail") or "", LARGEST_SAID)
+        status, detail = answer.status, errors.one_line(answer.field("detail") or "", LARGEST_SAID)
         answered = f"hook {hook.name}: it answers {status}{f' (it says: {detail})' if detail else ''}"
         if (
             status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
             or status >= HTTPStatus.INTERNAL_SERVER_ERROR
         ):
-            return ProviderUnavailableError(
+            return errors.ProviderUnavailableError(
                 answered,
                 may_have_applied=changes and status != HTTPStatus.TOO_MANY_REQUESTS,
                 retry_after=wire.retry_after(answer.headers.get("Retry-After", ""), self._clock()),
             )
         if answer.redirects:
-            return ActionRefusedError(
+            return errors.ActionRefusedError(
                 f"{answered}, and redirects are not followed: write its final URL in the catalogue"
             )
         if status in (HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED) and hook.status_url is not None:
-            return PreconditionFailedError(answered)
-        return ActionRefusedError(answered)
+            return errors.PreconditionFailedError(answered)
+        return errors.ActionRefusedError(answered)
