@@ -15,7 +15,7 @@ from tests.cli.conftest import Terminal
 def test_list_says_when_and_what_needs_a_person(stanch: Terminal, gateway: Answers) -> None:
     """A listing has one line for each incident, and one for each that waits for a person."""
     opened = INCIDENT.model_copy(update={"opened_at": utc_now() - timedelta(minutes=4)})
-    closed = INCIDENT.model_copy(update={"id": "INC-0", "phase": Phase.CLOSED})
+    closed = opened.model_copy(update={"id": "INC-0", "phase": Phase.CLOSED})
     gateway.give("GET /v1/incidents", [opened, closed])
 
     lines = stanch("incident", "list").out.splitlines()
