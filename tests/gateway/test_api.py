@@ -246,6 +246,19 @@ async def test_approving(door: Door, scene: Scene) -> None:
     assert [item["id"] for item in listed.json()] == ["APR-2", "APR-1"]
 
 
+@pytest.mark.parametrize("more", [{"break_glass": True}, {"overrides": ["freeze"]}, {"steps": [1]}])
+async def test_a_no_is_only_a_no(door: Door, scene: Scene, more: dict[str, Any]) -> None:
+    """A rejection breaks no glass, sets no guardrail aside and is of the whole plan."""
+    scene.tell()
+    request = scene.ledger.approvals.list(ApprovalState.PENDING)[0]
+    body = {"verdict": "reject", "plan_digest": request.plan_digest, "reason": "wait"}
+    async with door.client("ada") as client:
+        answer = await client.post(f"/v1/approvals/{request.id}/decision", json=body | more)
+
+    assert "a rejection is of the whole plan" in answer.json()["error"]
+    assert scene.ledger.approvals.get(request.id).request.state is ApprovalState.PENDING
+
+
 async def test_two_answers(door: Door, scene: Scene) -> None:
     """Whoever is second hears who was first and what was said."""
     scene.tell()

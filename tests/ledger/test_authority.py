@@ -306,6 +306,9 @@ def test_grant_has_an_end(ledger: Ledger, signer: Signer) -> None:
     for days in (0, -1, 91):
         with pytest.raises(InputError, match="90 days"):
             give(ledger, signer, expires_at=NOON + timedelta(days=days))
+    for after in (timedelta(seconds=-1), timedelta(days=99_999_999)):
+        with pytest.raises(InputError, match="90 days"):
+            give(ledger, signer, after=after)
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), "\ud800"])
