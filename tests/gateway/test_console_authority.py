@@ -391,6 +391,19 @@ async def test_a_grant_answers(door: Door, scene: Scene) -> None:
     assert "Used once of 2" in words(await look(ada, "/grants"))
 
 
+async def test_a_grant_of_high_risk_needs_a_fresh_sign_in(door: Door, scene: Scene) -> None:
+    """With a session that somebody found open nobody says yes to high risk ahead of time."""
+    scene.take(scene.open_incident())
+    ada = await door.browser()
+    order = INSIDE | {"place": "web|production", "lasts": "8", "unit": "hours", "reason": "calm"}
+    form = (await look(ada, "/grants")).form("/grants", **(order | {"max_risk": "high"}))
+    scene.clock.forward(minutes=16)
+    answer = await send(ada, form)
+
+    assert answer.headers.get("location", "").endswith("&fresh=1")
+    assert scene.ledger.grants.list() == []
+
+
 async def test_grants_are_given_listed_and_revoked(door: Door, scene: Scene) -> None:
     """The page of grants: only who may gives one, who gave it or is on call revokes it, it stays."""
     incident = scene.open_incident()

@@ -1,5 +1,6 @@
 """Sign-in at a provider: what proves who somebody is, and every lie that does not."""
 
+import base64
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from contracts.catalogue import Catalogue, Person
 from contracts.errors import ForbiddenError
 from contracts.evidence import EvidenceKind
 from contracts.plans import Risk
+from gateway import signin
 from gateway.oidc import person_of
 from runtime.settings import Settings
 from tests.gateway.conftest import Door
@@ -364,3 +366,14 @@ def test_whom_the_provider_means(claims: dict[str, object], person: str | None) 
     else:
         with pytest.raises(ForbiddenError, match="has nobody with the email"):
             person_of(catalogue, claims)
+
+
+@pytest.mark.parametrize("kept", [b"[" * 1_100, b"[]", b'{"state": 1}', b"\xff"])
+def test_a_hostile_cookie_begins_nothing(door: Door, kept: bytes) -> None:
+    """Whatever stands in the place of a begun sign-in is refused with a sentence."""
+    cookie = base64.urlsafe_b64encode(kept).decode()
+    provider = signin.provider(door.settings, door.scene.catalogue, clock=door.scene.clock)
+    assert provider is not None
+
+    with pytest.raises(ForbiddenError, match="was not begun in this browser"):
+        provider.resume(cookie, "s")
