@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
@@ -13,7 +13,7 @@ from starlette.responses import Response
 from contracts.approvals import ApprovalRequest
 from contracts.base import JsonObject
 from contracts.catalogue import Catalogue, Person
-from contracts.errors import ForbiddenError, InputError, StanchError
+from contracts.errors import ForbiddenError, StanchError
 from contracts.evidence import Evidence, EvidenceKind
 from contracts.identities import ApiToken, Scope
 from contracts.plans import Risk
@@ -21,7 +21,6 @@ from ledger import Ledger
 from ledger.identities import digest
 from ledger.storable import one_line
 from runtime import settings as configuration
-from runtime.loopback import is_loopback
 from runtime.settings import Settings
 
 LOCAL: Final = "local"
@@ -135,7 +134,7 @@ class Identity:
     def __init__(
         self, settings: Settings, catalogue: Catalogue, ledger: Ledger, *, clock: Callable[[], datetime]
     ) -> None:
-        _check(settings)
+        configuration.check_identity(settings)
         self.how = settings.identity
         self.fresh_within = timedelta(minutes=settings.fresh_minutes)
         self._local_token = configuration.local_token(settings).encode() if self.how == LOCAL else b""
@@ -492,25 +491,3 @@ def _bearer(connection: HTTPConnection) -> str:
 
 def _fits(path: str, start: str) -> bool:
     return path.startswith(start) if start.endswith("/") else path == start
-
-
-def _check(settings: Settings) -> None:
-    if settings.identity == LOCAL:
-        if settings.oidc_issuer:
-            raise InputError(
-                "STANCH_OIDC_ISSUER is set, but STANCH_IDENTITY=local lets anybody be anybody: set it to oidc"
-            )
-        if not is_loopback(settings.http_host):
-            raise InputError(
-                f"STANCH_HTTP_HOST={settings.http_host}: with STANCH_IDENTITY=local whoever reaches the port "
-                "may be anybody, so it listens on loopback only: use 127.0.0.1, and a tunnel from elsewhere"
-            )
-        if settings.public_url and not is_loopback(urlsplit(settings.public_url).hostname or ""):
-            raise InputError(
-                f"STANCH_PUBLIC_URL={settings.public_url}: with STANCH_IDENTITY=local only this machine may "
-                "reach the gateway"
-            )
-        return
-    for name in ("public_url", "oidc_issuer", "oidc_client_id"):
-        if not getattr(settings, name):
-            raise InputError(f"STANCH_IDENTITY=oidc needs STANCH_{name.upper()}")

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -24,7 +25,7 @@ from pydantic import Field, ValidationError, field_validator
 from contracts.base import Strict
 from contracts.catalogue import Catalogue
 from contracts.errors import InputError, first_wrong
-from runtime.loopback import is_safe_url
+from runtime.loopback import is_loopback, is_safe_url
 
 PREFIX = "STANCH_"
 NO_KEY = (ValueError, TypeError, UnsupportedAlgorithm)  # what the library says to a file that holds none
@@ -172,6 +173,33 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         unknown = "there is no such setting; docs/reference/settings.md has all"
         said = unknown if first["type"] == "extra_forbidden" else first["msg"]
         raise InputError(f"{name}: {said}") from error
+
+
+def check_identity(settings: Settings) -> None:
+    """Check that what the settings say of signing in belongs together.
+
+    Raises:
+        InputError: It does not; the message names the variable.
+    """
+    if settings.identity == "local":
+        if settings.oidc_issuer:
+            raise InputError(
+                "STANCH_OIDC_ISSUER is set, but STANCH_IDENTITY=local lets anybody be anybody: set it to oidc"
+            )
+        if not is_loopback(settings.http_host):
+            raise InputError(
+                f"STANCH_HTTP_HOST={settings.http_host}: with STANCH_IDENTITY=local whoever reaches the port "
+                "may be anybody, so it listens on loopback only: use 127.0.0.1, and a tunnel from elsewhere"
+            )
+        if settings.public_url and not is_loopback(urlsplit(settings.public_url).hostname or ""):
+            raise InputError(
+                f"STANCH_PUBLIC_URL={settings.public_url}: with STANCH_IDENTITY=local only this machine may "
+                "reach the gateway"
+            )
+        return
+    for name in ("public_url", "oidc_issuer", "oidc_client_id"):
+        if not getattr(settings, name):
+            raise InputError(f"STANCH_IDENTITY=oidc needs STANCH_{name.upper()}")
 
 
 def exports_traces() -> bool:
