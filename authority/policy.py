@@ -40,6 +40,7 @@ class Verb(StrEnum):
     """What a person may want to do, as Cedar names it."""
 
     APPROVE = "approve"
+    REJECT = "reject"
     BREAK_GLASS = "break_glass"
     GRANT = "grant"
 
@@ -105,6 +106,25 @@ class Policy:
         """
         asked = _ONE if plan is None else _asked(plan)
         self.check(Verb.APPROVE, incident, person, asked, groups=groups, given=given)
+
+    def check_may_reject(
+        self,
+        incident: Incident,
+        person: str,
+        *,
+        plan: Plan,
+        groups: tuple[str, ...] = (),
+        given: tuple[str, ...] = (),
+    ) -> None:
+        """Check that this person may turn this plan down; the arguments are those of ``check_may_decide``.
+
+        A no is always safe. Who may approve may give it, and who has a role in the incident, declared it or
+        wrote the fresh playbook, unless a rule forbids it.
+
+        Raises:
+            ForbiddenError: They may not; the message says who may, or by which rule not.
+        """
+        self.check(Verb.REJECT, incident, person, _asked(plan), groups=groups, given=given)
 
     def check_may_break_glass(self, incident: Incident, person: str, *, groups: tuple[str, ...] = ()) -> None:
         """Check that this person may approve outside the rules of who may approve.
@@ -189,7 +209,7 @@ class Policy:
         """
         if not person:
             raise ForbiddenError(f"{incident.id}: only somebody with a name decides: sign in")
-        if person in given:
+        if person in given and verb is not Verb.REJECT:
             raise ForbiddenError(f"{incident.id}: {person} has approved already, and another person is asked")
         if verb is Verb.APPROVE and asked.needs is Needs.DENIED:
             raise ForbiddenError(f"{incident.id}: the policy denies this, whoever approves it")
@@ -207,6 +227,11 @@ class Policy:
             "solo": self.solo,
         }
         answer = self._ask("Person", person, verb.value, incident.service, [context])[0]
+        if verb is Verb.REJECT and not answer.rules:
+            involved = {*incident.roles.values(), incident.declared_by, asked.author if asked.fresh else ""}
+            if person in involved:
+                return
+            answer = self._ask("Person", person, Verb.APPROVE.value, incident.service, [context])[0]
         if answer.allowed:
             return
         for name in answer.rules:
@@ -214,6 +239,10 @@ class Policy:
                 self.because[name] or f"{{incident}}: the rule {name} of the policy forbids it to {{person}}"
             )
             raise ForbiddenError(said.replace("{incident}", incident.id).replace("{person}", person))
+        if verb is Verb.REJECT:
+            raise ForbiddenError(
+                f"{incident.id}: {person} has no role in it, and only who has one may turn a plan down: take one"
+            )
         if verb is not Verb.APPROVE or commander == person or given:
             what = verb.value.replace("_", " ") if verb is not Verb.GRANT else "give this grant"
             raise ForbiddenError(f"{incident.id}: no rule of the policy lets {person} {what}")

@@ -141,7 +141,9 @@ class Deciding:
             tokens,
             refusal=refusal,
             no_reject=_said(
-                lambda: self._orders.policy.check_may_decide(incident, session.person.id, groups=groups)
+                lambda: self._orders.policy.check_may_reject(
+                    incident, session.person.id, plan=found.plan, groups=groups, given=_given(found)
+                )
             ),
             closed=closed,
             may_break_glass=bool(refusal)
@@ -274,7 +276,7 @@ class Deciding:
             person,
             plan=found.plan.model_copy(update={"steps": steps}),
             groups=groups,
-            given=tuple(one.decision.person for one in found.request.given),
+            given=_given(found),
         )
 
     def _others(self, found: approvals.Approval, incident: Incident, session: Session) -> tuple[str, ...]:
@@ -367,6 +369,10 @@ def forced(step: Step) -> tuple[Difference, ...]:
         for name in dict.fromkeys((*before, *after))
         if before.get(name) != after.get(name)
     )
+
+
+def _given(found: approvals.Approval) -> tuple[str, ...]:
+    return tuple(one.decision.person for one in found.request.given)
 
 
 def pages(  # noqa: C901  (a list of routes, not a decision)

@@ -504,8 +504,9 @@ def _check(connection: Connection, row: Row[Any], answer: _Answer, policy: Polic
             f"{request.id}: the policy has changed since {plan.mitigation} was sealed: plan again"
         )
     incident = incidents.read(connection, request.incident)
+    given = tuple(one.decision.person for one in request.given)
     if answer.verdict is Verdict.REJECT:
-        policy.check_may_decide(incident, answer.person, groups=answer.groups)
+        policy.check_may_reject(incident, answer.person, plan=plan, groups=answer.groups, given=given)
         return plan
     chosen = tuple(step for step in plan.steps if not answer.steps or step.number in answer.steps)
     narrow = plan.model_copy(update={"steps": chosen})
@@ -517,7 +518,6 @@ def _check(connection: Connection, row: Row[Any], answer: _Answer, policy: Polic
     if answer.break_glass:
         policy.check_may_break_glass(incident, answer.person, groups=answer.groups)
     else:
-        given = tuple(one.decision.person for one in request.given)
         policy.check_may_decide(incident, answer.person, plan=narrow, groups=answer.groups, given=given)
     return plan
 

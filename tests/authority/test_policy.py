@@ -191,6 +191,40 @@ def test_plans_that_nobody_may_approve() -> None:
         SOLO.check_may_decide(commanded("ada"), "ada", plan=sealed.model_copy(update={"steps": (denied,)}))
 
 
+@pytest.mark.parametrize("given", [(), ("ada",)])
+def test_a_no_is_always_safe(given: tuple[str, ...]) -> None:
+    """Who has a role, declared the incident, wrote the fresh playbook or may approve may say no; nobody else."""
+    incident = commanded("ada", declared_by="bo")
+    two = plan().steps[0].model_copy(update={"needs": Needs.TWO})
+    sealed = plan().model_copy(update={"author": "carol", "fresh": True, "steps": (two,)})
+
+    for person in ("ada", "grace", "bo", "carol"):
+        SHIPPED.check_may_reject(incident, person, plan=sealed, given=given)
+    SHIPPED.check_may_reject(incident, "linus", plan=sealed, groups=GROUP, given=("ada",))
+    helped = sealed.model_copy(update={"fresh": False})
+    for person, about in (("linus", sealed), ("Ada", sealed), ("", sealed), ("carol", helped)):
+        with pytest.raises(ForbiddenError, match="has no role in it, and only|only somebody with a name"):
+            SHIPPED.check_may_reject(incident, person, plan=about, given=given)
+
+
+def test_a_no_that_the_policy_forbids_or_permits() -> None:
+    """A rule by name forbids a no even to the commander, with its reason, and another permits it to more people."""
+    text = (
+        DEFAULT
+        + """
+@id("carol-says-no") permit (principal, action == Action::"reject", resource) when { context.person == "carol" };
+@id("no-no") @because("{person} is in training") forbid (principal, action == Action::"reject", resource)
+when { context.person == "ada" };
+"""
+    )
+    policy, incident = Policy(text), commanded("ada")
+
+    policy.check_may_reject(incident, "carol", plan=plan())
+    policy.check_may_reject(incident, "grace", plan=plan())
+    with pytest.raises(ForbiddenError, match="ada is in training"):
+        policy.check_may_reject(incident, "ada", plan=plan())
+
+
 def test_breaking_the_glass() -> None:
     """The commander who declared it alone, the technical lead and the group may; nobody else."""
     incident = commanded("ada", declared_by="ada")

@@ -323,7 +323,7 @@ class Deciders(RuleBasedStateMachine):
         if stale:
             return "refused", "stale plan refused"
         if verdict is Verdict.REJECT:
-            may = person == self.commander and person != self.requester
+            may = person in {self.commander, self.lead, self.requester}  # a no is always safe
             return ("won", "rejected") if may else ("refused", "not the person")
         chosen = frozenset(steps) or asked.numbers
         needs = asked.plan.needs(chosen)

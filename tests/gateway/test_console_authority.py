@@ -130,6 +130,20 @@ async def test_what_is_denied_can_be_rejected(door: Door, scene: Scene) -> None:
     assert verdicts == ["reject"]
 
 
+async def test_who_cannot_approve_can_turn_it_down(door: Door, scene: Scene) -> None:
+    """The technical lead's page says that only the commander approves, and offers the no; a stranger's does not."""
+    ask(scene, Needs.ONE)
+    grace, linus = await door.browser("grace"), await door.browser("linus")
+    stranger = await look(linus, "/approvals/APR-1")
+
+    assert "You cannot decide this." in words(stranger)
+    assert not [action for action, _ in stranger.forms if action.endswith("/decision")]
+    assert "You cannot approve this." in words(await look(grace, "/approvals/APR-1"))
+    sent = await answer(grace, verdict="reject", reason="the database is next")
+    assert (sent.status_code, decision(scene).person) == (303, "grace")
+    assert scene.ledger.approvals.get("APR-1").request.state is ApprovalState.REJECTED
+
+
 async def test_two_people_in_turn(door: Door, scene: Scene) -> None:
     """The first yes is shown to both, with who is asked next; the second runs it."""
     ask(scene, Needs.TWO, Needs.TWO)

@@ -144,6 +144,25 @@ def test_one_of_two_rejects(ledger: Ledger, signer: Signer) -> None:
     assert state(ledger) is ApprovalState.REJECTED
 
 
+def test_who_declared_it_says_no(ledger: Ledger, signer: Signer, verifier: Verifier) -> None:
+    """Who asked for it cannot approve it, but may turn it down; a stranger may neither, which is evidence."""
+    ledger.incidents.declare(
+        title="t", service="shop", environment="production", severity=Severity.SEV2, person="bob", trace={}
+    )
+    sealed = plan_of(Needs.TWO, author="erin", fresh=True)
+    ledger.approvals.ask(sealed, severity=Severity.SEV2)
+
+    for person, verdict in (("bob", Verdict.APPROVE), ("erin", Verdict.APPROVE), ("eve", Verdict.REJECT)):
+        with pytest.raises(ForbiddenError):
+            decide(ledger, signer, sealed, person, verdict=verdict)
+    signed = decide(ledger, signer, sealed, "bob", verdict=Verdict.REJECT)
+
+    assert (state(ledger), delivered(ledger)) == (ApprovalState.REJECTED, [signed])
+    assert kinds(ledger) == [*[EvidenceKind.DECISION_REFUSED] * 3, EvidenceKind.DECISION]
+    with pytest.raises(ForbiddenError, match="it does not approve"):
+        verifier.check_approves(signed, sealed, now=NOON)
+
+
 def test_authority_follows_the_role(ledger: Ledger, signer: Signer) -> None:
     """When the role has moved, the former commander's first approval and grace's make no commander's yes."""
     sealed = ask(ledger, Needs.TWO)
