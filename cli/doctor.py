@@ -9,18 +9,33 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import requests
+from pydantic import ValidationError
 
 from cli import show
 from cli.client import Gateway, parse
 from contracts.base import Frozen
 from contracts.catalogue import Catalogue
-from contracts.errors import StanchError
+from contracts.errors import InputError, StanchError, first_wrong
 from ledger import Ledger
 from runtime import engine
 from runtime import settings as configuration
 from runtime.clock import utc_now
 from runtime.policy import load_policy
 from runtime.settings import Settings
+
+_LED_ELSEWHERE, _FAILED = 300, 400
+# A request for a sign-in, as the gateway sends people there with it, except that nobody is to be asked.
+_ASKED = {
+    "response_type": "code",
+    "prompt": "none",
+    "state": "doctor",
+    "nonce": "doctor",
+    "code_challenge": "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",
+    "code_challenge_method": "S256",
+}
 
 
 class State(StrEnum):
@@ -55,6 +70,15 @@ class _Dependency(Frozen):
 
 class _Readiness(Frozen):
     dependencies: dict[str, _Dependency]
+
+
+class _Provider(Frozen):
+    """What a discovery document has to say for anybody to sign in."""
+
+    issuer: str
+    authorization_endpoint: str
+    token_endpoint: str
+    jwks_uri: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,6 +119,7 @@ def examine() -> Iterator[Finding]:
         why="gateway and worker do not start with rules that cannot be read",
         get="`stanch policy show` prints ours; docs/how-to/write-a-policy.md tells how to change them",
     )
+    yield from _sign_in(settings)
     yield _keys(settings)
     yield _ledger(settings)
     yield from _gateway(settings)
@@ -165,6 +190,69 @@ def _credentials(catalogue: Catalogue) -> Iterator[Finding]:
 def _secret(variable: str) -> str:
     configuration.secret(variable)
     return "set"
+
+
+def _sign_in(settings: Settings) -> Iterator[Finding]:
+    page = "docs/how-to/sign-in-with-oidc.md tells what belongs together"
+    try:
+        configuration.check_identity(settings)
+    except InputError as error:
+        yield Finding("identity", State.MISSING, str(error), "the gateway does not start so", page)
+        return
+    yield Finding("identity", State.OK, settings.identity)
+    if settings.identity == "oidc":
+        why = "nobody can sign in; who is signed in and API tokens go on"
+        yield _try("identity provider", partial(_provider, settings), why=why, get=page)
+
+
+def _provider(settings: Settings) -> str:
+    """Ask the identity provider what the gateway, and then a person's browser, will ask it.
+
+    Raises:
+        InputError: It does not answer as it has to; the message says what to do.
+    """
+    issuer, client = settings.oidc_issuer, settings.oidc_client_id
+    redirect = f"{settings.public_url}{configuration.SIGN_IN_CALLBACK}"
+    with requests.Session() as session:
+        session.trust_env = False  # as the gateway asks
+        session.verify = str(settings.oidc_ca) if settings.oidc_ca else True
+        document = _answer(session, f"{issuer.rstrip('/')}/.well-known/openid-configuration")
+        try:
+            said = _Provider.model_validate_json(document.content)
+        except ValidationError as error:
+            wrong = f"{document.url} is no discovery document ({first_wrong(error)})"
+            raise InputError(f"{wrong}: set STANCH_OIDC_ISSUER to the issuer's URL") from error
+        if said.issuer != issuer:
+            raise InputError(f"{issuer} calls itself {said.issuer!r}: set STANCH_OIDC_ISSUER to what it says")
+        _answer(session, said.jwks_uri)
+        asked = _ASKED | {"client_id": client, "redirect_uri": redirect, "scope": settings.oidc_scopes}
+        register = f"register the client {client!r} with the redirect URI {redirect} there"
+        location = _answer(session, said.authorization_endpoint, asked, do=register).headers.get(
+            "location", ""
+        )
+    if not location.startswith(redirect):
+        return f"{issuer}; whether it sends people back to {redirect} is not known"
+    refusal = parse_qs(urlsplit(location).query).get("error", ["login_required"])[0]
+    if not refusal.endswith("_required"):  # a person is: nobody has signed in
+        raise InputError(f"{issuer} says {refusal}: correct STANCH_OIDC_SCOPES, or {register}")
+    return f"{issuer}, which sends people back to {redirect}"
+
+
+def _answer(
+    session: requests.Session,
+    url: str,
+    query: dict[str, str] | None = None,
+    *,
+    do: str = "check STANCH_OIDC_ISSUER",
+) -> requests.Response:
+    try:
+        response = session.get(url, params=query, timeout=10, allow_redirects=False)
+    except (OSError, ValueError) as error:  # also a URL or a file of certificates that is none
+        wrong = f"{url} does not answer ({type(error).__name__})"
+        raise InputError(f"{wrong}: check STANCH_OIDC_ISSUER, STANCH_OIDC_CA and the network") from error
+    if response.status_code >= (_FAILED if query else _LED_ELSEWHERE):
+        raise InputError(f"{url} answers {response.status_code}: {do}")
+    return response
 
 
 def _keys(settings: Settings) -> Finding:

@@ -21,10 +21,9 @@ from contracts.base import JsonObject
 from contracts.catalogue import Catalogue, Person
 from contracts.errors import ForbiddenError, ProviderUnavailableError, StanchError
 from gateway.identity import SESSION, SIGN_IN_WITHIN, Proof, UnprovenError
-from runtime.settings import Settings
+from runtime.settings import SIGN_IN_CALLBACK, Settings
 
 ALGORITHMS: Final = ("RS256", "PS256", "ES256", "RS384", "ES384", "RS512", "ES512", "EdDSA", "Ed25519")
-CALLBACK: Final = "/signin/callback"
 KEPT: Final = timedelta(hours=1)  # what the provider said of itself and its keys is asked for again then
 _TIMEOUT: Final = 10  # seconds for one answer of the provider
 _LEEWAY: Final = 60  # seconds that two clocks may differ
@@ -75,7 +74,7 @@ class Provider:
         self._settings = settings
         self._catalogue = catalogue
         self._clock = clock
-        self._redirect = f"{settings.public_url}{CALLBACK}"
+        self._redirect = f"{settings.public_url}{SIGN_IN_CALLBACK}"
         self._app: _App | None = None
         self._made_at = datetime.min.replace(tzinfo=UTC)
         self._lock = threading.Lock()

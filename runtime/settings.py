@@ -28,6 +28,7 @@ from contracts.errors import InputError, first_wrong
 from runtime.loopback import is_loopback, is_safe_url
 
 PREFIX = "STANCH_"
+SIGN_IN_CALLBACK = "/signin/callback"  # of the gateway: the redirect URI that is registered at the provider
 NO_KEY = (ValueError, TypeError, UnsupportedAlgorithm)  # what the library says to a file that holds none
 
 

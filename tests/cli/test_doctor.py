@@ -1,12 +1,15 @@
 """`stanch doctor` on a machine where little is there."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Terminal
+from tests.cli.conftest import Said, Terminal
 from tests.cli.test_real_gateway import findings
+from tests.gateway.issuer import CLIENT, Issuer, issuer
 
 
 def test_an_empty_machine_is_told_what_to_do(run: Terminal, home: Path) -> None:
@@ -100,3 +103,110 @@ def test_nobody_who_can_be_told(
 
     assert [line.split()[0] for line in found] == ["optional"] * warned
     assert run("doctor").code == 0
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Issuer]:
+    """Serve one identity provider for this module."""
+    with issuer() as made:
+        yield made
+
+
+@pytest.fixture
+def provider(served: Issuer, monkeypatch: pytest.MonkeyPatch, run: Terminal) -> Issuer:  # noqa: ARG001  (it clears the environment)
+    """Give the provider, honest again, with settings that fit it."""
+    served.tell_the_truth()
+    monkeypatch.setenv("STANCH_IDENTITY", "oidc")
+    monkeypatch.setenv("STANCH_PUBLIC_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("STANCH_OIDC_ISSUER", served.url)
+    monkeypatch.setenv("STANCH_OIDC_CLIENT_ID", CLIENT)
+    return served
+
+
+def told(said: Said, name: str) -> tuple[str, str]:
+    """Give how one thing was found, and what was said of it."""
+    return next((one["state"], one["found"]) for one in json.loads(said.out) if one["name"] == name)
+
+
+def test_sign_in_that_works_is_said(run: Terminal, provider: Issuer) -> None:
+    """The provider is asked as gateway and browser ask it, and the redirect URI is the gateway's."""
+    back = "http://127.0.0.1:1/signin/callback"
+    provider.asks_back = "login_required"
+
+    found = told(run("doctor", "--json"), "identity provider")
+
+    assert found == ("ok", f"{provider.url}, which sends people back to {back}")
+
+
+def test_a_provider_that_shows_a_page_is_not_said_to_send_people_back(
+    run: Terminal, provider: Issuer
+) -> None:
+    """What was not seen is not claimed."""
+    state, said = told(run("doctor", "--json"), "identity provider")
+
+    assert state == "ok"
+    assert said.endswith("/signin/callback is not known")
+    assert said.startswith(provider.url)
+
+
+@pytest.mark.parametrize(
+    ("lie", "said"),
+    [
+        ({"down": 500}, "answers 500: check STANCH_OIDC_ISSUER"),
+        ({"down": 302}, "answers 302: check STANCH_OIDC_ISSUER"),
+        (
+            {"discovery": {"issuer": "https://x.example"}},
+            "'https://x.example': set STANCH_OIDC_ISSUER to what",
+        ),
+        ({"discovery": {"token_endpoint": None}}, "no discovery document (token_endpoint: Input should be"),
+        ({"discovery": {"jwks_uri": "nonsense"}}, "nonsense does not answer (MissingSchema)"),
+        ({"asks_back": "invalid_scope"}, "says invalid_scope: correct STANCH_OIDC_SCOPES"),
+        ({"refuses": 400}, "register the client 'stanch' with the redirect URI http://127.0.0.1:1/signin/"),
+    ],
+)
+def test_a_provider_that_lies_is_a_finding(
+    run: Terminal, provider: Issuer, *, lie: dict[str, Any], said: str
+) -> None:
+    """Each trouble is one sentence with what to do, and nothing else is hidden by it."""
+    vars(provider).update(lie)
+
+    answer = run("doctor", "--json")
+    state, found = told(answer, "identity provider")
+
+    assert (answer.code, state, findings(answer)["keys"]) == (1, "missing", "ok")
+    assert said in found
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("STANCH_OIDC_CLIENT_ID", "", "needs STANCH_OIDC_CLIENT_ID"),
+        ("STANCH_PUBLIC_URL", "", "needs STANCH_PUBLIC_URL"),
+        ("STANCH_IDENTITY", "local", "set it to oidc"),
+    ],
+)
+def test_settings_that_do_not_belong_together_are_a_finding(
+    run: Terminal, provider: Issuer, monkeypatch: pytest.MonkeyPatch, *, name: str, value: str, said: str
+) -> None:
+    """What the gateway would not start with is said before it is started, and nobody is asked."""
+    monkeypatch.setenv(name, value)
+
+    state, found = told(run("doctor", "--json"), "identity")
+
+    assert (state, provider.asked) == ("missing", [])
+    assert said in found
+
+
+@pytest.mark.parametrize(("name", "value"), [("ISSUER", "http://127.0.0.1:1"), ("CA", "/nowhere/ca.pem")])
+def test_a_provider_that_is_not_reached_is_a_finding(
+    run: Terminal, provider: Issuer, monkeypatch: pytest.MonkeyPatch, *, name: str, value: str
+) -> None:
+    """Nobody listens, or the certificates' file is none: both name what to check."""
+    monkeypatch.setenv(f"STANCH_OIDC_{name}", value)
+    if name == "CA":
+        monkeypatch.setenv("STANCH_OIDC_ISSUER", provider.url.replace("http://127", "https://127"))
+
+    state, found = told(run("doctor", "--json"), "identity provider")
+
+    assert state == "missing"
+    assert "check STANCH_OIDC_ISSUER, STANCH_OIDC_CA and the network" in found

@@ -30,6 +30,8 @@ class Issuer:
         discovery: What its discovery says otherwise.
         strict: Whether a code is taken once, and with its verifier only.
         down: Answers nothing but this status.
+        refuses: The status of an authorization request.
+        asks_back: The error that it sends a browser back with at once.
     """
 
     def __init__(self) -> None:
@@ -48,6 +50,8 @@ class Issuer:
         self.discovery: dict[str, Any] = {}
         self.strict = True
         self.down = 0
+        self.refuses = 200
+        self.asks_back = ""
         self.asked: list[str] = []
         self._codes: dict[str, dict[str, str]] = {}
 
@@ -65,6 +69,8 @@ class Issuer:
             return self.down, {}
         if path in {"/.well-known/openid-configuration", "/elsewhere"}:
             return 200, self._document() | self.discovery
+        if path == "/authorize":
+            return 302 if self.asks_back else self.refuses, {}
         if path == "/jwks":
             return 200, {"keys": [self.key.as_dict(private=False), *self.published]}
         if path == "/userinfo":
@@ -127,11 +133,13 @@ def issuer() -> Iterator[Issuer]:
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0))).decode()
             form = {name: values[0] for name, values in parse_qs(body).items()}
-            status, content = made.answer(urlsplit(self.path).path, form)
+            asked = urlsplit(self.path)
+            status, content = made.answer(asked.path, form)
             raw = json.dumps(content).encode()
             self.send_response(status)
             if status == 302:
-                self.send_header("location", f"{made.url}/elsewhere")
+                back = parse_qs(asked.query).get("redirect_uri", [f"{made.url}/elsewhere"])[0]
+                self.send_header("location", f"{back}?error={made.asks_back}" if made.asks_back else back)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(raw)))
             self.end_headers()
