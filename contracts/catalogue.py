@@ -226,75 +226,6 @@ class CloudWatchMetric(Strict):
     within: int = Field(3, ge=1, le=60)
 
 
-class Signal(Strict):
-    """One thing that users feel, measured by a query or a metric. Exactly one of the thresholds is set.
-
-    Attributes:
-        prometheus: Which of the catalogue's Prometheus servers is asked; ``query`` belongs to it.
-        query: PromQL that gives one number.
-        cloudwatch: Instead of these two.
-        check: Instead of those: one of the environment's ``checks``, which reads 1 while it answers 2xx and 0
-            while it does not. Healthy is above 0.5, unless another threshold is set.
-        unit: For people, for example ``%`` or ``ms``.
-        healthy_below: A reading is healthy when it is below this.
-        healthy_above: A reading is healthy when it is above this.
-        every: How often it is read during verification.
-        hold: How long every reading is healthy before a step is effective.
-        within: How long verification waits for that before it gives up.
-    """
-
-    prometheus: Slug | None = None
-    query: str | None = Field(None, min_length=1)
-    cloudwatch: CloudWatchMetric | None = None
-    check: str | None = None
-    unit: str = ""
-    healthy_below: float | None = Field(None, allow_inf_nan=False)
-    healthy_above: float | None = Field(None, allow_inf_nan=False)
-    every: Wait = timedelta(seconds=5)
-    hold: Span = timedelta(seconds=60)
-    within: Span = timedelta(minutes=5)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _a_check_is_healthy_above(cls, written: object) -> object:
-        if isinstance(written, dict) and written.get("check") is not None:
-            has_one = {"healthy_below", "healthy_above"} & written.keys()
-            return written if has_one else written | {"healthy_above": 0.5}
-        return written
-
-    @model_validator(mode="after")
-    def _one_threshold(self) -> "Signal":
-        if (self.healthy_below is None) == (self.healthy_above is None):
-            raise ValueError("set exactly one of healthy_below and healthy_above")
-        if self.hold > self.within:
-            raise ValueError("hold is at most within: else nothing is ever effective")
-        asks = [one is not None for one in (self.prometheus, self.query, self.cloudwatch, self.check)]
-        if asks not in ([True, True, False, False], [False, False, True, False], [False, False, False, True]):
-            raise ValueError("set prometheus and query, or cloudwatch, or check")
-        metric = self.cloudwatch
-        if metric is not None and self.hold.total_seconds() < metric.period * metric.within:
-            oldest = f"{metric.period * metric.within} seconds, period times within of its metric"
-            raise ValueError(f"hold is at least {oldest}: else a value from before the step could decide")
-        return self
-
-    def verification(self, name: str, checks: Mapping[str, str]) -> Verification:
-        """Give the rule by which a step is verified against this signal.
-
-        Args:
-            name: The signal's.
-            checks: The environment's.
-        """
-        if self.check is not None:
-            probe = ProbeCall(name="http.check", arguments={"url": checks[self.check]})
-        elif self.cloudwatch is not None:
-            probe = ProbeCall(name="aws.metric", arguments=self.cloudwatch.model_dump(mode="json"))
-        else:
-            arguments: JsonObject = {"source": self.prometheus, "query": self.query}
-            probe = ProbeCall(name="prometheus.query", arguments=arguments)
-        rule = self.model_dump(exclude={"prometheus", "query", "cloudwatch", "check"})
-        return Verification(signal=name, probe=probe, **rule)
-
-
 class _Owned(Strict):
     """Something that belongs to a service, and may be changed for it; its fields say where it is."""
 
@@ -323,6 +254,97 @@ class Deployment(_InNamespace):
     """A Kubernetes deployment that belongs to a service."""
 
     kind: Literal["deployment", "stateful_set", "daemon_set"] = "deployment"
+
+
+# What a signal may ask, and what is healthy where that is the same for everybody.
+_LOOKS: dict[str, JsonObject] = {
+    "check": {"healthy_above": 0.5},
+    "rollout": {"healthy_above": 0.99},
+    "warnings": {"healthy_below": 1},
+}
+_SOURCES = {"prometheus", "query", "cloudwatch", *_LOOKS}
+LEAST_WARNED = timedelta(seconds=10)  # a kubelet repeats itself no more often
+
+
+class Signal(Strict):
+    """One thing that users feel: a query, a metric or a look. Exactly one of the thresholds is set.
+
+    Attributes:
+        prometheus: Which of the catalogue's Prometheus servers is asked; ``query`` belongs to it.
+        query: PromQL that gives one number.
+        cloudwatch: Instead of these two.
+        check: Instead of those: one of the environment's ``checks``, which reads 1 while it answers 2xx and 0
+            while it does not. Healthy is above 0.5, unless another threshold is set.
+        rollout: Instead of those: one of the environment's ``deployments``; it reads the share of its pods
+            that are new and serve. Healthy is above 0.99, all of them, unless another threshold is set.
+        warnings: Instead of those: one of the ``deployments`` too; it reads how many warnings Kubernetes has
+            about it and its pods in the last ``hold``. Healthy is below 1, unless another threshold is set.
+        unit: For people, for example ``%`` or ``ms``.
+        healthy_below: A reading is healthy when it is below this.
+        healthy_above: A reading is healthy when it is above this.
+        every: How often it is read during verification.
+        hold: How long every reading is healthy before a step is effective.
+        within: How long verification waits for that before it gives up.
+    """
+
+    prometheus: Slug | None = None
+    query: str | None = Field(None, min_length=1)
+    cloudwatch: CloudWatchMetric | None = None
+    check: str | None = None
+    rollout: Deployment | None = None
+    warnings: Deployment | None = None
+    unit: str = ""
+    healthy_below: float | None = Field(None, allow_inf_nan=False)
+    healthy_above: float | None = Field(None, allow_inf_nan=False)
+    every: Wait = timedelta(seconds=5)
+    hold: Span = timedelta(seconds=60)
+    within: Span = timedelta(minutes=5)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_look_has_its_threshold(cls, written: object) -> object:
+        if not isinstance(written, dict) or {"healthy_below", "healthy_above"} & written.keys():
+            return written
+        return next((_LOOKS[look] for look in _LOOKS if written.get(look) is not None), {}) | written
+
+    @model_validator(mode="after")
+    def _one_threshold(self) -> "Signal":
+        if (self.healthy_below is None) == (self.healthy_above is None):
+            raise ValueError("set exactly one of healthy_below and healthy_above")
+        if self.hold > self.within:
+            raise ValueError("hold is at most within: else nothing is ever effective")
+        asks = {name for name in _SOURCES if getattr(self, name) is not None}
+        if asks != {"prometheus", "query"} and (len(asks) != 1 or asks & {"prometheus", "query"}):
+            raise ValueError("set prometheus and query, or cloudwatch, or check, or rollout, or warnings")
+        if self.warnings is not None and self.hold < LEAST_WARNED:
+            raise ValueError(f"hold is at least {LEAST_WARNED.seconds} seconds: warnings are counted over it")
+        metric = self.cloudwatch
+        if metric is not None and self.hold.total_seconds() < metric.period * metric.within:
+            oldest = f"{metric.period * metric.within} seconds, period times within of its metric"
+            raise ValueError(f"hold is at least {oldest}: else a value from before the step could decide")
+        return self
+
+    def verification(self, name: str, checks: Mapping[str, str]) -> Verification:
+        """Give the rule by which a step is verified against this signal.
+
+        Args:
+            name: The signal's.
+            checks: The environment's.
+        """
+        if self.check is not None:
+            probe = ProbeCall(name="http.check", arguments={"url": checks[self.check]})
+        elif self.cloudwatch is not None:
+            probe = ProbeCall(name="aws.metric", arguments=self.cloudwatch.model_dump(mode="json"))
+        elif self.rollout is not None:
+            probe = ProbeCall(name="k8s.rollout_status", arguments=self.rollout.model_dump())
+        elif self.warnings is not None:
+            within = {"within": self.hold.total_seconds()}
+            probe = ProbeCall(name="k8s.events", arguments=self.warnings.model_dump() | within)
+        else:
+            arguments: JsonObject = {"source": self.prometheus, "query": self.query}
+            probe = ProbeCall(name="prometheus.query", arguments=arguments)
+        rule = self.model_dump(exclude=_SOURCES)
+        return Verification(signal=name, probe=probe, **rule)
 
 
 class Sync(_InNamespace):
@@ -598,6 +620,9 @@ class ServiceEnvironment(Strict):
         for name, signal in self.signals.items():
             if signal.check is not None and signal.check not in self.checks:
                 raise ValueError(f"signal {name} asks {signal.check}, which is not in checks")
+            asked = signal.rollout or signal.warnings
+            if asked is not None and asked not in self.deployments:
+                raise ValueError(f"signal {name} asks {asked.target()}, which is not in deployments")
         hooks = {hook.name for hook in self.hooks}
         for hook in self.hooks:
             for name in hook.signals:

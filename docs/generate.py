@@ -118,7 +118,6 @@ FIELDS = {
     "replicas": "how many pods there are",
     "resource": "what is looked at",
     "service": "name of the ECS service",
-    "since": "the time from which on, RFC 3339",
     "target_region": "the region to be activated or deactivated",
     "type": "the records' type",
     "within": "how long ago at most",

@@ -12,11 +12,11 @@ from decimal import Decimal, InvalidOperation
 from math import inf
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AwareDatetime, Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from contracts.actions import ActionRequest, ProbeRequest
 from contracts.base import Frozen, JsonObject
-from contracts.catalogue import KubernetesName, Slug, Sync
+from contracts.catalogue import KubernetesName, Slug, Sync, Wait
 from contracts.errors import NothingToProposeError, ProviderUnavailableError, one_line
 from contracts.outcomes import Progress, Reached
 from contracts.plans import Difference, Reading, Target
@@ -397,7 +397,7 @@ class RolloutStatus(InDeployment, ProbeRequest[Rollout]):
 
 
 class WarningEvent(Frozen):
-    """One warning; ``about`` is kind and name, ``count`` how often it was said."""
+    """One warning; ``at`` is when it was said last, ``about`` kind and name, ``count`` how often."""
 
     at: datetime
     about: str
@@ -423,15 +423,17 @@ class Warnings(Reading):
         with reading(request, "events"):
             for one in found:
                 about = f"{one['involvedObject'].get('kind')} {one['involvedObject'].get('name')}"
-                at = one.get("lastTimestamp") or one.get("eventTime") or one["metadata"]["creationTimestamp"]
+                again = one.get("series") or {}  # how today's API says that it is said again
+                last = again.get("lastObservedTime") or one.get("lastTimestamp") or one.get("eventTime")
                 event = WarningEvent(
-                    at=at,
+                    at=last or one["metadata"]["creationTimestamp"],
                     about=about,
                     reason=one.get("reason") or "",
                     message=one_line(one.get("message") or ""),
-                    count=one.get("count") or 1,
+                    count=again.get("count") or one.get("count") or 1,
                 )
-                if ours.fullmatch(about) and event.at >= request.since and one.get("type") == "Warning":
+                is_late = event.at < now - request.within
+                if ours.fullmatch(about) and not is_late and one.get("type") == "Warning":
                     events.append(event)
         events.sort(key=lambda event: event.at, reverse=True)
         said = f"{len(events)} warnings"
@@ -441,11 +443,15 @@ class Warnings(Reading):
 
 
 class WarningEvents(InDeployment, ProbeRequest[Warnings]):
-    """What warnings are there about a deployment since a time?"""
+    """What warnings are there about a deployment?
+
+    Attributes:
+        within: How long ago they were said at most.
+    """
 
     probe: ClassVar[str] = "k8s.events"
 
-    since: AwareDatetime
+    within: Wait
 
 
 # Names that controllers give have letters and digits that make no words, so `web` is not taken for `web-api`.

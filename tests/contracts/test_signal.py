@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from contracts.catalogue import Catalogue, Signal
 
 METRIC = {"account": "main", "region": "eu-west-1", "namespace": "AWS/ApplicationELB", "metric": "Errors"}
+WEB = {"cluster": "main", "namespace": "shop", "name": "web"}
 LONG = timedelta(minutes=3)
 
 
@@ -32,6 +33,12 @@ def test_a_metric_becomes_the_probe_of_the_verification() -> None:
         ({"check": "front", "cloudwatch": METRIC}, "set prometheus and query"),
         ({"check": "front", "healthy_above": 0}, "set exactly one of"),
         ({"cloudwatch": METRIC, "hold": timedelta(minutes=2)}, "hold is at least 180 seconds"),
+        ({"check": "front", "query": "up"}, "set prometheus and query"),
+        ({"rollout": WEB, "warnings": WEB}, "set prometheus and query, .* or rollout, or warnings"),
+        (
+            {"warnings": WEB, "hold": timedelta(seconds=9)},
+            "hold is at least 10 seconds: warnings are counted",
+        ),
     ],
 )
 def test_a_signal_has_one_source(asks: dict[str, Any], said: str) -> None:
@@ -66,3 +73,33 @@ def test_a_check_can_be_a_signal() -> None:
 
     with pytest.raises(ValidationError, match="signal front asks home, which is not in checks"):
         Catalogue.model_validate({"services": [shop]})
+
+
+@pytest.mark.parametrize(
+    ("look", "probe", "more", "healthy"),
+    [
+        ("rollout", "k8s.rollout_status", {}, {1: True, 0.99: False}),
+        ("warnings", "k8s.events", {"within": 60.0}, {0: True, 1: False}),
+    ],
+)
+def test_a_deployment_can_be_a_signal(
+    look: str, probe: str, more: dict[str, Any], healthy: dict[float, bool]
+) -> None:
+    """How far its rollout is, or its warnings, are a signal; each has a threshold that may be another one."""
+    web = {**WEB, "kind": "stateful_set"}
+    shop: dict[str, Any] = {"deployments": [web], "signals": {"web": {look: web}}}
+    book = {
+        "clusters": [{"name": "main"}],
+        "services": [{"name": "shop", "environments": {"production": shop}}],
+    }
+    rule = Catalogue.model_validate(book).services[0].environments["production"].verification("web")
+    assert (rule.probe.name, rule.probe.arguments) == (probe, {**web, **more})
+    assert {value: rule.is_healthy(value) for value in healthy} == healthy
+    shop["signals"]["web"] |= {"healthy_above": None, "healthy_below": 9}
+    other = Catalogue.model_validate(book).services[0].environments["production"].verification("web")
+    assert (other.healthy_above, other.healthy_below) == (None, 9)
+    shop["deployments"] = [WEB]
+
+    said = "signal web asks k8s:stateful_set/main/shop/web, which is not in deployments"
+    with pytest.raises(ValidationError, match=said):
+        Catalogue.model_validate(book)

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -183,9 +183,11 @@ class Place:
         """Ask our probe."""
         return RolloutStatusProbe(self.api, now).look(RolloutStatus(**self.where))
 
-    def warnings(self, since: datetime) -> Warnings:
+    def warnings(self) -> Warnings:
         """Ask our probe."""
-        return WarningEventsProbe(self.api, now).look(WarningEvents(**self.where, since=since))
+        return WarningEventsProbe(self.api, now).look(
+            WarningEvents(**self.where, within=timedelta(minutes=9))
+        )
 
     def history(self) -> History:
         """Ask our probe."""

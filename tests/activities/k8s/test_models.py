@@ -1,6 +1,6 @@
 """When requests are good, templates the same, and rollouts done."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -37,6 +37,8 @@ from contracts.plans import Difference
 
 WEB: dict[str, Any] = {"cluster": "demo", "namespace": "shop", "name": "web"}
 HERE = RolloutStatus(**WEB)
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+AGAIN = "2026-01-01T11:59:59Z"
 MINE = {"ownerReferences": [{"uid": "u"}]}
 
 
@@ -543,7 +545,36 @@ def test_a_schema_that_cannot_be_read_allows_nothing(number: str) -> None:
 )
 def test_answers_that_are_no_events_are_not_believed(broken: Any) -> None:
     """The same for events."""
-    request = WarningEvents(**WEB, since=datetime(2026, 1, 1, tzinfo=UTC))
+    request = WarningEvents(**WEB, within=timedelta(minutes=1))
 
     with pytest.raises(ProviderUnavailableError, match="does not look like events"):
-        Warnings.read(request, [{"metadata": {}, **broken}], now=request.since)
+        Warnings.read(request, [{"metadata": {}, **broken}], now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("said", "at", "count"),
+    [
+        ({"lastTimestamp": "2026-01-01T11:59:01Z", "count": 7}, 59, 7),
+        ({"lastTimestamp": "2026-01-01T11:58:59Z"}, None, 0),
+        ({"eventTime": "2026-01-01T11:59:30.5Z", "lastTimestamp": None, "count": None}, 29.5, 1),
+        ({"eventTime": "2026-01-01T11:00:00.5Z", "lastTimestamp": None}, None, 0),
+        ({"eventTime": "2026-01-01T11:00:00.5Z", "series": {"lastObservedTime": AGAIN, "count": 3}}, 1, 3),
+        ({}, 0, 1),
+        ({"lastTimestamp": "2026-01-01T12:00:03Z"}, -3, 1),
+        ({"type": "Normal"}, None, 0),
+        ({"involvedObject": {"kind": "Pod", "name": "web-api-x"}}, None, 0),
+    ],
+)
+def test_warnings_are_counted_that_were_said_lately(
+    said: dict[str, Any], at: float | None, count: int
+) -> None:
+    """One that is said again and again counts while it is, in either way in which Kubernetes writes that."""
+    about = {"kind": "Pod", "name": "web-0"}
+    event = {"metadata": {"creationTimestamp": NOW.isoformat()}, "involvedObject": about, "type": "Warning"}
+    request = WarningEvents(**WEB, kind="stateful_set", within=timedelta(minutes=1))
+    seen = Warnings.read(request, [{**event, **said}], now=NOW)
+
+    assert [(one.at, one.count) for one in seen.events] == (
+        [] if at is None else [(NOW - timedelta(seconds=at), count)]
+    )
+    assert seen.value == len(seen.events)

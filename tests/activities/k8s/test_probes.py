@@ -2,8 +2,16 @@
 
 import pytest
 
-from activities.k8s import RolloutHistory, RolloutHistoryProbe, RolloutStatus, RolloutStatusProbe
+from activities.k8s import (
+    RolloutHistory,
+    RolloutHistoryProbe,
+    RolloutStatus,
+    RolloutStatusProbe,
+    WarningEventsProbe,
+)
 from activities.k8s.fake import FakeKubernetes
+from activities.registry import Registry
+from contracts.catalogue import Deployment, Signal
 from contracts.errors import ActionRefusedError
 from contracts.outcomes import Reached
 from tests.activities.k8s.conftest import BAD_IMAGE, IMAGES, Place, now
@@ -82,6 +90,26 @@ def test_selectors_with_expressions_are_asked_for(shop: Place, fake: FakeKuberne
     assert fake.requests[-1]["query"]["labelSelector"] == (
         "app=web,app in (web,api),app notin (old),app,!canary"
     )
+
+
+def test_the_catalogue_can_name_what_is_looked_at_as_a_signal(shop: Place) -> None:
+    """A signal of the catalogue is measured as any other; a bad release makes both of them unhealthy."""
+    web = Deployment.model_validate(shop.where)
+    rules = [Signal(rollout=web).verification("x", {}), Signal(warnings=web).verification("x", {})]
+    probes = Registry([], [RolloutStatusProbe(shop.api, now), WarningEventsProbe(shop.api, now)])
+
+    def measured() -> list[float]:
+        return [value for one in rules if (value := probes.measure(one.probe).value) is not None]
+
+    shop.deploy()
+    well = measured()
+    shop.release(BAD_IMAGE)
+    shop.settled(Reached.FAILED)
+    ill = measured()
+
+    assert (well, ill) == ([1, 0], [pytest.approx(1 / 3), 1])
+    assert all(one.is_healthy(value) for one, value in zip(rules, well, strict=True))
+    assert not any(one.is_healthy(value) for one, value in zip(rules, ill, strict=True))
 
 
 def test_what_is_not_there_is_refused(shop: Place) -> None:
