@@ -228,8 +228,11 @@ class Policy:
         }
         answer = self._ask("Person", person, verb.value, incident.service, [context])[0]
         if verb is Verb.REJECT and not answer.rules:
-            involved = {*incident.roles.values(), incident.declared_by, asked.author if asked.fresh else ""}
-            if person in involved:
+            if person in {
+                *incident.roles.values(),
+                incident.declared_by,
+                asked.author if asked.fresh else "",
+            }:
                 return
             answer = self._ask("Person", person, Verb.APPROVE.value, incident.service, [context])[0]
         if answer.allowed:
@@ -239,21 +242,7 @@ class Policy:
                 self.because[name] or f"{{incident}}: the rule {name} of the policy forbids it to {{person}}"
             )
             raise ForbiddenError(said.replace("{incident}", incident.id).replace("{person}", person))
-        if verb is Verb.REJECT:
-            raise ForbiddenError(
-                f"{incident.id}: {person} has no role in it, and only who has one may turn a plan down: take one"
-            )
-        if verb is not Verb.APPROVE or commander == person or given:
-            what = verb.value.replace("_", " ") if verb is not Verb.GRANT else "give this grant"
-            raise ForbiddenError(f"{incident.id}: no rule of the policy lets {person} {what}")
-        if commander is None:
-            raise ForbiddenError(
-                f"{incident.id} has no Incident Commander yet: acknowledge it to take the role"
-            )
-        first = " first" if asked.needs is Needs.TWO else ""
-        raise ForbiddenError(
-            f"{incident.id}: only the Incident Commander ({commander}) decides{first}, not {person}"
-        )
+        raise ForbiddenError(_unruled(verb, incident, person, asked, is_second=bool(given)))
 
     def _run(self, question: Question, levels: Sequence[int]) -> list[_Answer]:
         at = question.at.astimezone(UTC)
@@ -289,6 +278,20 @@ def _read_answer(answer: cedarpy.AuthzResult) -> _Answer:
         return _Answer(allowed=False)
     rules = answer.diagnostics.id_annotations_by_reason.values()
     return _Answer(allowed=answer.allowed, rules=tuple(sorted(rules)))
+
+
+def _unruled(verb: Verb, incident: Incident, person: str, asked: Asked, *, is_second: bool) -> str:
+    """Say who may, where no rule permits it to this person and none forbids it."""
+    commander = incident.roles.get(Role.INCIDENT_COMMANDER)
+    if verb is Verb.REJECT:
+        return f"{incident.id}: {person} has no role in it, and only who has one turns a plan down: take one"
+    if verb is not Verb.APPROVE or commander == person or is_second:
+        what = verb.value.replace("_", " ") if verb is not Verb.GRANT else "give this grant"
+        return f"{incident.id}: no rule of the policy lets {person} {what}"
+    if commander is None:
+        return f"{incident.id} has no Incident Commander yet: acknowledge it to take the role"
+    first = " first" if asked.needs is Needs.TWO else ""
+    return f"{incident.id}: only the Incident Commander ({commander}) decides{first}, not {person}"
 
 
 def _asked(plan: Plan) -> Asked:

@@ -193,7 +193,7 @@ def test_plans_that_nobody_may_approve() -> None:
 
 @pytest.mark.parametrize("given", [(), ("ada",)])
 def test_a_no_is_always_safe(given: tuple[str, ...]) -> None:
-    """Who has a role, declared the incident, wrote the fresh playbook or may approve may say no; nobody else."""
+    """Who has a role, declared it, wrote the fresh playbook or may approve may say no; nobody else."""
     incident = commanded("ada", declared_by="bo")
     two = plan().steps[0].model_copy(update={"needs": Needs.TWO})
     sealed = plan().model_copy(update={"author": "carol", "fresh": True, "steps": (two,)})
@@ -203,16 +203,17 @@ def test_a_no_is_always_safe(given: tuple[str, ...]) -> None:
     SHIPPED.check_may_reject(incident, "linus", plan=sealed, groups=GROUP, given=("ada",))
     helped = sealed.model_copy(update={"fresh": False})
     for person, about in (("linus", sealed), ("Ada", sealed), ("", sealed), ("carol", helped)):
-        with pytest.raises(ForbiddenError, match="has no role in it, and only|only somebody with a name"):
+        with pytest.raises(ForbiddenError, match=r"has no role in it, and only|only somebody with a name"):
             SHIPPED.check_may_reject(incident, person, plan=about, given=given)
 
 
 def test_a_no_that_the_policy_forbids_or_permits() -> None:
-    """A rule by name forbids a no even to the commander, with its reason, and another permits it to more people."""
+    """A rule forbids a no even to the commander, with its reason, and another permits it to more people."""
     text = (
         DEFAULT
         + """
-@id("carol-says-no") permit (principal, action == Action::"reject", resource) when { context.person == "carol" };
+@id("carol-says-no") permit (principal, action == Action::"reject", resource)
+when { context.person == "carol" };
 @id("no-no") @because("{person} is in training") forbid (principal, action == Action::"reject", resource)
 when { context.person == "ada" };
 """

@@ -131,7 +131,7 @@ async def test_what_is_denied_can_be_rejected(door: Door, scene: Scene) -> None:
 
 
 async def test_who_cannot_approve_can_turn_it_down(door: Door, scene: Scene) -> None:
-    """The technical lead's page says that only the commander approves, and offers the no; a stranger's does not."""
+    """The technical lead's page says who approves, and offers the no; a stranger's does not."""
     ask(scene, Needs.ONE)
     grace, linus = await door.browser("grace"), await door.browser("linus")
     stranger = await look(linus, "/approvals/APR-1")
