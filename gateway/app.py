@@ -1,6 +1,7 @@
 """The HTTP application: puts the rooms behind one front door."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
@@ -58,6 +59,9 @@ _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "5"}}
 _CHECK_WITHIN = 3.0  # seconds: a probe that waits longer is as good as a failed one
 
 
+log = logging.getLogger(__name__)
+
+
 class Problem(Frozen):
     """What every error looks like: one sentence."""
 
@@ -69,6 +73,9 @@ class Dependency(Frozen):
 
     ok: bool
     detail: str = ""
+
+
+_GOOD = Dependency(ok=True)
 
 
 class Readiness(Frozen):
@@ -216,12 +223,23 @@ def _health(app: FastAPI, ledger: Ledger, engine: Engine, measures: metrics.Metr
         """Say that the process runs."""
         return {"alive": True}
 
+    said: dict[str, Dependency] = {}
+
+    def can_be_written() -> None:
+        ledger.check()
+        ledger.database.check_writes()
+
     @app.get("/readyz", tags=["health"], responses={503: {"model": Readiness}})
     async def is_ready(response: Response) -> Readiness:
-        """Say whether alerts and decisions can be taken: the ledger has to answer, the engine may be away."""
-        checks = {"ledger": asyncio.to_thread(ledger.check), "engine": engine.check()}
+        """Say whether alerts and decisions are taken: the ledger can be written; the engine may be away."""
+        checks = {"ledger": asyncio.to_thread(can_be_written), "engine": engine.check()}
         states = await asyncio.gather(*(_check(check) for check in checks.values()))
         dependencies = dict(zip(checks, states, strict=True))
+        for name, now in dependencies.items():
+            before = said.get(name, _GOOD)
+            said[name] = now
+            if now.ok != before.ok:
+                log.log(logging.INFO if now.ok else logging.ERROR, "%s: %s", name, now.detail or "well again")
         ready = dependencies["ledger"].ok
         if not ready:
             response.status_code = 503
@@ -242,4 +260,4 @@ async def _check(check: Awaitable[None]) -> Dependency:
         return Dependency(ok=False, detail=str(error))
     except TimeoutError:
         return Dependency(ok=False, detail=f"no answer within {_CHECK_WITHIN:.0f} s")
-    return Dependency(ok=True)
+    return _GOOD

@@ -1,6 +1,7 @@
 """Connections and transactions: one writer at a time, and every trouble in the word *unavailable*."""
 
 import json
+import shutil
 import sqlite3
 import threading
 import time
@@ -23,6 +24,8 @@ Clock = Callable[[], datetime]
 
 PATIENCE = 5  # seconds to wait for a connection or a lock; then the caller hears it and may come again
 WRITERS_LOCK = 0x5374616E6368  # the advisory lock on PostgreSQL: "Stanch"
+SURE_FOR = 30.0  # seconds for which a write that worked says that the next one will
+LEAST_FREE = 16 << 20  # bytes: SQLite's log and the file itself still grow within them
 _TROUBLE = (SQLAlchemyError, sqlite3.Error, psycopg.Error, OSError)
 
 # A server that answers no more, or a client that was stopped in the middle, must not hold anybody for long.
@@ -35,6 +38,11 @@ _POSTGRESQL = {
     "options": f"-c lock_timeout={PATIENCE}s -c statement_timeout=30s"
     " -c idle_in_transaction_session_timeout=30s",
 }
+
+
+# What changes nothing and is written all the same; SQLite leaves out an UPDATE to what is there.
+_SAME_AGAIN_SQLITE = "PRAGMA user_version = 0"
+_SAME_AGAIN = "UPDATE alembic_version SET version_num = version_num"
 
 
 class Database:
@@ -65,9 +73,9 @@ class Database:
             pool_pre_ping=not self._is_sqlite,
             connect_args={"timeout": PATIENCE} if self._is_sqlite else _POSTGRESQL,
         )
-        self._turn = (
-            threading.Lock()
-        )  # SQLite's own waiting is by polling and unfair; threads queue here first
+        self._sure_until = 0.0  # by the monotonic clock: when writing has to be tried before it is promised
+        # SQLite's own waiting is by polling and unfair; threads queue here first.
+        self._turn = threading.Lock()
         if self._is_sqlite:
             event.listen(self._engine, "do_connect", self._make_folder)
             event.listen(self._engine, "connect", _prepare_sqlite)
@@ -101,6 +109,7 @@ class Database:
                     yield connection
                     is_committing = True
         except _TROUBLE as error:
+            self._sure_until = 0.0
             raise self._unavailable(error, may_have_applied=is_committing) from error
 
     @contextmanager
@@ -120,6 +129,27 @@ class Database:
                     yield connection
         except _TROUBLE as error:
             raise self._unavailable(error, may_have_applied=False) from error
+
+    def check_writes(self) -> None:
+        """Check that what is written now would be kept.
+
+        It writes next to nothing, and only when a write has failed or none was tried here for half a minute.
+
+        Raises:
+            ProviderUnavailableError: It would not: the disk is full, say, or the database is read-only.
+        """
+        folder = Path(self._url.database or "").parent
+        if self._is_sqlite and folder.is_dir():  # small writes fit where SQLite's log has been, alerts do not
+            free = shutil.disk_usage(folder).free
+            if free < LEAST_FREE:
+                raise ProviderUnavailableError(
+                    f"ledger {self.name}: {free >> 20} MiB are free on its disk, under {LEAST_FREE >> 20}"
+                )
+        if time.monotonic() < self._sure_until or self._turn.locked():  # locked: somebody is writing
+            return
+        with self.write(serial=False) as connection:
+            connection.exec_driver_sql(_SAME_AGAIN_SQLITE if self._is_sqlite else _SAME_AGAIN)
+        self._sure_until = time.monotonic() + SURE_FOR
 
     def rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
         """Give what a query finds, read in a transaction of its own.

@@ -10,6 +10,7 @@ import pytest
 from contracts.errors import ProviderUnavailableError
 from contracts.incidents import Phase
 from gateway.edge import HEADERS
+from ledger import database
 from tests.gateway.conftest import Door
 from tests.gateway.seed import Scene
 
@@ -106,6 +107,24 @@ async def test_not_ready_without_the_ledger(
 
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert answer.json()["ready"] is False
+
+
+async def test_not_ready_while_nothing_can_be_written(
+    door: Door, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A ledger that can be read but not written is not ready, and the log says so once."""
+    least = database.LEAST_FREE
+    async with door.client() as client:
+        monkeypatch.setattr(database, "LEAST_FREE", 1 << 62)
+        full = [await client.get("/readyz") for _ in range(3)]
+        monkeypatch.setattr(database, "LEAST_FREE", least)
+        well = await client.get("/readyz")
+
+    assert ([one.status_code for one in full], well.status_code) == ([503, 503, 503], 200)
+    assert "MiB are free on its disk" in full[0].json()["dependencies"]["ledger"]["detail"]
+    said = [(one.levelname, one.message) for one in caplog.records if one.message.startswith("ledger: ")]
+    assert [level for level, _ in said] == ["ERROR"]
+    assert "MiB are free on its disk" in said[0][1]
 
 
 async def test_metrics(door: Door, scene: Scene) -> None:

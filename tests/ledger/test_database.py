@@ -121,8 +121,37 @@ def test_a_read_only_database(ledger: Ledger, database_url: str) -> None:
         closed.inbox.accept("alertmanager", b"x", [alert("x")], trace={})
     with pytest.raises(ProviderUnavailableError, match=r"read-?only"):
         closed.outbox.done(1)
+    with pytest.raises(ProviderUnavailableError, match=r"read-?only"):
+        closed.database.check_writes()
+    closed.check()
     assert closed.incidents.get("INC-1").id == "INC-1"
     closed.close()
+
+
+def test_writing_is_tried_seldom(sqlite_url: str) -> None:
+    """Whether writing works is tried by writing, but not at each look; after a write that failed, at once."""
+    ledger, log = Ledger.open(sqlite_url, clock=Clock()), Path(f"{sqlite_url.removeprefix('sqlite:///')}-wal")
+    sizes = []
+    for is_sure in (False, True, True, False):
+        if not is_sure:
+            with pytest.raises(ProviderUnavailableError), ledger.database.write() as connection:
+                connection.execute(text("nonsense"))
+        ledger.database.check_writes()
+        sizes.append(log.stat().st_size)
+    ledger.close()
+
+    assert sizes[0] == sizes[1] == sizes[2] < sizes[3]
+
+
+def test_a_disk_that_is_almost_full(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk has no room for the next alert, that is said before it comes."""
+    ledger = Ledger.open(sqlite_url, clock=Clock())
+    ledger.database.check_writes()
+    monkeypatch.setattr(database, "LEAST_FREE", 1 << 62)
+
+    with pytest.raises(ProviderUnavailableError, match="MiB are free on its disk"):
+        ledger.database.check_writes()
+    ledger.close()
 
 
 FULL_DISK = """
