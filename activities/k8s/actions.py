@@ -43,7 +43,7 @@ from activities.k8s.models import (
 from contracts.actions import Action, RequestT
 from contracts.errors import ActionRefusedError, ProviderUnavailableError
 from contracts.outcomes import Progress, Reached
-from contracts.plans import Difference, Observation, Risk
+from contracts.plans import Difference, Observation, Reach, Risk
 
 Patch = list[dict[str, Any]]
 StateT = TypeVar("StateT", bound=Seen)
@@ -155,6 +155,10 @@ class _Patches(ABC, Generic[RequestT, StateT]):
         """Say who and what is touched, and who may put it back."""
         state = self._state(observed)
         return self._touched(request, state) + "".join(f" {owner.note}" for owner in state.owners)
+
+    def reach(self, request: RequestT, observed: Observation) -> Reach:
+        """Give the cluster."""
+        return Reach(region=self._at(request).cluster)
 
     def _state(self, observed: Observation) -> StateT:
         return self.state_type.model_validate(observed.state)
@@ -385,6 +389,10 @@ class ScaleDeploymentAction(_Patches[ScaleDeployment, ScaleState], Action[ScaleD
         if state.replicas != request.replicas:
             state = _changed(state, found, "spec", "replicas")
         return ScaleState(**dict(state), scale=spec, **self._limited(request, state))
+
+    def reach(self, request: ScaleDeployment, observed: Observation) -> Reach:
+        """Give the cluster, and the number of pods."""
+        return Reach(region=request.cluster, replicas=(self._state(observed).replicas, request.replicas))
 
     def _change(self, request: ScaleDeployment, state: ScaleState) -> tuple[Difference, ...]:
         if state.replicas == request.replicas:

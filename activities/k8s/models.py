@@ -384,10 +384,8 @@ class RolloutHistory(InDeployment, ProbeRequest[History]):
     probe: ClassVar[str] = "k8s.rollout_history"
 
 
-class Rollout(Reading):
+class Rollout(Progress, Reading):
     """How far a rollout is: the value is the share of the wanted pods that are new and serve, 0 to 1."""
-
-    reached: Reached
 
 
 class RolloutStatus(InDeployment, ProbeRequest[Rollout]):

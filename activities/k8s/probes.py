@@ -37,7 +37,7 @@ class RolloutStatusProbe(Probe[RolloutStatus, Rollout]):
         progress = state.progress(request.where)
         share = min(state.updated, state.available) / max(state.replicas - state.held, 1)
         value = 1.0 if progress.reached is Reached.YES else min(share, 0.99)
-        return Rollout(value=value, at=self._clock(), detail=progress.detail, reached=progress.reached)
+        return Rollout(**dict(progress), value=value, at=self._clock())
 
 
 class WarningEventsProbe(Probe[WarningEvents, Warnings]):

@@ -1,12 +1,18 @@
 """One incident, and approved plans on ``web``, run step by step as a worker runs them."""
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from temporalio.testing import ActivityEnvironment
 
+from activities.k8s import RolloutStatusProbe, WarningEventsProbe
+from activities.lookout import Lookout
 from activities.registry import Registry
+from activities.rehearsal import Rehearsal
 from activities.steps import Steps
 from activities.verification import Watching
 from authority.decisions import Signer, Verifier
@@ -14,16 +20,18 @@ from authority.guardrails import Guard, Guardrails
 from authority.policy import Policy
 from authority.seals import digest
 from contracts.actions import Action, ActionRequest
-from contracts.approvals import SignedDecision, Verdict
+from contracts.approvals import ApprovalRequest, SignedDecision, Verdict
 from contracts.catalogue import Catalogue, Cluster, Deployment, Service, ServiceEnvironment, Sync
+from contracts.evidence import EvidenceKind
 from contracts.incidents import Effect, Role, Severity
 from contracts.messages import StepOrder, VerifyOrder
 from contracts.outcomes import Direction, EffectResult, StepResult
 from contracts.plans import Plan, ProbeCall, Step, Verification
 from ledger import Ledger
 from runtime.clock import utc_now
-from tests.activities.k8s.conftest import ACTIONS, Place
+from tests.activities.k8s.conftest import ACTIONS, IMAGES, Place
 
+V1, V2, V3 = IMAGES
 POLICY = Policy()
 KEY_PAIR = Ed25519PrivateKey.generate()
 WORKLOADS: tuple[Any, ...] = ("deployment", "stateful_set", "daemon_set")
@@ -95,9 +103,7 @@ class Approved:
             approval=self._signed.decision.request,
         )
         before = self.step.observed.model_dump(mode="json")
-        journal.intend(
-            key, fence=entry.fence, before=before, actor="stanch", guard=Guard(Guardrails(), self.plan)
-        )
+        journal.intend(entry, before=before, actor="stanch", guard=Guard(Guardrails(), self.plan))
 
 
 class Scene:
@@ -130,7 +136,22 @@ class Scene:
     def registry(self, action: Action[Any] | None = None) -> Registry:
         """Give the worker's verbs, one of them replaced."""
         own = [kind(self.place.api, utc_now) for kind in ACTIONS.values()]
-        return Registry([*own, *([action] if action else [])], [])
+        probes = (RolloutStatusProbe(self.place.api, utc_now), WarningEventsProbe(self.place.api, utc_now))
+        return Registry([*own, *([action] if action else [])], probes)
+
+    def lookout(self, rehearsal: Rehearsal | None = None) -> Lookout:
+        """Give what looks on beside the incident."""
+        return Lookout(
+            ledger=self.ledger,
+            catalogue=self.catalogue,
+            registry=self.registry(),
+            rehearsal=rehearsal,
+            clock=utc_now,
+        )
+
+    def told(self, kind: EvidenceKind) -> list[str]:
+        """Give the evidence of a kind."""
+        return [entry.summary for entry in self.ledger.evidence.entries() if entry.kind is kind]
 
     def approved(self, request: ActionRequest, *, within: float | None = None) -> Approved:
         """Seal a plan with this one step, and have it approved.
@@ -139,9 +160,7 @@ class Scene:
             request: What the step does.
             within: Seconds that it has to settle, otherwise those that the product gives to every step.
         """
-        self._plans += 1
-        plan = self._seal(request, within)
-        asked = self.ledger.approvals.ask(plan, severity=Severity.SEV2)
+        plan, asked = self.ask(request, None if within is None else _verification(within))
         signed = self.ledger.approvals.decide(
             asked.id,
             verdict=Verdict.APPROVE,
@@ -155,7 +174,13 @@ class Scene:
         )
         return Approved(self, request, plan, signed)
 
-    def _seal(self, request: ActionRequest, within: float | None) -> Plan:
+    def ask(self, request: ActionRequest, rule: Verification | None) -> tuple[Plan, ApprovalRequest]:
+        """Seal a plan with this one step, and ask whether it may run."""
+        self._plans += 1
+        plan = self._seal(request, rule)
+        return plan, self.ledger.approvals.ask(plan, severity=Severity.SEV2)
+
+    def _seal(self, request: ActionRequest, rule: Verification | None) -> Plan:
         action = self.place.action(request)
         observed = action.observe(request)
         undo, note = action.undo(request, observed)
@@ -165,7 +190,7 @@ class Scene:
             action=request.call(),
             observed=observed,
             change=action.change(request, observed),
-            verification=None if within is None else _verification(within),
+            verification=rule,
             undo=undo.call() if undo else None,
             undo_note=note,
             risk=action.risk,
@@ -202,3 +227,69 @@ def is_ready(pod: dict[str, Any]) -> bool:
     return any(
         (one["type"], one["status"]) == ("Ready", "True") for one in pod["status"].get("conditions", ())
     )
+
+
+def image(place: Place) -> str:
+    """Give the image that `web` has."""
+    found: str = place.raw()["spec"]["template"]["spec"]["containers"][0]["image"]
+    return found
+
+
+@contextmanager
+def self_healing(
+    place: Place, wanted: str, *, automated: Callable[[], bool] = lambda: True
+) -> Iterator[Callable[[], int]]:
+    """Be Argo CD with selfHeal: apply the own manifest whenever the live object differs; count how often."""
+    stop = threading.Event()
+    healed: list[str] = []
+
+    def heal() -> None:
+        while not stop.wait(0.1):
+            if image(place) != wanted and automated():
+                apply(place, wanted)
+                healed.append(wanted)
+
+    thread = threading.Thread(target=heal)
+    thread.start()
+    try:
+        yield lambda: len(healed)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def apply(place: Place, wanted: str) -> None:
+    """Apply the manifest of `web` on the server, as Argo CD does it."""
+    labels = {"app": "web"}
+    body = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": place.namespace},
+        "spec": {
+            "replicas": 3,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "web", "image": wanted}]},
+            },
+        },
+    }
+    status, answer = place.call(
+        "PATCH",
+        place.path,
+        body,
+        kind="application/apply-patch+yaml",
+        fieldManager="argocd-controller",
+        force="true",
+    )
+    assert status in {200, 201}, answer
+
+
+def synced_release(scene: Scene) -> Approved:
+    """Let Argo CD release two versions, and plan to roll the second one back."""
+    place = scene.place
+    apply(place, V1)
+    place.settled()
+    apply(place, V2)
+    place.settled()
+    return scene.approved(place.roll_back(1), within=20)

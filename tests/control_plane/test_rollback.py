@@ -1,8 +1,6 @@
 """Roll back, restart and scale on a real control plane: twice, late, and while somebody fights back."""
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,18 +10,10 @@ from contracts.actions import Action, ActionRequest
 from contracts.incidents import Effect
 from contracts.outcomes import Direction, Outcome, Reached
 from contracts.plans import Observation
-from tests.activities.k8s.conftest import BAD_IMAGE, IMAGES, KINDS, Place, now, path_of, until
-from tests.control_plane.scene import Approved, Scene, is_ready
+from tests.activities.k8s.conftest import BAD_IMAGE, KINDS, Place, now, path_of, until
+from tests.control_plane.scene import V1, V2, V3, Scene, apply, image, is_ready, self_healing, synced_release
 
 pytestmark = pytest.mark.cluster
-
-V1, V2, V3 = IMAGES
-
-
-def image(place: Place) -> str:
-    """Give the image that `web` has."""
-    found: str = place.raw()["spec"]["template"]["spec"]["containers"][0]["image"]
-    return found
 
 
 def serving(place: Place) -> set[str]:
@@ -175,66 +165,6 @@ def test_an_undo_does_not_overwrite_who_came_after(scene: Scene) -> None:
 
 
 # --- somebody fights back ----------------------------------------------------------------------------------
-
-
-@contextmanager
-def self_healing(
-    place: Place, wanted: str, *, automated: Callable[[], bool] = lambda: True
-) -> Iterator[Callable[[], int]]:
-    """Be Argo CD with selfHeal: apply the own manifest whenever the live object differs; count how often."""
-    stop = threading.Event()
-    healed: list[str] = []
-
-    def heal() -> None:
-        while not stop.wait(0.1):
-            if image(place) != wanted and automated():
-                apply(place, wanted)
-                healed.append(wanted)
-
-    thread = threading.Thread(target=heal)
-    thread.start()
-    try:
-        yield lambda: len(healed)
-    finally:
-        stop.set()
-        thread.join()
-
-
-def apply(place: Place, wanted: str) -> None:
-    """Apply the manifest of `web` on the server, as Argo CD does it."""
-    labels = {"app": "web"}
-    body = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "web", "namespace": place.namespace},
-        "spec": {
-            "replicas": 3,
-            "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {"containers": [{"name": "web", "image": wanted}]},
-            },
-        },
-    }
-    status, answer = place.call(
-        "PATCH",
-        place.path,
-        body,
-        kind="application/apply-patch+yaml",
-        fieldManager="argocd-controller",
-        force="true",
-    )
-    assert status in {200, 201}, answer
-
-
-def synced_release(scene: Scene) -> Approved:
-    """Let Argo CD release two versions, and plan to roll the second one back."""
-    place = scene.place
-    apply(place, V1)
-    place.settled()
-    apply(place, V2)
-    place.settled()
-    return scene.approved(place.roll_back(1), within=20)
 
 
 def test_a_self_healing_controller_is_named_before_and_found_after(scene: Scene) -> None:

@@ -9,7 +9,7 @@ from activities.k8s.fake import FakeKubernetes, Fault
 from activities.k8s.models import RESTARTED_AT, InCluster, KubernetesObject
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
 from contracts.outcomes import Reached
-from contracts.plans import Difference, Risk
+from contracts.plans import Difference, Reach, Risk
 from tests.activities.k8s.conftest import ALL_KINDS, DEPLOYMENT_KINDS, IMAGES, KINDS, MERGE, Place, now
 
 
@@ -98,6 +98,18 @@ def test_the_blast_radius_is_one_sentence(shop: Place, kind: str, said: str) -> 
     action = shop.action(request)
 
     assert action.blast_radius(request, action.observe(request)) == said
+
+
+@pytest.mark.parametrize(
+    ("kind", "replicas"),
+    [("scale", (3, 4)), ("restart", None), ("limits", None), ("pause_application", None)],
+)
+def test_what_the_guardrails_count(shop: Place, kind: str, replicas: tuple[int, int] | None) -> None:
+    """Every action tells its cluster, and the one that sets a number of pods tells that too."""
+    request = shop.asked(kind)
+    action = shop.action(request)
+
+    assert action.reach(request, action.observe(request)) == Reach(region="demo", replicas=replicas)
 
 
 def test_the_blast_radius_tells_of_an_outage(shop: Place) -> None:

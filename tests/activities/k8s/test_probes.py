@@ -10,10 +10,12 @@ from activities.k8s import (
     WarningEventsProbe,
 )
 from activities.k8s.fake import FakeKubernetes
+from activities.readiness import readiness
 from activities.registry import Registry
 from contracts.catalogue import Deployment, Signal
 from contracts.errors import ActionRefusedError
 from contracts.outcomes import Reached
+from contracts.readiness import CheckState
 from tests.activities.k8s.conftest import BAD_IMAGE, IMAGES, Place, now
 
 
@@ -110,6 +112,20 @@ def test_the_catalogue_can_name_what_is_looked_at_as_a_signal(shop: Place) -> No
     assert (well, ill) == ([1, 0], [pytest.approx(1 / 3), 1])
     assert all(one.is_healthy(value) for one, value in zip(rules, well, strict=True))
     assert not any(one.is_healthy(value) for one, value in zip(rules, ill, strict=True))
+
+
+def test_a_standby_whose_rollout_is_not_done_is_not_ready(shop: Place) -> None:
+    """Pods that serve are not enough where a failover asks for a rollout: it has to be done."""
+    registry = Registry([], [RolloutStatusProbe(shop.api, now)])
+    asked = RolloutStatus(**shop.where).call()
+    shop.deploy()
+    (good,) = readiness(registry, (), [asked]).checks
+    shop.release(BAD_IMAGE)
+    shop.settled(Reached.FAILED)
+    (bad,) = readiness(registry, (), [asked]).checks
+
+    assert (good.state, bad.state) == (CheckState.OK, CheckState.NOT_READY)
+    assert "1 of 3 pods have the new template, 3 serve" in bad.detail
 
 
 def test_what_is_not_there_is_refused(shop: Place) -> None:
