@@ -197,8 +197,7 @@ class Steps:
                 )
             try:
                 entry = self._ledger.journal.intend(
-                    run.key,
-                    fence=entry.fence,
+                    entry,
                     before=observed.model_dump(mode="json"),
                     actor=ENGINE,
                     guard=self._guard(run),
@@ -342,7 +341,7 @@ class Steps:
         return StepResult(action=run.key, outcome=Outcome.DONE, before=before.state, after=after)
 
     def _settle(self, entry: JournalEntry, result: StepResult) -> StepResult:
-        return self._ledger.journal.settle(entry.action, fence=entry.fence, result=result, actor=ENGINE)
+        return self._ledger.journal.settle(entry, result=result, actor=ENGINE)
 
 
 def _call(step: Step, direction: Direction) -> ActionCall:

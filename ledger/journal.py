@@ -4,13 +4,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from pydantic import JsonValue
 from sqlalchemy import Connection, Row, select
 
 from authority.guardrails import Guard
 from authority.seals import digest
 from contracts.base import Frozen, JsonObject
 from contracts.errors import ActionRefusedError, ConflictError, GuardrailError, NotFoundError
-from contracts.evidence import EvidenceKind
+from contracts.evidence import ENGINE, EvidenceKind
 from contracts.outcomes import Direction, Outcome, StepResult
 from contracts.plans import Plan
 from ledger import evidence, guardrails, in_force, rows
@@ -20,6 +21,7 @@ from ledger.schema import plan as plans
 from ledger.storable import one_line
 
 _WORDS = {Outcome.DONE: "done", Outcome.NOT_DONE: "not done", Outcome.IN_DOUBT: "in doubt"}
+_NAMED = {"action", "mitigation", "step", "direction", "plan_digest", "approval"}
 
 
 class JournalState(StrEnum):
@@ -71,38 +73,27 @@ class Journal:
         plan_digest: str,
         approval: str,
     ) -> JournalEntry:
-        """Enter an action, unless it is there, and give it as it stands.
+        """Give an action as it stands. One that is new is entered with its first intent or outcome.
 
         Raises:
             ConflictError: It is there for another plan or under another approval.
         """
-        facts = {
-            "action": action,
-            "incident": incident,
-            "mitigation": mitigation,
-            "step": step,
-            "direction": direction,
-            "plan_digest": plan_digest,
-            "approval": approval,
-        }
-        with self._database.write() as connection:
-            row = rows.one(connection, journal, action=action)
-            if row is None:
-                blank = {"state": JournalState.PLANNED, "fence": 0, "before": {}, "held": False}
-                row = rows.add(connection, journal, **facts, **blank)
-        entry = _entry(row)
-        if (entry.plan_digest, entry.approval) != (plan_digest, approval):
-            raise ConflictError(
-                f"{action} was begun for plan {entry.plan_digest[:12]} under {entry.approval},"
-                f" not for {plan_digest[:12]} under {approval}"
-            )
-        return entry
+        planned = JournalEntry(
+            action=action,
+            incident=incident,
+            mitigation=mitigation,
+            step=step,
+            direction=direction,
+            plan_digest=plan_digest,
+            approval=approval,
+        )
+        with self._database.read() as connection:
+            return _stands(connection, planned)[1]
 
     def intend(
         self,
-        action: str,
+        action: JournalEntry,
         *,
-        fence: int,
         before: JsonObject,
         actor: str,
         guard: Guard,
@@ -114,83 +105,88 @@ class Journal:
         and of two mitigations only one gets a target.
 
         Args:
-            action: Its key.
-            fence: The fence as it was read; the entry that is given back has the next one.
+            action: As it was read; the entry that is given back has the next fence.
             before: The target as it was read.
             actor: Who is about to call.
             guard: The verified plan, with what holds for it.
             not_after: When it is too late to begin; ``None``: it is never.
 
         Raises:
-            NotFoundError: The action was not begun.
+            NotFoundError: It had an intent, and is not there any more.
             ConflictError: Somebody else went on, or there is an outcome: do not call.
             GuardrailError: A guardrail holds: do not call; the refusal is evidence.
             ActionRefusedError: It is too late: do not call.
         """
         with self._database.write() as connection:
-            row, entry = _find(connection, action)
+            row, entry = _stands(connection, action)
             if entry.state is JournalState.OUTCOME:
-                raise ConflictError(f"{action} has an outcome already: nothing may be called for it again")
-            _check_fence(entry, fence)
+                raise ConflictError(
+                    f"{entry.action} has an outcome already: nothing may be called for it again"
+                )
+            _check_fence(entry, action.fence)
             now = self._database.now()
             if not_after is not None and now >= not_after:
                 raise ActionRefusedError(f"{entry.mitigation} was to begin before {not_after.isoformat()}")
-            values = {"state": JournalState.INTENT, "fence": fence + 1, "intent_at": now, "before": before}
+            fence = entry.fence + 1
+            values = {"state": JournalState.INTENT, "fence": fence, "intent_at": now, "before": before}
             try:
                 values |= _guarded(connection, entry, guard, now)
             except GuardrailError as error:
                 refusal = error
                 _note_guardrail(connection, entry, now, f"may not go on: {error}")
             else:
-                intent = _entry(rows.change(connection, journal, row, **values))
+                intent = _entry(_write(connection, row, entry, values))
                 begun = _in_words(intent, guard.plan.steps[entry.step - 1].title)
                 said = f"{intent.mitigation} begins: {begun}"
-                body = _facts(intent) | {"fence": intent.fence, "before": values["before"]}
-                kind, key, where = EvidenceKind.INTENT, f"{action}/intent/{intent.fence}", intent.incident
-                evidence.note(connection, kind, key, said, incident=where, actor=actor, at=now, body=body)
+                facts: JsonObject = {"fence": fence, "before": before}
+                _note(
+                    connection,
+                    intent,
+                    EvidenceKind.INTENT,
+                    f"intent/{fence}",
+                    said,
+                    actor=actor,
+                    at=now,
+                    **facts,
+                )
                 return intent
         raise refusal
 
-    def settle(self, action: str, *, fence: int, result: StepResult, actor: str) -> StepResult:
+    def settle(self, action: JournalEntry, *, result: StepResult, actor: str) -> StepResult:
         """Write down the outcome; if there is one, that one counts and is given back.
 
         Raises:
-            NotFoundError: The action was not begun.
+            NotFoundError: It had an intent, and is not there any more.
             ConflictError: Somebody else went on, or something was done without an intent.
         """
         with self._database.write() as connection:
-            row, entry = _find(connection, action)
+            row, entry = _stands(connection, action)
             if entry.result is not None:
                 return entry.result
-            _check_fence(entry, fence)
+            _check_fence(entry, action.fence)
             if entry.state is JournalState.PLANNED and not may_lack_intent(result):
                 raise ConflictError(
-                    f"{action} has no intent, so it cannot have ended as {result.outcome.value}"
+                    f"{entry.action} has no intent, so it cannot have ended as {result.outcome.value}"
                 )
             content = result.model_dump(mode="json")
             values: dict[str, Any] = {"state": JournalState.OUTCOME, "result": content}
             if result.outcome is Outcome.NOT_DONE:
                 values |= {"touches": None, "held": False}
-            rows.change(connection, journal, row, **values)
-            told = f"{entry.mitigation} {_told(connection, entry)}: {_WORDS[result.outcome]}. {result.detail}"
-            told, body = told.removesuffix(". "), _facts(entry) | {"fence": fence, "result": content}
-            kind, key, now = EvidenceKind.OUTCOME, f"{action}/outcome", self._database.now()
-            evidence.note(
-                connection, kind, key, told, incident=entry.incident, actor=actor, at=now, body=body
-            )
-            if result.outcome is Outcome.DONE:
-                self._keep_in_force(connection, entry, result)
+            _write(connection, row, entry, values)
+            sealed = connection.scalar(select(plans.c.content).where(plans.c.digest == entry.plan_digest))
+            titles = {step["number"]: step["title"] for step in (sealed or {}).get("steps", ())}
+            told = _in_words(entry, titles.get(entry.step, f"step {entry.step}"))
+            told = f"{entry.mitigation} {told}: {_WORDS[result.outcome]}. {result.detail}".removesuffix(". ")
+            now = self._database.now()
+            facts: JsonObject = {"fence": entry.fence, "result": content}
+            _note(connection, entry, EvidenceKind.OUTCOME, "outcome", told, actor=actor, at=now, **facts)
+            is_way_back = entry.direction is Direction.UNDO or (sealed or {}).get("undoes")
+            # Where nothing was changed there is nothing to take back.
+            if result.outcome is Outcome.DONE and sealed is not None and (is_way_back or not result.no_op):
+                plan, way = Plan.model_validate(sealed), entry.direction
+                step, approval = plan.steps[entry.step - 1], entry.approval
+                in_force.settled(connection, self._database.now, plan, step, direction=way, approval=approval)
             return result
-
-    def _keep_in_force(self, connection: Connection, entry: JournalEntry, result: StepResult) -> None:
-        content = connection.scalar(select(plans.c.content).where(plans.c.digest == entry.plan_digest))
-        if content is None or (
-            result.no_op and entry.direction is not Direction.UNDO and not content.get("undoes")
-        ):
-            return  # nothing was changed, so there is nothing to take back
-        plan, now = Plan.model_validate(content), self._database.now
-        step, way = plan.steps[entry.step - 1], entry.direction
-        in_force.settled(connection, now, plan, step, direction=way, approval=entry.approval)
 
     def get(self, action: str) -> JournalEntry | None:
         """Give an action as it stands, if it was begun."""
@@ -235,16 +231,53 @@ def _guarded(connection: Connection, entry: JournalEntry, guard: Guard, now: dat
 
 
 def _note_guardrail(connection: Connection, entry: JournalEntry, now: datetime, said: str) -> None:
-    kind, key = EvidenceKind.GUARDRAIL, f"{entry.action}/guardrail/{entry.fence + 1}/{digest(said)[:16]}"
-    summary, body = f"{entry.mitigation} {said}", _facts(entry) | {"said": said}
-    evidence.note(connection, kind, key, summary, incident=entry.incident, at=now, body=body)
+    key, told = f"guardrail/{entry.fence + 1}/{digest(said)[:16]}", f"{entry.mitigation} {said}"
+    _note(connection, entry, EvidenceKind.GUARDRAIL, key, told, actor=ENGINE, at=now, said=said)
 
 
-def _find(connection: Connection, action: str) -> tuple[Row[Any], JournalEntry]:
-    row = rows.one(connection, journal, action=action)
+def _note(
+    connection: Connection,
+    entry: JournalEntry,
+    kind: EvidenceKind,
+    key: str,
+    told: str,
+    *,
+    actor: str,
+    at: datetime,
+    **facts: JsonValue,
+) -> None:
+    key, body = f"{entry.action}/{key}", entry.model_dump(mode="json", include=_NAMED) | facts
+    evidence.note(connection, kind, key, told, incident=entry.incident, actor=actor, at=at, body=body)
+
+
+def _stands(connection: Connection, action: JournalEntry) -> tuple[Row[Any] | None, JournalEntry]:
+    """Give an action's row and what it says; of one that is not there yet, what was planned.
+
+    Raises:
+        NotFoundError: It had an intent, and is not there any more.
+        ConflictError: It is there for another plan or under another approval.
+    """
+    row = rows.one(connection, journal, action=action.action)
+    if row is None and action.fence:
+        raise NotFoundError(f"{one_line(action.action, 80)}: not begun")
     if row is None:
-        raise NotFoundError(f"{one_line(action, 80)}: not begun")
-    return row, _entry(row)
+        return None, action
+    entry = _entry(row)
+    if (entry.plan_digest, entry.approval) != (action.plan_digest, action.approval):
+        raise ConflictError(
+            f"{entry.action} was begun for plan {entry.plan_digest[:12]} under {entry.approval},"
+            f" not for {action.plan_digest[:12]} under {action.approval}"
+        )
+    return row, entry
+
+
+def _write(
+    connection: Connection, row: Row[Any] | None, entry: JournalEntry, values: dict[str, Any]
+) -> Row[Any]:
+    if row is not None:
+        return rows.change(connection, journal, row, **values)
+    blank = entry.model_dump(include=_NAMED | {"incident", "fence", "before"}) | {"held": False}
+    return rows.add(connection, journal, **blank | values)
 
 
 def _entry(row: Row[Any]) -> JournalEntry:
@@ -258,13 +291,6 @@ def _check_fence(entry: JournalEntry, fence: int) -> None:
         )
 
 
-def _told(connection: Connection, entry: JournalEntry) -> str:
-    """Say what is done in the words of the plan that was approved."""
-    content = connection.scalar(select(plans.c.content).where(plans.c.digest == entry.plan_digest))
-    titles = {step["number"]: step["title"] for step in (content or {}).get("steps", ())}
-    return _in_words(entry, titles.get(entry.step, f"step {entry.step}"))
-
-
 def _in_words(entry: JournalEntry, title: str) -> str:
     match entry.direction:
         case Direction.APPLY:
@@ -273,8 +299,3 @@ def _in_words(entry: JournalEntry, title: str) -> str:
             return f"undo of {title}"
         case Direction.FORCE:
             return f"{title}, ungracefully"
-
-
-def _facts(entry: JournalEntry) -> JsonObject:
-    named = {"action", "mitigation", "step", "direction", "plan_digest", "approval"}
-    return entry.model_dump(mode="json", include=named)

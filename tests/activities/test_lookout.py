@@ -216,9 +216,9 @@ class Scene:
             approval=digest.request.id,
         )
         guard = Guard(Guardrails(), made)
-        entry = journal.intend(action, fence=entry.fence, before={}, actor="stanch", guard=guard)
+        entry = journal.intend(entry, before={}, actor="stanch", guard=guard)
         result = StepResult(action=action, outcome=outcome)
-        journal.settle(action, fence=entry.fence, result=result, actor="stanch")
+        journal.settle(entry, result=result, actor="stanch")
 
     def end(self, number: int, how: AttemptEnd) -> None:
         """Take down how a mitigation ended; its question no longer waits."""

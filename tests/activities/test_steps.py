@@ -169,9 +169,7 @@ class Scene:
             approval=self.signed.decision.request,
         )
         before = self.plan.steps[0].observed.model_dump(mode="json")
-        self.ledger.journal.intend(
-            key, fence=entry.fence, before=before, actor="stanch", guard=Guard(Guardrails(), self.plan)
-        )
+        self.ledger.journal.intend(entry, before=before, actor="stanch", guard=Guard(Guardrails(), self.plan))
 
     def run(self, order: StepOrder | None = None) -> StepResult:
         """Run the step once, as one attempt."""

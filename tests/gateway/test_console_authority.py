@@ -275,7 +275,7 @@ async def test_a_passer_by_breaks_no_glass(door: Door, scene: Scene) -> None:
 def begin(scene: Scene) -> None:
     """Let step 1 begin, as a worker does."""
     found = scene.ledger.approvals.get("APR-1")
-    scene.ledger.journal.begin(
+    entry = scene.ledger.journal.begin(
         "INC-1/2/1/apply",
         incident="INC-1",
         mitigation="INC-1/2",
@@ -285,7 +285,7 @@ def begin(scene: Scene) -> None:
         approval="APR-1",
     )
     guard = Guard(Guardrails(GuardrailLimits()), found.plan)
-    scene.ledger.journal.intend("INC-1/2/1/apply", fence=0, before={}, actor="worker", guard=guard)
+    scene.ledger.journal.intend(entry, before={}, actor="worker", guard=guard)
 
 
 async def test_forcing_a_step(door: Door, scene: Scene) -> None:

@@ -27,7 +27,7 @@ def applied(scene: Scene) -> Scene:
     scene.decide(asked)
     plan = scene.ledger.approvals.plan(asked.plan_digest)
     journal, key = scene.ledger.journal, f"{DONE}/1/apply"
-    journal.begin(
+    entry = journal.begin(
         key,
         incident=incident,
         mitigation=DONE,
@@ -36,9 +36,9 @@ def applied(scene: Scene) -> Scene:
         plan_digest=asked.plan_digest,
         approval=asked.id,
     )
-    journal.intend(key, fence=0, before={}, actor="stanch", guard=Guard(Guardrails(), plan))
+    entry = journal.intend(entry, before={}, actor="stanch", guard=Guard(Guardrails(), plan))
     result = StepResult(action=key, outcome=Outcome.DONE)
-    journal.settle(key, fence=1, result=result, actor="stanch")
+    journal.settle(entry, result=result, actor="stanch")
     scene.record(incident, 1, Phase.LEARNING)
     return scene
 

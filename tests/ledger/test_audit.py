@@ -46,11 +46,10 @@ def story(ledger: Ledger, signer: Signer) -> Ledger:
     open_incident(ledger, commander="ada")
     request = ledger.approvals.ask(plan(), severity="SEV2")  # type: ignore[arg-type]
     decide(ledger, signer, Verdict.APPROVE, plan(), request.id)
-    begin(ledger, plan_digest=request.plan_digest, approval=request.id)
-    ledger.journal.intend(
-        ACTION, fence=0, before={"replicas": 3}, actor="stanch", guard=Guard(Guardrails(), plan())
-    )
-    ledger.journal.settle(ACTION, fence=1, result=result(after={"replicas": 12}), actor="stanch")
+    entry = begin(ledger, plan_digest=request.plan_digest, approval=request.id)
+    guard = Guard(Guardrails(), plan())
+    entry = ledger.journal.intend(entry, before={"replicas": 3}, actor="stanch", guard=guard)
+    ledger.journal.settle(entry, result=result(after={"replicas": 12}), actor="stanch")
     ledger.approvals.ask(plan(number=2), severity="SEV2")  # type: ignore[arg-type]
     ledger.evidence.checkpoint(signer)
     decide(ledger, signer, Verdict.REJECT, plan(number=2), "APR-2")
@@ -387,8 +386,8 @@ def test_an_approval_counts_only_for_its_plan_and_only_afterwards(
     """An intent before the decision is found, although the decision came in the end."""
     open_incident(ledger, commander="ada")
     request = ledger.approvals.ask(plan(), severity="SEV2")  # type: ignore[arg-type]
-    begin(ledger, plan_digest=request.plan_digest, approval=request.id)
-    ledger.journal.intend(ACTION, fence=0, before={}, actor="stanch", guard=Guard(Guardrails(), plan()))
+    entry = begin(ledger, plan_digest=request.plan_digest, approval=request.id)
+    ledger.journal.intend(entry, before={}, actor="stanch", guard=Guard(Guardrails(), plan()))
     decide(ledger, signer, Verdict.APPROVE, plan(), request.id)
     other = {"action": "INC-1/1/2/apply", "plan_digest": "f" * 64, "approval": request.id}
     ledger.evidence.append(note("other", EvidenceKind.INTENT, **other))

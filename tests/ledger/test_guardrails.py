@@ -51,7 +51,7 @@ def intend(
         approval="APR-1",
     )
     guard = Guard(rules, of, overrides=overrides)
-    return ledger.journal.intend(action, fence=entry.fence, before={}, actor="stanch", guard=guard)
+    return ledger.journal.intend(entry, before={}, actor="stanch", guard=guard)
 
 
 def settle(
@@ -61,7 +61,7 @@ def settle(
     entry = ledger.journal.get(key(of, direction))
     assert entry is not None
     result = StepResult(action=entry.action, outcome=outcome)
-    ledger.journal.settle(entry.action, fence=entry.fence, result=result, actor="stanch")
+    ledger.journal.settle(entry, result=result, actor="stanch")
 
 
 def end(ledger: Ledger, of: Plan, how: AttemptEnd = AttemptEnd.INEFFECTIVE) -> None:

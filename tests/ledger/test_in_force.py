@@ -74,12 +74,10 @@ def run(
         plan_digest=request.plan_digest,
         approval=request.id,
     )
-    entry = ledger.journal.intend(
-        action, fence=entry.fence, before={}, actor="stanch", guard=Guard(Guardrails(), sealed)
-    )
+    entry = ledger.journal.intend(entry, before={}, actor="stanch", guard=Guard(Guardrails(), sealed))
     values: dict[str, Any] = {"action": action, "outcome": Outcome.DONE}
     result = StepResult.model_validate(values | facts)
-    ledger.journal.settle(action, fence=entry.fence, result=result, actor="stanch")
+    ledger.journal.settle(entry, result=result, actor="stanch")
 
 
 @pytest.fixture

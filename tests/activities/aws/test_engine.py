@@ -160,9 +160,7 @@ class Approved:
             approval=self.signed.decision.request,
         )
         before = self.plan.steps[0].observed.model_dump(mode="json")
-        self.ledger.journal.intend(
-            key, fence=entry.fence, before=before, actor="stanch", guard=Guard(Guardrails(), self.plan)
-        )
+        self.ledger.journal.intend(entry, before=before, actor="stanch", guard=Guard(Guardrails(), self.plan))
         return key
 
 
