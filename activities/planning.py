@@ -307,6 +307,7 @@ class Planning:
             undo_note=undo_note,
             risk=risk,
             blast_radius=action.blast_radius(request, observed),
+            reach=action.reach(request, observed),
             idempotent=action.idempotent,
             refusals=action.preflight(request, observed) if change else (),
         )

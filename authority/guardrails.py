@@ -20,8 +20,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from pydantic import JsonValue
-
 from contracts.catalogue import GuardrailLimits, Limits
 from contracts.errors import ForbiddenError, GuardrailError, InputError
 from contracts.guardrails import Freeze, Guardrail, Violation
@@ -35,10 +33,7 @@ REMEMBERED = timedelta(days=1)
 HELPLESS = (AttemptEnd.INEFFECTIVE, AttemptEnd.WORSE)
 TELLING = (AttemptEnd.EFFECTIVE, *HELPLESS)
 
-# Where the providers' differences say how many replicas there are.
-_REPLICAS = ("spec.replicas", "desired", "desiredCount")
 _DEFAULT = GuardrailLimits()
-_REGIONAL = ("auto_scaling_group", "ecs_service", "scalable_target")
 
 
 @dataclass(frozen=True)
@@ -226,19 +221,17 @@ def _breaker(facts: Facts, limits: Limits) -> _Found:
 
 def _blast_radius(steps: Sequence[Step], limits: Limits) -> _Found:
     rule = Guardrail.BLAST_RADIUS
-    first: dict[str, float] = {}
-    last: dict[str, float] = {}
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
     for step in steps:
-        for difference in step.change:
-            before, after = _number(difference.before), _number(difference.after)
-            if difference.path in _REPLICAS and before is not None and after is not None:
-                first.setdefault(str(step.action.target), before)
-                last[str(step.action.target)] = after
+        if step.reach.replicas is not None:
+            before, last[str(step.action.target)] = step.reach.replicas
+            first.setdefault(str(step.action.target), before)
     for target, before in first.items():
         if before - last[target] > limits.replica_share * before:
-            said = f"{before - last[target]:g} of {before:g} replicas of {target} would go"
+            said = f"{before - last[target]} of {before} replicas of {target} would go"
             yield rule, f"{said}, at most {limits.replica_share:.0%} may"
-    regions = sorted({where for step in steps if (where := _region(step)) is not None})
+    regions = sorted({step.reach.region for step in steps if step.reach.region is not None})
     if len(regions) > limits.regions:
         yield rule, f"{', '.join(regions)} would be changed, at most {limits.regions} regions may"
     flags = {step.action.target for step in steps if step.action.target.kind == "flag"}
@@ -247,45 +240,13 @@ def _blast_radius(steps: Sequence[Step], limits: Limits) -> _Found:
 
 
 def _regions_on(steps: Sequence[Step], limits: Limits) -> _Found:
-    places: dict[str, dict[str, bool]] = {}
-    before: dict[str, int] = {}
+    places: dict[str, dict[str, tuple[bool, bool]]] = {}
     for step in steps:
-        target = str(step.action.target)
-        is_on = places.setdefault(target, _places(step))
-        before.setdefault(target, sum(is_on.values()))
-        for difference in step.change:
-            name = difference.path.removesuffix(".Weight")
-            if name in is_on:
-                is_on[name] = _is_on(difference.after)
-    for target, is_on in places.items():
-        count = sum(is_on.values())
-        if count < min(limits.regions_on, before[target]):
-            said = f"{count} of {len(is_on)} places of {target} would be on"
+        target, known = str(step.action.target), step.reach.places
+        changed = {name: (was, would) for name, (was, would) in known.items() if was is not would}
+        places[target] = known | places.get(target, {}) | changed
+    for target, known in places.items():
+        count = sum(would for _, would in known.values())
+        if count < min(limits.regions_on, sum(was for was, _ in known.values())):
+            said = f"{count} of {len(known)} places of {target} would be on"
             yield Guardrail.REGIONS_ON, f"{said}, at least {limits.regions_on} are to be"
-
-
-def _region(step: Step) -> str | None:
-    target = step.action.target
-    if target.provider == "k8s":
-        return target.path[0]
-    return target.path[1] if target.kind in _REGIONAL else None
-
-
-def _places(step: Step) -> dict[str, bool]:
-    """Give what a failover target sends users to, as it was observed: routing controls, weighted records."""
-    state = step.observed.state
-    on, records = state.get("on"), state.get("records")
-    if step.action.target.kind == "routing_panel" and isinstance(on, dict):
-        return {name: _is_on(value) for name, value in on.items()}
-    if step.action.target.kind == "record" and isinstance(records, dict):
-        weights = {name: one.get("Weight") for name, one in records.items() if isinstance(one, dict)}
-        return {name: _is_on(weight) for name, weight in weights.items() if weight is not None}
-    return {}
-
-
-def _is_on(value: JsonValue) -> bool:
-    return value is True or value == "On" or (_number(value) or 0) > 0
-
-
-def _number(value: JsonValue) -> float | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

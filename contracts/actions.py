@@ -6,7 +6,7 @@ from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
 from contracts.base import Frozen
 from contracts.outcomes import Progress
-from contracts.plans import ActionCall, Difference, Observation, ProbeCall, Risk, Target
+from contracts.plans import ActionCall, Difference, Observation, ProbeCall, Reach, Risk, Target
 
 
 class ActionRequest(Frozen, ABC):
@@ -110,6 +110,10 @@ class Action(ABC, Generic[RequestT]):
     @abstractmethod
     def blast_radius(self, request: RequestT, observed: Observation) -> str:
         """Say in one sentence who and what is touched while it runs."""
+
+    def reach(self, request: RequestT, observed: Observation) -> Reach:  # noqa: ARG002  (others look at them)
+        """Give what the guardrails count of it."""
+        return Reach()
 
 
 class Probe(ABC, Generic[ProbeRequestT, ResultT]):

@@ -189,6 +189,20 @@ class Proposal(Frozen):
     repeats: bool = False
 
 
+class Reach(Frozen):
+    """How far a step reaches, as its action declares it; the guardrails measure it.
+
+    Attributes:
+        region: The region or cluster that it changes something in.
+        replicas: How many there are and how many there would be, where it sets that.
+        places: Where its target sends users to: whether each place is on, and whether it would be.
+    """
+
+    region: str | None = None
+    replicas: tuple[int, int] | None = None
+    places: dict[str, tuple[bool, bool]] = {}
+
+
 class Step(ProposedStep):
     """One step of a sealed plan: everything that a person needs to say yes or no to it.
 
@@ -211,6 +225,7 @@ class Step(ProposedStep):
     undo_note: str = ""
     risk: Risk
     blast_radius: str
+    reach: Reach = Reach()
     idempotent: str
     refusals: tuple[str, ...] = ()
 

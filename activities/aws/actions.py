@@ -50,7 +50,7 @@ from contracts.actions import Action
 from contracts.base import JsonObject
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
 from contracts.outcomes import Progress, Reached
-from contracts.plans import Difference, Observation, Risk
+from contracts.plans import Difference, Observation, Reach, Risk
 from contracts.readiness import CheckState, ReadinessCheck
 
 # On-Demand vCPUs, of Standard instances and of Fargate: what a scale-out runs into first.
@@ -96,10 +96,12 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
     Class attributes:
         state_type: What ``observe`` reads.
         guarded: The fields of the state that void an approval when they change.
+        counted: The field of the difference that is how many replicas there are.
     """
 
     state_type: type[StateT]
     guarded: ClassVar[tuple[str, ...]] = ()
+    counted: ClassVar[str] = ""
     # Reads and one change with the client's timeouts, and some seconds to spare.
     in_flight: ClassVar[timedelta] = timedelta(seconds=40)
 
@@ -184,6 +186,11 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
     def blast_radius(self, request: RequestT, observed: Observation) -> str:
         """Say who and what is touched."""
         return self._touched(request, self.state(observed))
+
+    def reach(self, request: RequestT, observed: Observation) -> Reach:
+        """Give the region that the target is in, and how many replicas it has."""
+        region = request.region if "region" in request.path else None
+        return Reach(region=region, replicas=self._wanted(request, self.state(observed)).get(self.counted))
 
     def state(self, observed: Observation) -> StateT:
         """Read back what was observed."""
@@ -334,6 +341,7 @@ class SetDesiredCapacityAction(_OnAws[SetDesiredCapacity, GroupState], Action[Se
 
     request_type = SetDesiredCapacity
     state_type = GroupState
+    counted = "desired"
     risk = Risk.MEDIUM
     idempotent = "A second call finds that number already asked for and changes nothing."
     guarded = ("arn", "desired_capacity", "min_size", "max_size")
@@ -488,6 +496,7 @@ class SetServiceCountAction(_OnService[SetServiceCount], Action[SetServiceCount]
     """
 
     request_type = SetServiceCount
+    counted = "desiredCount"
     risk = Risk.MEDIUM
     guarded = ("arn", "desired_count")
     idempotent = "A second call finds that number already asked for and changes nothing."
@@ -707,6 +716,12 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
         self._wait = wait
         self._batches: dict[tuple[str, ...], str] = {}
 
+    def reach(self, request: SetRecordWeights, observed: Observation) -> Reach:
+        """Give which weighted records answer."""
+        weights = self.state(observed).weights
+        after = weights | request.weights
+        return Reach(places={name: (bool(one), bool(after[name])) for name, one in weights.items()})
+
     def _look(self, request: SetRecordWeights) -> RecordsState:
         answer = self._read(
             request,
@@ -838,8 +853,7 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
         return back, f"Sets the former {said or 'answers'} again."
 
     def _touched(self, request: SetRecordWeights, state: RecordsState) -> str:
-        weights = {name: one["Weight"] for name, one in state.records.items() if "Weight" in one}
-        after: dict[str, Any] = {**weights, **request.weights}
+        after = state.weights | request.weights
         total = sum(after.values())
         shares = [f"{name} {100 * weight / total:.0f} %" for name, weight in after.items()] if total else []
         said = (
@@ -868,6 +882,11 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
     idempotent = "A second call finds the controls so and changes nothing."
     # All five endpoints to read and all five to change, with the client's timeouts for them.
     in_flight = timedelta(seconds=45)
+
+    def reach(self, request: SetRoutingControls, observed: Observation) -> Reach:
+        """Give which controls are on."""
+        is_on = self.state(observed).on
+        return Reach(places={name: (was, request.states.get(name, was)) for name, was in is_on.items()})
 
     def _look(self, request: SetRoutingControls) -> RoutingState:
         panel = self._aws.panel(request, request.panel)

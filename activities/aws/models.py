@@ -450,6 +450,11 @@ class RecordsState(Seen):
     healthy: dict[str, bool] = {}
     sync: str = ""
 
+    @property
+    def weights(self) -> dict[str, Any]:
+        """What each of the weighted ones weighs."""
+        return {name: one["Weight"] for name, one in self.records.items() if "Weight" in one}
+
     def answers_of(self, identifier: str) -> Answers:
         """Give what one of them answers with."""
         return Answers.read(self.records[identifier])

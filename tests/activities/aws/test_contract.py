@@ -1,6 +1,6 @@
 """What each action sees, refuses and waits for."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,9 +11,11 @@ from activities.aws import (
     GroupState,
     RecordsState,
     RollBackService,
+    RoutingState,
     ServiceState,
     SetDesiredCapacity,
     SetRecordWeights,
+    SetRoutingControls,
     SetScalableTarget,
     SetServiceCount,
     actions,
@@ -22,6 +24,7 @@ from activities.aws.actions import (
     RollBackServiceAction,
     SetDesiredCapacityAction,
     SetRecordWeightsAction,
+    SetRoutingControlsAction,
     SetScalableTargetAction,
     SetServiceCountAction,
 )
@@ -29,7 +32,7 @@ from activities.aws.client import AwsClient
 from activities.aws.fake import FakeAws, Fault
 from contracts.errors import ActionRefusedError, ProviderUnavailableError
 from contracts.outcomes import Reached
-from contracts.plans import Difference
+from contracts.plans import Difference, Observation, Reach
 from tests.activities.aws.conftest import AT, World, progress
 from tests.activities.aws.test_faults import UNHURRIED
 
@@ -137,6 +140,49 @@ def test_an_unknown_group_is_refused(client: AwsClient, world: World) -> None:
 
     with pytest.raises(ActionRefusedError, match=f"{world.group} .*no such Auto Scaling group"):
         action.observe(SetDesiredCapacity(**world.at_group, desired=4))
+
+
+def test_what_the_guardrails_count_of_capacity(world: World, client: AwsClient) -> None:
+    """Instances and tasks are replicas in a region; limits are in a region too, and take nothing away."""
+    world.make_group()
+    world.make_service()
+    world.make_limits(1, 4)
+    region = AT["region"]
+    asks: list[tuple[Any, Any, Any]] = [
+        (SetDesiredCapacityAction, SetDesiredCapacity(**world.at_group, desired=4), (2, 4)),
+        (SetServiceCountAction, SetServiceCount(**world.at_service, count=1), (2, 1)),
+        (
+            SetScalableTargetAction,
+            SetScalableTarget(**AT, resource=world.resource, minimum=1, maximum=3),
+            None,
+        ),
+    ]
+
+    for kind, request, replicas in asks:
+        action = kind(client)
+        assert action.reach(request, action.observe(request)) == Reach(region=region, replicas=replicas)
+
+
+def test_what_the_guardrails_count_of_a_failover(client: AwsClient) -> None:
+    """Weighted records and routing controls are places that are on or off, in no region of their own."""
+    records: Any = {"blue": {"Weight": 9}, "green": {"Weight": 0}, "alone": {}}
+    weighed = SetRecordWeights(account="main", zone="Z1", name="shop.", weights={"blue": 0, "green": 1})
+    turned = SetRoutingControls(account="main", panel="shop", states={"ireland": False})
+    seen = Observation(
+        state=RecordsState(records=records).model_dump(mode="json"), guard={}, at=datetime.now(UTC)
+    )
+    on = Observation(
+        state=RoutingState(on={"ireland": True, "ohio": True}).model_dump(mode="json"),
+        guard={},
+        at=datetime.now(UTC),
+    )
+
+    assert SetRecordWeightsAction(client).reach(weighed, seen) == Reach(
+        places={"blue": (True, False), "green": (False, True)}
+    )
+    assert SetRoutingControlsAction(client).reach(turned, on) == Reach(
+        places={"ireland": (True, False), "ohio": (True, True)}
+    )
 
 
 # ECS.
