@@ -1,12 +1,12 @@
 """Deliveries in: what is new, what is a repeat, and which incident it belongs to."""
 
 import itertools
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import func, select
 
-from contracts.errors import InputError, NotFoundError
+from contracts.errors import InputError, NotFoundError, ProviderUnavailableError
 from contracts.evidence import EvidenceKind
 from contracts.incidents import Alert, AlertStatus, Phase, Severity
 from contracts.messages import AlertBatch, RecordRequest
@@ -329,6 +329,30 @@ def test_names_that_cannot_be_searched_by(ledger: Ledger, field: str) -> None:
         accept(ledger, alert(), alert("f2").model_copy(update={field: "x" * 201}))
 
     assert ledger.evidence.size() == 0
+
+
+def test_a_delivery_of_many(ledger: Ledger, database_url: str) -> None:
+    """Many alerts let others write in between; where it breaks off, a repeat keeps each once."""
+    portion, other = inbox.ALERTS_AT_ONCE, Ledger.open(database_url, clock=Clock())
+    kept = []
+
+    def breaks() -> datetime:
+        kept.append(len(other.evidence.entries(limit=10_000)))
+        if len(kept) == 3:
+            raise OSError("the disk is gone")
+        return NOON
+
+    broken = Ledger.open(database_url, clock=breaks)
+    many = [alert(str(number)) for number in range(2 * portion + 1)]
+    with pytest.raises(ProviderUnavailableError, match="the disk is gone"):
+        accept(broken, *many)
+    broken.close()
+    other.close()
+
+    assert kept == [0, portion, 2 * portion]
+    assert accept(ledger, *many) == Receipt(delivery=1, accepted=1, duplicates=2 * portion)
+    assert ledger.inbox.dispatch(limit=1_000) == ["INC-1"]
+    assert len(ledger.incidents.get("INC-1").alerts) == len(many)
 
 
 def test_an_empty_delivery(ledger: Ledger, clock: Clock) -> None:
