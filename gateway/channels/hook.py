@@ -5,6 +5,7 @@ import hmac
 import ipaddress
 import json
 import socket
+import ssl
 from collections.abc import Callable
 from datetime import datetime
 from http import HTTPStatus
@@ -61,6 +62,10 @@ class Hook:
             status = answer.status
             answer.close()  # whatever it says besides is not waited for
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            cause = error.args[0] if error.args else None
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                said = cause.verify_message.rstrip(".")
+                raise ActionRefusedError(f"{where}: its certificate does not hold: {said}") from error
             raise ProviderUnavailableError(
                 f"{where}: no answer ({type(error).__name__})", may_have_applied=True
             ) from error
@@ -116,7 +121,7 @@ def _pool(url: Url, where: str) -> urllib3.HTTPConnectionPool:
     chosen = str(addresses[0])
     if url.scheme == "https":
         return urllib3.HTTPSConnectionPool(
-            chosen, port, timeout=_TIMEOUT, retries=False, server_hostname=host, assert_hostname=host
+            chosen, port, timeout=_TIMEOUT, retries=False, server_hostname=host
         )
     if not all(address.is_loopback for address in addresses):
         raise ActionRefusedError(f"{where} is refused: http is for this machine only, use https")

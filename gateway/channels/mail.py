@@ -53,6 +53,9 @@ class Mail:
             raise self._failure(error.smtp_code, error.smtp_error) from error
         except smtplib.SMTPNotSupportedError as error:
             raise ActionRefusedError(f"{self._where}: {error}") from error
+        except ssl.SSLCertVerificationError as error:
+            why = error.verify_message.rstrip(".")
+            raise ActionRefusedError(f"{self._where}: its certificate does not hold: {why}") from error
         except (smtplib.SMTPException, OSError) as error:
             raise ProviderUnavailableError(f"{self._where}: {error}", may_have_applied=True) from error
 

@@ -5,6 +5,8 @@ import hmac
 import json
 import socket
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import urllib3
@@ -12,7 +14,7 @@ import urllib3
 from contracts.errors import ActionRefusedError, InputError, ProviderUnavailableError
 from gateway.channels import hook
 from gateway.channels.hook import Hook
-from tests.gateway.channels.receivers import Hooks, hook_server
+from tests.gateway.channels.receivers import Hooks, certificate, hook_server
 from tests.gateway.channels.samples import NIGHT, letter
 
 
@@ -45,6 +47,40 @@ def test_a_post(hooks: Hooks) -> None:
     assert body["text"].startswith("APR-7 SEV1 shop: may this run? Größe 12\n")
     keys = [one.headers["idempotency-key"] for one in (first, again, reminder)]
     assert keys == ["APR-7/ada/email/1", "APR-7/ada/email/1", "APR-7/ada/email/2"]
+
+
+def test_a_post_by_https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A POST by HTTPS arrives where the certificate is of the name in the address."""
+    pem = certificate(tmp_path, of="localhost")
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    with hook_server(pem) as hooks:
+        channel().send(letter(f"https://localhost:{hooks.port}/hook?room=1"))
+
+    assert [(one.path, one.headers["host"]) for one in hooks.posts] == [
+        ("/hook?room=1", f"localhost:{hooks.port}")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("of", "until", "trusted", "why"),
+    [
+        ("localhost", 2100, False, "self-signed certificate"),
+        ("hooks.example.com", 2100, True, "certificate is not valid for 'localhost'"),
+        ("localhost", 2021, True, "certificate has expired"),
+    ],
+)
+def test_a_certificate_that_does_not_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, of: str, until: int, trusted: bool, why: str
+) -> None:
+    """A receiver that cannot prove who it is gets nothing, and the sentence says why and hides the path."""
+    pem = certificate(tmp_path, of=of, until=datetime(until, 1, 1, tzinfo=UTC))
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    with hook_server(pem) as hooks, pytest.raises(ActionRefusedError, match=why) as caught:
+        channel().send(letter(f"https://localhost:{hooks.port}/s3cret-path"))
+
+    assert hooks.posts == []
+    assert "s3cret-path" not in str(caught.value)
 
 
 def test_without_a_secret(hooks: Hooks) -> None:

@@ -1,6 +1,9 @@
 """Mail, by a real server on loopback that refuses, hangs and cuts off."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -8,8 +11,10 @@ from contracts.errors import ActionRefusedError, InputError, ProviderUnavailable
 from gateway.channels import Letter, mail
 from gateway.channels.mail import Mail
 from runtime.settings import Settings
-from tests.gateway.channels.receivers import Mailbox, mail_server
+from tests.gateway.channels.receivers import ACCOUNT, Mailbox, certificate, mail_server
 from tests.gateway.channels.samples import letter
+
+Way = Literal["starttls", "implicit"]
 
 
 @pytest.fixture
@@ -17,6 +22,12 @@ def box() -> Iterator[Mailbox]:
     """Give a mail server."""
     with mail_server() as made:
         yield made
+
+
+def secure(port: int, way: Way, password: str = ACCOUNT[1]) -> Mail:
+    """Give the channel to a server on this machine, with TLS and an account."""
+    account = {"smtp_user": ACCOUNT[0], "smtp_password": password}
+    return Mail(Settings(smtp_host="127.0.0.1", smtp_port=port, smtp_tls=way, **account))
 
 
 def by(port: int) -> Mail:
@@ -74,6 +85,56 @@ def test_no_encryption_no_mail(box: Mailbox) -> None:
 
     with pytest.raises(ActionRefusedError, match="STARTTLS"):
         channel.send(letter())
+    assert box.mails == []
+
+
+@pytest.mark.parametrize("way", ["starttls", "implicit"])
+def test_encrypted_and_signed_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Way) -> None:
+    """Mail goes in TLS to a server whose certificate is trusted, after signing in there."""
+    pem = certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    with mail_server(pem, implicit=way == "implicit") as box:
+        secure(box.port, way).send(letter())
+
+    assert ([one["To"] for one in box.mails], box.signed_in) == (["ada@example.com"], 1)
+
+
+@pytest.mark.parametrize("way", ["starttls", "implicit"])
+@pytest.mark.parametrize(
+    ("of", "until", "trusted", "why"),
+    [
+        ("127.0.0.1", 2100, False, "self-signed certificate"),
+        ("mail.example.com", 2100, True, "IP address mismatch"),
+        ("127.0.0.1", 2021, True, "certificate has expired"),
+    ],
+)
+def test_a_certificate_that_does_not_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, way: Way, of: str, until: int, trusted: bool, why: str
+) -> None:
+    """A server that cannot prove who it is gets neither the password nor the mail, and that is said."""
+    pem = certificate(tmp_path, of=of, until=datetime(until, 1, 1, tzinfo=UTC))
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    with (
+        mail_server(pem, implicit=way == "implicit") as box,
+        pytest.raises(ActionRefusedError, match=f"mail server 127.0.0.1:{box.port}: its certificate .*{why}"),
+    ):
+        secure(box.port, way).send(letter())
+
+    assert (box.mails, box.signed_in) == ([], 0)
+
+
+def test_a_wrong_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password that the server does not take is final, and the sentence does not repeat it."""
+    pem, wrong = certificate(tmp_path), "guess"
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    with (
+        mail_server(pem) as box,
+        pytest.raises(ActionRefusedError, match=r"535 5[.]7[.]8 that is not your password") as caught,
+    ):
+        secure(box.port, "starttls", password=wrong).send(letter())
+
+    assert wrong not in str(caught.value)
     assert box.mails == []
 
 
