@@ -81,35 +81,34 @@ class Steps:
             span.set_attribute("stanch.action", key)
             try:
                 plan = self._ledger.approvals.plan(order.plan_digest)
-                step = self._checked(order, plan)
+                self._check(order, plan)
             except (errors.ForbiddenError, errors.NotFoundError) as error:
                 return self._forbidden(order, key, error)
             entry = self._ledger.journal.begin(
                 key,
                 incident=plan.incident,
                 mitigation=plan.mitigation,
-                step=step.number,
+                step=order.step,
                 direction=order.direction,
                 plan_digest=order.plan_digest,
                 approval=order.signed.decision.request,
             )
-            if entry.result is not None:
-                return entry.result
-            try:
-                return self._go(order, plan, step, entry)
-            except errors.ConflictError as error:
-                raise errors.ProviderUnavailableError(f"{key}: {error}") from error
+            return entry.result or self._go(order, plan, entry)
 
-    def _go(self, order: StepOrder, plan: Plan, step: Step, entry: JournalEntry) -> StepResult:
+    def _go(self, order: StepOrder, plan: Plan, entry: JournalEntry, forbidden: str = "") -> StepResult:
+        """Run a step; of one that is forbidden by now, find out what became of its call."""
+        step = plan.steps[entry.step - 1]
         try:
             action, request = self._registry.action(_call(step, order.direction))
-            return self._run(Running(order, plan, step, entry.action, action, request), entry)
+            return self._run(Running(order, plan, step, entry.action, action, request), entry, forbidden)
         except errors.ActionRefusedError as error:
             # Refused is a look here, not a call: what became of a call that was begun before is not known.
             outcome = Outcome.IN_DOUBT if entry.state is JournalState.INTENT else Outcome.NOT_DONE
             return self._settle(entry, StepResult(action=entry.action, outcome=outcome, detail=str(error)))
+        except errors.ConflictError as error:
+            raise errors.ProviderUnavailableError(f"{entry.action}: {error}") from error
 
-    def _checked(self, order: StepOrder, plan: Plan) -> Step:
+    def _check(self, order: StepOrder, plan: Plan) -> None:
         """Check the decision again, here where it is acted on: whatever delivered it is not trusted.
 
         Raises:
@@ -132,7 +131,6 @@ class Steps:
             raise errors.ForbiddenError(
                 f"{step.action.target}: the catalogue no longer gives it to {plan.service}"
             )
-        return step
 
     def _now(self) -> datetime:
         """Give the later of this machine's time and the engine's: being behind does not stretch an expiry."""
@@ -144,17 +142,19 @@ class Steps:
     def _forbidden(self, order: StepOrder, key: str, error: errors.StanchError) -> StepResult:
         """Keep in the log what was refused: each different order once, however often it comes.
 
+        Where its call was begun while the order was allowed, what became of that is found out and counts.
+
         Raises:
             ProviderUnavailableError: The decision is the ledger's own, and only its key is not known here:
                 it was rotated, and the decision must not be lost.
         """
-        reason = str(error)
+        reason, decision = str(error), order.signed.decision
         self._ledger.evidence.append(
             Evidence(
                 key=forbidden_key(order),
                 kind=EvidenceKind.DECISION_REFUSED,
                 incident=order.incident,
-                actor=order.signed.decision.person,
+                actor=decision.person,
                 at=self._clock(),
                 summary=one_line(
                     f"a decision was delivered that does not allow {order.mitigation}: {reason}"
@@ -162,27 +162,39 @@ class Steps:
                 body={"order": order.model_dump(mode="json"), "reason": reason},
             )
         )
-        if isinstance(error, errors.UnknownKeyError) and self._is_recorded(order):
+        refused = StepResult(action=key, outcome=Outcome.NOT_DONE, forbidden=reason)
+        if decision.plan_digest != order.plan_digest or not self._ledger.approvals.has_recorded(order.signed):
+            return refused
+        if isinstance(error, errors.UnknownKeyError) and self._now() < decision.expires_at:
             raise errors.ProviderUnavailableError(
                 f"{reason}: give this worker the public half of the gateway's key"
             )
-        return StepResult(action=key, outcome=Outcome.NOT_DONE, forbidden=reason)
+        entry = self._ledger.journal.get(key)
+        if entry is None or (entry.plan_digest, entry.approval) != (order.plan_digest, decision.request):
+            return refused
+        return entry.result or self._after(order, entry, reason)
 
-    def _is_recorded(self, order: StepOrder) -> bool:
-        """Say whether the ledger has this decision on this plan, and it has not expired."""
-        asked = self._ledger.approvals.for_mitigation(order.mitigation)
-        if asked is None or asked.request.signed != order.signed or self._now() >= asked.plan.expires_at:
-            return False
-        return order.plan_digest == asked.request.plan_digest
+    def _after(self, order: StepOrder, entry: JournalEntry, reason: str) -> StepResult:
+        """Settle a call that was begun before its order was forbidden; without its plan nobody can look."""
+        try:
+            plan = self._ledger.approvals.plan(order.plan_digest)
+        except (errors.ForbiddenError, errors.NotFoundError):
+            return self._settle(
+                entry, StepResult(action=entry.action, outcome=Outcome.IN_DOUBT, detail=reason)
+            )
+        return self._go(order, plan, entry, forbidden=reason)
 
     def _run(  # noqa: C901, PLR0911, PLR0912  (one branch for each thing that may have happened)
-        self, run: Running, entry: JournalEntry
+        self, run: Running, entry: JournalEntry, forbidden: str
     ) -> StepResult:
         unsure = entry.state is JournalState.INTENT
         for failures in itertools.count(1):
             found = self._reconcile(run, entry) if unsure else None
             if found is not None:
                 return self._settle(entry, found)
+            if forbidden:
+                result = StepResult(action=run.key, outcome=Outcome.NOT_DONE, detail=forbidden)
+                return self._settle(entry, result)
             observed = run.action.observe(run.request)
             drift = self._drift(run, observed)
             if unsure and (drift or not run.action.change(run.request, observed)):

@@ -255,6 +255,15 @@ class Approvals:
         helped = journal.c.plan_digest.in_(of_playbook) & (journal.c.ended == AttemptEnd.EFFECTIVE)
         return bool(self._database.rows(select(1).where(helped).limit(1)))
 
+    def has_recorded(self, signed: SignedDecision) -> bool:
+        """Say whether exactly this decision, or this order to force a step, was taken here."""
+        decision = signed.decision
+        with self._database.read() as connection:
+            row = rows.one(connection, approvals, mitigation=decision.mitigation)
+            keys = [f"{decision.request}/force/{step}" for step in decision.forced]
+            forced = [(evidence.body_of(connection, key) or {}).get("signed") for key in keys]
+        return signed.model_dump(mode="json") in [row and row.signed, *forced]
+
     def plan(self, digest: str) -> Plan:
         """Give the sealed plan with this digest.
 

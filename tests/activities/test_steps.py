@@ -1,6 +1,6 @@
 """Running one step: every answer of the provider, every retry, and whoever may not."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -28,7 +28,7 @@ from contracts.incidents import Effect, Role, Severity
 from contracts.messages import StepOrder, VerifyOrder
 from contracts.outcomes import Direction, EffectResult, Outcome, Progress, Reached, StepResult
 from contracts.plans import Observation, Plan, Risk, Step
-from ledger import Ledger
+from ledger import JournalState, Ledger
 from runtime.clock import utc_now
 
 KEY = "new-recommendations"
@@ -133,13 +133,13 @@ class Scene:
             trace={},
         )
 
-    def steps(self) -> Steps:
+    def steps(self, keys: Sequence[Ed25519PrivateKey] = (KEY_PAIR,)) -> Steps:
         """Give the activity as a fresh worker has it."""
         return Steps(
             ledger=self.ledger,
             catalogue=self.catalogue,
             registry=Registry([self.action], []),
-            verifier=Verifier([KEY_PAIR.public_key()]),
+            verifier=Verifier([key.public_key() for key in keys]),
             clock=utc_now,
         )
 
@@ -447,6 +447,90 @@ def test_target_that_the_catalogue_took_away_is_refused(scene: Scene) -> None:
 
     assert "catalogue" in result.forbidden
     assert scene.applied == 0
+
+
+def turned(scene: Scene) -> None:
+    """The lost call has arrived."""
+    scene.flags.turn("web", "production", KEY, on=False)
+
+
+def ruled(scene: Scene) -> None:
+    """Somebody else has changed the target."""
+    scene.flags.add_rule("web", "production", KEY)
+
+
+def unreadable(scene: Scene) -> None:
+    """Nobody knows any more what was sealed."""
+    with scene.ledger.database.write() as connection:
+        connection.exec_driver_sql("UPDATE plan SET content = '{}'")
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "outcome", "said"),
+    [
+        (turned, Outcome.DONE, "found by reading the target"),
+        (None, Outcome.NOT_DONE, "the catalogue no longer gives it to shop"),
+        (ruled, Outcome.IN_DOUBT, "the answer was lost"),
+        (unreadable, Outcome.IN_DOUBT, "what is stored is not what was sealed"),
+    ],
+)
+def test_what_was_begun_before_it_was_forbidden_is_found_out(
+    scene: Scene, meanwhile: Callable[[Scene], None] | None, outcome: Outcome, said: str
+) -> None:
+    """A call that may be on its way when its order becomes forbidden ends as it did, not as refused."""
+    scene.die_after_intent()
+    if meanwhile is not None:
+        meanwhile(scene)
+    applied = scene.applied
+    scene.catalogue = Catalogue()
+    result = scene.run()
+    entry = scene.ledger.journal.get(result.action)
+
+    assert (result.outcome, result.forbidden) == (outcome, "")
+    assert said in result.detail
+    assert entry is not None
+    assert entry.result == result == scene.run()
+    assert scene.applied == applied
+    kinds = [one.kind for one in scene.ledger.evidence.entries(incident=scene.incident)]
+    assert kinds[-2:] == [EvidenceKind.DECISION_REFUSED, EvidenceKind.OUTCOME]
+
+
+def test_what_was_done_before_it_was_forbidden_stays_done(scene: Scene) -> None:
+    """A repeat whose order is forbidden by now gives the outcome that is recorded."""
+    done = scene.run()
+    scene.catalogue = Catalogue()
+
+    assert scene.run() == done
+
+
+def test_the_key_that_is_gone_loses_no_call(scene: Scene) -> None:
+    """A call whose decision's key was taken away waits for the key, and ends as it did when that is late."""
+    scene.die_after_intent()
+    turned(scene)
+    worker = scene.steps([Ed25519PrivateKey.generate()])
+    with pytest.raises(ProviderUnavailableError, match="give this worker the public half"):
+        ActivityEnvironment().run(worker.run_step, scene.order())
+    environment = ActivityEnvironment()
+    environment.info = replace(environment.info, current_attempt_scheduled_time=scene.plan.expires_at)
+
+    assert environment.run(worker.run_step, scene.order()).outcome is Outcome.DONE
+
+
+def test_forged_orders_settle_nothing(scene: Scene) -> None:
+    """An order that the ledger does not know ends no call of another run, whatever it names."""
+    scene.die_after_intent()
+    turned(scene)
+    decision = scene.signed.decision
+    mine = Signer(KEY_PAIR).sign(decision.model_copy(update={"reason": "mine"}))
+    scene.catalogue = Catalogue()
+    for signed in (forged(scene), mine):
+        assert scene.run(scene.order(signed=signed)).forbidden
+    other = scene.order().model_copy(update={"plan_digest": "f" * 64})
+    assert scene.run(other).forbidden
+    entry = scene.ledger.journal.get(f"{scene.plan.mitigation}/1/apply")
+
+    assert entry is not None
+    assert entry.state is JournalState.INTENT
 
 
 def test_stale_read_after_the_change_is_not_changed_back(scene: Scene) -> None:
