@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 from pydantic import JsonValue
-from sqlalchemy import URL, Connection, Row, Select, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Row, Select, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -23,7 +23,7 @@ from ledger.storable import canonical_text
 Clock = Callable[[], datetime]
 
 PATIENCE = 5  # seconds to wait for a connection or a lock; then the caller hears it and may come again
-WRITERS_LOCK = 0x5374616E6368  # the advisory lock on PostgreSQL: "Stanch"
+_TAKE_TURN = f"SELECT pg_advisory_xact_lock({0x5374616E6368})"  # the advisory lock on PostgreSQL: "Stanch"
 SURE_FOR = 30.0  # seconds for which a write that worked says that the next one will
 LEAST_FREE = 16 << 20  # bytes: SQLite's log and the file itself still grow within them
 _TROUBLE = (SQLAlchemyError, sqlite3.Error, psycopg.Error, OSError)
@@ -50,7 +50,9 @@ class Database:
 
     Transactions that write run one after another, over all processes: SQLite knows no other way, and on
     PostgreSQL they take one advisory lock first. So a check and the change that depends on it are never torn
-    apart, and the evidence log has one order. ``write(serial=False)`` is for changes that need neither.
+    apart, and the evidence log has one order. ``write(serial=False)`` is for changes that need neither, as a
+    lease, and harmless when repeated. They do not wait for the disk: they outlive a killed process and
+    not a power cut, unless a serial transaction has come after them.
     """
 
     def __init__(self, url: str, clock: Clock) -> None:
@@ -91,7 +93,7 @@ class Database:
         """Give one transaction that is committed at the end of the block, and rolled back on any error.
 
         Args:
-            serial: Wait for the turn among all writers of all processes.
+            serial: Wait for the turn among all writers of all processes, and in the end for the disk.
 
         Raises:
             ProviderUnavailableError: The database did not do it; ``may_have_applied`` when the answer to the
@@ -100,11 +102,11 @@ class Database:
         is_committing = False
         try:
             with self._queue(), self._engine.connect() as connection:
-                connection = connection.execution_options(stanch_writes=True)  # noqa: PLW2901  (the same one)
+                connection = connection.execution_options(stanch_serial=serial)  # noqa: PLW2901  (the same one)
                 with connection.begin():
-                    if serial and not self._is_sqlite:
-                        connection.execute(
-                            text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": WRITERS_LOCK}
+                    if not self._is_sqlite:
+                        connection.exec_driver_sql(
+                            _TAKE_TURN if serial else "SET LOCAL synchronous_commit = off"
                         )
                     yield connection
                     is_committing = True
@@ -234,5 +236,7 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     # A transaction that reads first and writes later can fail in its middle with "locked": lock at once.
-    writes = connection.get_execution_options().get("stanch_writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    serial = connection.get_execution_options().get("stanch_serial")
+    if serial is not None:
+        connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if serial else 'NORMAL'}")
+    connection.exec_driver_sql("BEGIN" if serial is None else "BEGIN IMMEDIATE")

@@ -101,6 +101,18 @@ def test_settings_of_sqlite(sqlite_url: str) -> None:
     assert found == ["wal", 2, database.PATIENCE * 1000, 1]
 
 
+def test_what_waits_for_the_disk(sqlite_url: str) -> None:
+    """A serial transaction is on the disk when it is committed, one after another that need not be, too."""
+    ledger = Ledger.open(sqlite_url, clock=Clock())
+    found = []
+    for serial in (True, False, True):
+        with ledger.database.write(serial=serial) as connection:
+            found.append(connection.exec_driver_sql("PRAGMA synchronous").scalar())
+    ledger.close()
+
+    assert found == [2, 1, 2]
+
+
 def read_only(url: str) -> str:
     """Make a database read-only, and give the URL under which it is that."""
     if url.startswith("sqlite:///"):
