@@ -311,8 +311,8 @@ class Deciders(RuleBasedStateMachine):
     ) -> tuple[str, str]:
         """Say what the rules make of an answer: refused, again, given or won; and what that is called."""
         said = [one.decision for last in asked.signed for one in (last, *last.others)]
-        waits = asked.state is ApprovalState.PENDING  # while it does, breaking the glass says something new
-        recorded = [one for one in said if not waits or glass <= one.break_glass]
+        decided = asked.state in {ApprovalState.APPROVED, ApprovalState.REJECTED}
+        recorded = [one for one in said if decided or glass <= one.break_glass]  # else the glass says more
         if not stale and (person, verdict) in [(one.person, one.verdict) for one in recorded]:
             return "again", "duplicate"
         if asked.state is not ApprovalState.PENDING:
