@@ -143,6 +143,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     explain.add_argument("--undoes", action="store_true", help="it takes back what a mitigation did")
     explain.add_argument("--at", help="for example 2026-11-21T03:00Z; now when it is not given")
     explain.add_argument("--person", help="say what this person might do, by role")
+    how = "and is in this group at the identity provider; repeatable"
+    explain.add_argument("--oidc-group", action="append", default=[], metavar="GROUP", help=how)
     explain.add_argument("--requester", default="", help="who declared the incident")
     explain.add_argument("--author", default="", help="who wrote the playbook")
     test = add_verb(verbs, "test", "compare the policy with a table of expectations", _test)
@@ -197,7 +199,8 @@ def _explain(args: argparse.Namespace) -> int:
     else:
         raise InputError("name the step with --action, or a request, for example APR-7")
     person = args.person or ""
-    may = list(_may(settings, policy, args, about, {one.needs for one in asking})) if person else []
+    groups, teams = _groups(settings, args) if person else ((), [])
+    may = list(_may(policy, args, groups, about, {one.needs for one in asking})) if person else []
     rows = [(one.risk, _WORDS[one.needs], _by(one.rules), one.step) for one in asking]
     lines = show.table(("RISK", "ASKS", "BY THE RULE", "STEP"), rows)
     for rule in dict.fromkeys(name for one in asking for name in one.rules):
@@ -206,7 +209,9 @@ def _explain(args: argparse.Namespace) -> int:
     if may:
         said = [(one.role or "no role", _want(one), "yes" if one.may else f"no: {one.why}") for one in may]
         lines += ["", *show.table((f"{person.upper()} AS", "MAY", ""), said)]
-    return show.answer(args, {"asks": asking, "person": person, "may": may}, lines)
+    if teams:
+        lines.append(f"A sign-in may count {person} into {', '.join(teams)} too: try that with --oidc-group.")
+    return show.answer(args, {"asks": asking, "person": person, "may": may, "teams_by_sign_in": teams}, lines)
 
 
 def _question(risk: Risk, **given: Any) -> Question:
@@ -222,16 +227,21 @@ def _asking(policy: Policy, question: Question) -> Asking:
     return Asking(step=step, risk=question.risk, needs=ruling.needs, rules=ruling.rules)
 
 
+def _groups(settings: Settings, args: argparse.Namespace) -> tuple[tuple[str, ...], list[str]]:
+    """Give the person's groups, and the teams that a sign-in at the identity provider may add to them."""
+    if not settings.catalogue_path.exists():
+        return (), []
+    catalogue = configuration.load_catalogue(settings.catalogue_path)
+    if args.person not in {person.id for person in catalogue.people}:
+        raise NotFoundError(f"{args.person}: not among the people of {settings.catalogue_path}")
+    groups = groups_of(catalogue, args.person, args.oidc_group)
+    return groups, [team.name for team in catalogue.teams if team.oidc_groups and team.name not in groups]
+
+
 def _may(
-    settings: Settings, policy: Policy, args: argparse.Namespace, about: Question, needs: set[Needs]
+    policy: Policy, args: argparse.Namespace, groups: tuple[str, ...], about: Question, needs: set[Needs]
 ) -> Iterator[May]:
     """Say what the person may do in each role, for each of these demands."""
-    groups: tuple[str, ...] = ()
-    if settings.catalogue_path.exists():
-        catalogue = configuration.load_catalogue(settings.catalogue_path)
-        if args.person not in {person.id for person in catalogue.people}:
-            raise NotFoundError(f"{args.person}: not among the people of {settings.catalogue_path}")
-        groups = groups_of(catalogue, args.person)
     asked = [one for one in Needs if one in needs and one is not Needs.NOBODY]
     wants = [*((Verb.APPROVE, one) for one in asked), (Verb.GRANT, None), (Verb.BREAK_GLASS, None)]
     for role, (verb, demand) in itertools.product(_ROLES, wants):

@@ -22,7 +22,7 @@ from contracts.plans import Difference, Needs, Risk, Step
 from gateway import forms
 from gateway.authority import Authority, ForceOrder, GrantOrder, ReviewOrder
 from gateway.forms import see
-from gateway.identity import Identity, Principal, Session, decision_form
+from gateway.identity import OIDC, Identity, Principal, Session, decision_form
 from gateway.orders import LONGEST_REASON, spoken
 from gateway.pages import Pages
 from gateway.sources.reading import storable
@@ -34,6 +34,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 FORCE: Final = "force"  # what the token of such a form is bound to, in place of a verdict
 REVIEW: Final = "review"
 _SPAN: Final = {"minutes": timedelta(minutes=1), "hours": timedelta(hours=1), "days": timedelta(days=1)}
+_SOMEBODY = "somebody"  # who has no part in the incident
 _MOST_PEOPLE = 100  # of the catalogue are asked about when a page says who else may approve
 _LISTED = 200
 _DIGITS = 6
@@ -65,6 +66,7 @@ class Question:
         may_break_glass: Only outside the rules they may approve it.
         stale: Whether approving needs a sign-in that is newer than this person's.
         others: Who else in the catalogue may approve it now; ``None`` when it was not asked.
+        teams: Teams whose people at the identity provider may approve it now, besides.
         forcings: What can be forced now, or was.
         no_force: Why this person may not force it.
         ahead: An envelope around the plan, to start from.
@@ -78,6 +80,7 @@ class Question:
     may_break_glass: bool = False
     stale: bool = False
     others: tuple[str, ...] | None = None
+    teams: tuple[str, ...] = ()
     forcings: tuple[Forcing, ...] = ()
     no_force: str = ""
     ahead: approvals.Envelope | None = None
@@ -151,6 +154,7 @@ class Deciding:
             and not _said(lambda: check(incident, session.person.id, groups=groups)),
             stale=bool(_said(lambda: self._identity.check_may_approve(session.principal, request))),
             others=self._others(found, incident, session) if refusal or request.given else None,
+            teams=self._teams(found, incident),
             ahead=around(found.plan) if found.plan.steps and not refusal and is_grantable else None,
         )
 
@@ -285,6 +289,12 @@ class Deciding:
         return tuple(
             one for one in people if not self._closed(found, incident, one, groups_of(catalogue, one))[0]
         )
+
+    def _teams(self, found: approvals.Approval, incident: Incident) -> tuple[str, ...]:
+        """Name the teams whose members the provider knows, and who may approve it once they sign in."""
+        teams = [one.name for one in self._orders.catalogue.teams if one.oidc_groups]
+        known = teams if self._identity.how == OIDC else []
+        return tuple(one for one in known if not self._closed(found, incident, _SOMEBODY, (one,))[0])
 
     def _approved(
         self, found: approvals.Approval, incident: Incident, session: Session, tokens: Mapping[str, str]

@@ -78,6 +78,31 @@ def test_explain_a_person(run: Terminal, home: Path, person: str, *, group_grant
     assert may[None, "grant", None] is group_grants
 
 
+def test_explain_a_person_of_the_identity_provider(run: Terminal, home: Path) -> None:
+    """A group of the provider counts through a team that names it; what a sign-in may add is said."""
+    teams = "teams: [{name: incident-commanders, oidc_groups: [ic]}, {name: sre}]"
+    (home / "catalogue.yaml").write_text(f"people: [{{id: bo, name: Bo}}]\n{teams}\n", encoding="utf-8")
+    explained = [
+        json.loads(run(*EXPLAIN, "--person", "bo", *groups, "--json").out)
+        for groups in ((), ("--oidc-group", "ic"), ("--oidc-group", "incident-commanders"))
+    ]
+    grants = [
+        one["may"]
+        for said in explained
+        for one in said["may"]
+        if (one["role"], one["verb"]) == (None, "grant")
+    ]
+
+    assert grants == [False, True, False]
+    assert [said["teams_by_sign_in"] for said in explained] == [
+        ["incident-commanders"],
+        [],
+        ["incident-commanders"],
+    ]
+    note = "A sign-in may count bo into incident-commanders too: try that with --oidc-group."
+    assert note in run(*EXPLAIN, "--person", "bo").out
+
+
 def test_explain_a_request(stanch: Terminal, gateway: Answers) -> None:
     """A request is explained by what was sealed into its plan, and a person by where it is about."""
     gateway.give("GET /v1/approvals/APR-2", APPROVAL)

@@ -11,10 +11,11 @@ import httpx
 import pytest
 from joserfc.jwk import RSAKey
 
-from contracts.catalogue import Catalogue, Person
+from contracts.catalogue import Catalogue, Person, Team
 from contracts.errors import ForbiddenError
 from contracts.evidence import EvidenceKind
-from contracts.plans import Risk
+from contracts.incidents import Role
+from contracts.plans import Needs, Risk
 from gateway import signin
 from gateway.oidc import person_of
 from runtime.settings import Settings
@@ -22,6 +23,7 @@ from tests.gateway.conftest import Door
 from tests.gateway.issuer import CLIENT, SECRET, Issuer, issuer
 from tests.gateway.seed import Scene, plan
 from tests.gateway.test_console import look, send
+from tests.gateway.test_console_authority import ask, words
 
 OURS = {"Sec-Fetch-Site": "same-origin", "Origin": "null"}
 EMAILS = {"ada": "Ada@example.com", "grace": "grace@example.com"}
@@ -200,6 +202,26 @@ async def test_userinfo_tells_the_rest(door: Door, scene: Scene, provider: Issue
 
     assert found is not None
     assert (found.person, found.groups) == ("grace", ("sre",))
+
+
+async def test_who_is_asked_may_be_known_to_the_provider_alone(
+    door: Door, scene: Scene, provider: Issuer
+) -> None:
+    """The page does not say that nobody may be the second where a sign-in may count somebody into a team."""
+    teams = (
+        Team(name="incident-commanders", oidc_groups=("commanders",)),
+        Team(name="sre", oidc_groups=("x",)),
+    )
+    scene.catalogue = scene.catalogue.model_copy(update={"teams": teams})
+    ask(scene, Needs.TWO)
+    scene.ledger.incidents.assign("INC-1", Role.TECHNICAL_LEAD, "ada", by="ada")
+    async with Door(scene, door.settings).client(**OURS) as browser:
+        await sign_in(provider, browser)
+        page = await look(browser, "/approvals/APR-1")
+        await send(browser, page.form("/approvals/APR-1/decision", verdict="approve", reason=""))
+        said = words(await look(browser, "/approvals/APR-1"))
+
+    assert "One more person is asked: whom the identity provider counts into incident-commanders You" in said
 
 
 async def test_a_code_is_used_once(door: Door, provider: Issuer) -> None:
