@@ -50,7 +50,7 @@ class Handovers:
             ConflictError: The incident is closed, or the other has the role.
         """
         chosen = self._orders.identity.person(person).id
-        now = self._orders.open_incident(incident)
+        now = self._orders.incident_with_roles(incident)
         givers = {now.roles.get(role), now.roles.get(Role.INCIDENT_COMMANDER)} - {None}
         if principal.person not in givers:
             who = (
@@ -70,7 +70,7 @@ class Handovers:
             ForbiddenError: It is offered to somebody else, or the person is not on call any more.
             ConflictError: It is not offered any more.
         """
-        now = self._orders.open_incident(incident)
+        now = self._orders.incident_with_roles(incident)
         offers = [one for one in self.ledger.handoffs.list(incident) if one.person == principal.person]
         meant = [one.role for one in offers if one.state == "offered" and role in {None, one.role}]
         if Role.INCIDENT_COMMANDER in meant:
@@ -93,7 +93,7 @@ class Handovers:
             ConflictError: Somebody else commands it, or the incident is closed.
         """
         why = spoken(reason, "a reason", LONGEST_REASON)
-        now = self._orders.open_incident(incident)
+        now = self._orders.incident_with_roles(incident)
         person = principal.person
         self._orders.check_may_command(now, person)
         commander = now.roles.get(Role.INCIDENT_COMMANDER)

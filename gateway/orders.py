@@ -66,7 +66,7 @@ class Orders:
             ForbiddenError: The service has people on call, and the person is not one of them.
             ConflictError: Somebody holds it, or the incident is closed.
         """
-        now = self.open_incident(incident)
+        now = self.incident_with_roles(incident)
         holder = now.roles.get(Role.INCIDENT_COMMANDER)
         if holder == principal.person:
             return now
@@ -114,7 +114,7 @@ class Orders:
         chosen = self.identity.person(person).id
         if role is Role.INCIDENT_COMMANDER and chosen == principal.person:
             return self.take_command(incident, principal)
-        now = self.open_incident(incident)
+        now = self.incident_with_roles(incident)
         if role is Role.INCIDENT_COMMANDER:
             raise ForbiddenError(f"command is not given but accepted: offer it to {chosen}, as a handoff")
         if chosen != principal.person:
@@ -217,6 +217,23 @@ class Orders:
             )
         self.wake()
         return signed
+
+    def may_move_roles(self, incident: Incident) -> bool:
+        """Say whether roles may move: while it is open, and for as long as it has left something in force.
+
+        Somebody decides about the way back of that, perhaps long after who commanded has gone.
+        """
+        return incident.phase in OPEN_PHASES or bool(self.ledger.in_force.list(incident=incident.id, limit=1))
+
+    def incident_with_roles(self, incident: str) -> Incident:
+        """Give an incident whose roles may move.
+
+        Raises:
+            NotFoundError: There is none.
+            ConflictError: It is over.
+        """
+        found = self.ledger.incidents.get(incident)
+        return found if self.may_move_roles(found) else self.open_incident(incident)
 
     def open_incident(self, incident: str) -> Incident:
         """Give an incident that can be ordered about.
