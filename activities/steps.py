@@ -242,9 +242,16 @@ class Steps:
         return run.plan.expires_at if begins else None
 
     def _guard(self, run: Running) -> Guard:
-        signed = run.order.signed
-        rules = Guardrails(self._catalogue.guardrails)
-        return Guard(rules, run.plan, steps=approved(signed, run.plan), overrides=signed.overrides)
+        signed = given = run.order.signed
+        if run.order.direction is Direction.FORCE:  # it repeats what the approval has set aside, no more
+            given = self._ledger.approvals.get(signed.decision.request).request.signed or signed
+        return Guard(
+            Guardrails(self._catalogue.guardrails),
+            run.plan,
+            steps=approved(signed, run.plan),
+            overrides=signed.overrides,
+            given_at=min(one.decision.decided_at for one in (given, *given.others)),
+        )
 
     def _apply(self, run: Running, observed: Observation) -> None:
         with TRACER.start_as_current_span(run.request.action) as span:

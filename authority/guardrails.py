@@ -7,8 +7,8 @@ Two places ask. Who seals a plan shows what stands against it before anybody app
 
 Who writes the intent of a step checks it in the same transaction: nothing reaches a provider past it::
 
-    guard = Guard(rules, plan, steps=decision.steps, overrides=decision.overrides)
-    ledger.journal.intend(key, ..., guard=guard)
+    guard = Guard(rules, plan, steps=decision.steps, overrides=decision.overrides, given_at=...)
+    ledger.journal.intend(entry, ..., guard=guard)
 
 That raises ``GuardrailError``, an ``ActionRefusedError``: the step ends not done. ``check_names`` refuses
 unknown overrides when a decision is taken. An undo, of a step or by a plan that takes a mitigation back, goes
@@ -17,8 +17,8 @@ to a state that was there: only ``freeze``, the ``target-lock`` of a third mitig
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
 from contracts.catalogue import GuardrailLimits, Limits
 from contracts.errors import ForbiddenError, GuardrailError, InputError
@@ -28,6 +28,7 @@ from contracts.outcomes import Direction
 from contracts.plans import Plan, Step
 
 HOUR = timedelta(hours=1)
+_NEVER = datetime.min.replace(tzinfo=UTC)
 # Mitigations that ended longer ago than this, by their first intent, say nothing about the next one.
 REMEMBERED = timedelta(days=1)
 HELPLESS = (AttemptEnd.INEFFECTIVE, AttemptEnd.WORSE)
@@ -157,12 +158,14 @@ class Guard:
         plan: The plan that is verified to be the one that was decided on.
         steps: Numbers of the steps that are approved; empty means all.
         overrides: Names of the guardrails that the decision sets aside.
+        given_at: When it did: a freeze, or another mitigation's change, that came later still holds.
     """
 
     rules: Guardrails
     plan: Plan
     steps: tuple[int, ...] = ()
     overrides: tuple[str, ...] = ()
+    given_at: datetime = _NEVER
 
     def check(self, direction: Direction, facts: Facts) -> tuple[Violation, ...]:
         """Check one action that is about to begin; give what is set aside by an override.
@@ -174,8 +177,17 @@ class Guard:
             check_names(self.overrides)
         except InputError as error:
             raise GuardrailError(str(error)) from error
-        found = self.rules.violations(self.plan, facts, steps=self.steps, due=1, direction=direction)
-        held = [str(violation) for violation in found if violation.rule not in self.overrides]
+        stood = replace(
+            facts,
+            freezes=tuple(freeze for freeze in facts.freezes if freeze.at <= self.given_at),
+            touches=tuple(touch for touch in facts.touches if touch.at <= self.given_at),
+        )
+        found, known = (
+            self.rules.violations(self.plan, seen, steps=self.steps, due=1, direction=direction)
+            for seen in (facts, stood)
+        )
+        aside = [violation for violation in known if violation.rule in self.overrides]
+        held = [str(violation) for violation in found if violation not in aside]
         if held:
             raise GuardrailError("; ".join(held))
         return found

@@ -12,7 +12,7 @@ from contracts.incidents import Attempt, AttemptEnd, Phase
 from contracts.messages import RecordRequest
 from contracts.outcomes import Direction, Outcome
 from contracts.plans import Observation
-from tests.activities.test_steps import QuickSetFlag, Scene
+from tests.activities.test_steps import KEY, QuickSetFlag, Scene
 from tests.activities.test_steps import scene as scene  # noqa: PLC0414  (a fixture)
 
 
@@ -42,6 +42,37 @@ def test_a_frozen_step_reaches_no_provider(scene: Scene) -> None:
     assert result.detail.startswith("guardrail freeze: grace stopped all changes at ")
     kinds = [entry.kind for entry in scene.ledger.evidence.entries(incident=scene.incident)]
     assert kinds[-2:] == [EvidenceKind.GUARDRAIL, EvidenceKind.OUTCOME]
+
+
+def test_an_override_of_a_freeze_is_for_that_freeze(scene: Scene) -> None:
+    """Who approves against a freeze goes on against it, and not against another one that begins later."""
+    freeze(scene)
+    for number in (2, 3):
+        scene.plan = scene.seal(number)
+        scene.signed = scene.approve(scene.plan, overrides=("freeze",))
+        if number == 2:
+            scene.ledger.freezes.set(service="shop", reason="worse", person="linus")
+            result = scene.run()
+
+            assert (result.held, scene.applied) == (True, 0)
+            assert "linus stopped changes of shop" in result.detail
+    assert (scene.run().outcome, scene.applied) == (Outcome.DONE, 1)
+
+
+def test_forcing_renews_no_override(scene: Scene) -> None:
+    """An order to force sets aside only what the approval has, and that only as it stood then."""
+    freeze(scene)
+    scene.plan = scene.seal(2)
+    forced = scene.plan.steps[0].model_copy(update={"forced": scene.plan.steps[0].action})
+    scene.plan = scene.plan.model_copy(update={"steps": (forced,)})
+    scene.signed = scene.approve(scene.plan, overrides=("freeze",))
+    assert scene.run().outcome is Outcome.DONE
+    scene.flags.turn("web", "production", KEY, on=True)
+    scene.ledger.freezes.set(service="shop", reason="worse", person="linus")
+    result = scene.run(scene.order(Direction.FORCE, signed=scene.force()))
+
+    assert (result.held, scene.applied) == (True, 1)
+    assert "linus stopped changes of shop" in result.detail
 
 
 def test_a_freeze_between_two_tries(scene: Scene) -> None:

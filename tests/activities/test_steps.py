@@ -118,7 +118,20 @@ class Scene:
             expires_at=now + timedelta(seconds=expires_in),
         )
 
-    def approve(self, plan: Plan) -> SignedDecision:
+    def force(self) -> SignedDecision:
+        """Order to force the step of the approved plan."""
+        return self.ledger.approvals.force(
+            self.signed.decision.request,
+            1,
+            person="ada",
+            authenticated_by="local",
+            reason="it hangs",
+            policy=POLICY,
+            signer=Signer(KEY_PAIR),
+            trace={},
+        )
+
+    def approve(self, plan: Plan, overrides: tuple[str, ...] = ()) -> SignedDecision:
         """Ask for a plan and approve it."""
         asked = self.ledger.approvals.ask(plan, severity=Severity.SEV2)
         return self.ledger.approvals.decide(
@@ -131,6 +144,7 @@ class Scene:
             policy=POLICY,
             signer=Signer(KEY_PAIR),
             trace={},
+            overrides=overrides,
         )
 
     def steps(self, keys: Sequence[Ed25519PrivateKey] = (KEY_PAIR,)) -> Steps:

@@ -1,5 +1,6 @@
 """The guardrails: each holds at its limit, and only an override that names it sets it aside."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -96,7 +97,7 @@ def test_what_the_ledger_knows(facts: Facts, rule: str, said: str) -> None:
     with pytest.raises(GuardrailError, match=f"guardrail {rule}: {said}"):
         guard.check(Direction.APPLY, facts)
     for name in Guardrail:
-        named = Guard(guard.rules, guard.plan, overrides=(name.value,))
+        named = Guard(guard.rules, guard.plan, overrides=(name.value,), given_at=NOW)
         if name == rule:
             assert [one.rule for one in named.check(Direction.APPLY, facts)] == [rule]
         else:
@@ -256,6 +257,27 @@ def test_services_that_are_none() -> None:
     ):
         with pytest.raises(ValidationError, match=said):
             Catalogue.model_validate({"guardrails": section})
+
+
+@pytest.mark.parametrize(
+    ("facts", "rule"),
+    [
+        (Facts(now=NOW, freezes=(FREEZE,)), Guardrail.FREEZE),
+        (Facts(now=NOW, touches=(HELD,)), Guardrail.TARGET_LOCK),
+        (Facts(now=NOW, touches=(CHANGED,)), Guardrail.COOLDOWN),
+    ],
+)
+def test_an_override_sets_aside_what_stood_when_it_was_given(facts: Facts, rule: Guardrail) -> None:
+    """A freeze or another mitigation's change that comes after the decision holds, though it is named."""
+    began = min([freeze.at for freeze in facts.freezes] + [touch.at for touch in facts.touches])
+    rules = Guardrails(GuardrailLimits(cooldown=timedelta(hours=1)))
+    named = Guard(rules, of(), overrides=(rule.value,), given_at=began)
+    before = replace(named, given_at=began - timedelta(microseconds=1))
+
+    assert [one.rule for one in named.check(Direction.APPLY, facts)] == [rule]
+    for guard in (before, Guard(rules, of(), overrides=(rule.value,))):
+        with pytest.raises(GuardrailError, match=rule):
+            guard.check(Direction.APPLY, facts)
 
 
 def test_overrides_that_name_no_guardrail() -> None:

@@ -50,7 +50,7 @@ def intend(
         plan_digest="d" * 64,
         approval="APR-1",
     )
-    guard = Guard(rules, of, overrides=overrides)
+    guard = Guard(rules, of, overrides=overrides, given_at=ledger.database.now())
     return ledger.journal.intend(entry, before={}, actor="stanch", guard=guard)
 
 
