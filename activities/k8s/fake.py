@@ -948,9 +948,7 @@ class FakeKubernetes:
                 self.world.add("namespaces", {"metadata": {"name": namespace}})
         self._server = _Server(("127.0.0.1", port), _Handler)
         self._server.fake = self
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), name="fake-kubernetes"
-        )
+        self._thread = threading.Thread(target=self._serve, name="fake-kubernetes")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -961,12 +959,17 @@ class FakeKubernetes:
     ) -> None:
         self.stopping.set()
         self.let_go.set()
-        self._server.shutdown()
+        with suppress(OSError):  # the listening thread waits for somebody
+            socket.create_connection(("127.0.0.1", self._server.server_port), 1).close()
+        self._thread.join()
         self._server.close_connections()
         self._server.server_close()
-        self._thread.join()
         with self._lock:
             self._keep()
+
+    def _serve(self) -> None:
+        while not self.stopping.is_set():
+            self._server.handle_request()
 
     @property
     def url(self) -> str:
@@ -1440,6 +1443,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
+    wbufsize = -1  # an answer is one packet
     server: _Server
 
     def do_GET(self) -> None:

@@ -7,13 +7,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes import config
+from kubernetes import client, config
 
 from activities.k8s import (
     RestartDeployment,
@@ -77,6 +78,9 @@ ACTIONS: dict[Any, Any] = {
 }
 AUTOMATED = {"prune": True, "selfHeal": True, "retry": {"limit": 5}}
 MERGE = "application/merge-patch+json"
+MADE: dict[str, tuple[Any, Any, Any]] = {}  # by kind: the fake's world, what ``web`` is in it, the request
+HASTE = 400  # how many times as fast the fake's time runs
+BEGAN, START = time.time(), time.monotonic()
 
 
 def path_of(resource: str, namespace: str, name: str = "") -> str:
@@ -121,6 +125,7 @@ class Place:
 
     Attributes:
         limited: Gives our client with a credential that has these rules only.
+        fake: What it is of, if it is not a real cluster.
         kind: What ``web`` is.
     """
 
@@ -128,6 +133,7 @@ class Place:
     namespace: str
     api: KubernetesClusters
     limited: Callable[..., KubernetesClusters]
+    fake: FakeKubernetes | None = None
     kind: Any = "deployment"
 
     @property
@@ -243,7 +249,20 @@ class Place:
         return SetSync(**where, suspended=suspended, restore=restore)
 
     def asked(self, kind: str) -> Any:
-        """Have what an action of that kind is about, and give a request that has something to change."""
+        """Have what an action of that kind is about, and give a request that has something to change.
+
+        The fake makes it once in a process, and has it again as it was then.
+        """
+        if self.fake is None or self.fake.requests:  # it is not as it began
+            return self._asked(kind)
+        if kind not in MADE:
+            request = self._asked(kind)
+            MADE[kind] = self.fake.world.dump(), self.kind, request
+        world, self.kind, request = MADE[kind]
+        self.fake.world.load(deepcopy(world))
+        return request
+
+    def _asked(self, kind: str) -> Any:
         verb, _, what = kind.partition("_")
         if verb in {"pause", "resume"}:
             argo = what == "application"
@@ -318,9 +337,8 @@ class Place:
 
 
 def hurried() -> FakeKubernetes:
-    """Give a cluster of our own, whose time runs forty times as fast."""
-    began, start = time.time(), time.monotonic()
-    return FakeKubernetes(ready_after=0.1, lag=0.05, clock=lambda: began + 40 * (time.monotonic() - start))
+    """Give a cluster of our own; the time of all of them is one, and runs faster."""
+    return FakeKubernetes(ready_after=0.1, lag=0.05, clock=lambda: BEGAN + HASTE * (time.monotonic() - START))
 
 
 @pytest.fixture
@@ -361,14 +379,17 @@ def sdk_of(kubeconfig: Path, stack: ExitStack) -> Any:
 
 def fake_place(server: FakeKubernetes, path: Path, stack: ExitStack) -> Place:
     """Give the fake's namespace ``shop``; our client has no more than the least rules."""
-    admin = server.kubeconfig(path / "admin", token="admin-token")  # noqa: S106  (the fake's own)
+    admin = client.Configuration(
+        server.url, api_key={"BearerToken": "admin-token"}, api_key_prefix={"BearerToken": "Bearer"}
+    )
+    sdk = stack.enter_context(client.ApiClient(admin))
 
     def limited(*rules: Rule) -> KubernetesClusters:
         token = f"token-{len(server.tokens)}"
         server.tokens[token] = Access("limited", rules)
         return clusters(server.kubeconfig(path / token, token=token), stack)
 
-    return Place(sdk_of(admin, stack), "shop", clusters(server.kubeconfig(path / "ours"), stack), limited)
+    return Place(sdk, "shop", clusters(server.kubeconfig(path / "ours"), stack), limited, server)
 
 
 def real_place(kubeconfig: Path, path: Path, stack: ExitStack) -> Place:

@@ -10,7 +10,7 @@ from activities.k8s.models import RESTARTED_AT, InCluster, KubernetesObject
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
 from contracts.outcomes import Reached
 from contracts.plans import Difference, Reach, Risk
-from tests.activities.k8s.conftest import ALL_KINDS, DEPLOYMENT_KINDS, IMAGES, KINDS, MERGE, Place, now
+from tests.activities.k8s.conftest import ALL_KINDS, DEPLOYMENT_KINDS, HASTE, IMAGES, KINDS, MERGE, Place, now
 
 
 def test_risks_are_declared() -> None:
@@ -251,7 +251,7 @@ def test_a_release_that_its_controller_had_not_seen_is_read_again(
 ) -> None:
     """When the revision gets its number between reading and applying, the call is turned away."""
     request = shop.asked(kind)
-    fake.world.lag = 20.0  # half a second
+    fake.world.lag = 0.2 * HASTE  # seconds
     shop.release(IMAGES[2])
     action = shop.action(request)
     observed = action.observe(request)
