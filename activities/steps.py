@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from opentelemetry import trace
@@ -207,6 +208,7 @@ class Steps:
                 return self._settle(
                     entry, self._found(run, observed, observed, "nothing had to be done", no_op=True)
                 )
+            self._wait(run, observed)
             try:
                 entry = self._ledger.journal.intend(
                     entry,
@@ -234,6 +236,28 @@ class Steps:
             else:
                 return self._settle(entry, self._done(run, observed))
         raise AssertionError("unreachable: the loop has no end of its own")
+
+    def _wait(self, run: Running, observed: Observation) -> None:
+        """Let it be tried again later while something has to end first, and tell people once what that is.
+
+        Raises:
+            ProviderUnavailableError: Something has.
+        """
+        waits = run.action.waits_for(run.request, observed, partial(self._made, run))
+        if waits:
+            said = f"{run.plan.mitigation} step {run.step.number} waits: {waits}"
+            self._note(run, "waits", EvidenceKind.ATTENTION_NEEDED, said, {"waits": waits})
+            raise errors.ProviderUnavailableError(waits)
+
+    def _made(self, run: Running) -> list[tuple[ActionCall, timedelta]]:
+        """Give what was lately done to the target, as the journal has it: whichever worker did it."""
+        now, found = self._clock(), []
+        for entry in self._ledger.journal.lately(str(run.request.target)):
+            if entry.action != run.key and entry.intent_at is not None:
+                step = self._ledger.approvals.plan(entry.plan_digest).steps[entry.step - 1]
+                # A clock that was set back holds nothing up.
+                found.append((_call(step, entry.direction), abs(now - entry.intent_at)))
+        return found
 
     def _not_after(self, run: Running, entry: JournalEntry) -> datetime | None:
         """Give when the plan may no longer be begun; what was begun in time may be finished later."""
@@ -312,20 +336,10 @@ class Steps:
 
     def _drifted(self, run: Running, observed: Observation, drift: tuple[Difference, ...]) -> StepResult:
         said = ", ".join(difference.path for difference in drift)
-        self._ledger.evidence.append(
-            Evidence(
-                key=f"{run.key}/drift",
-                kind=EvidenceKind.DRIFT,
-                incident=run.plan.incident,
-                actor=ENGINE,
-                at=self._clock(),
-                summary=f"{run.plan.mitigation} step {run.step.number} not run, changed since shown: {said}",
-                body={
-                    "differences": [difference.model_dump(mode="json") for difference in drift],
-                    "now": observed.state,
-                },
-            )
-        )
+        told = f"{run.plan.mitigation} step {run.step.number} not run, changed since shown: {said}"
+        differences = [difference.model_dump(mode="json") for difference in drift]
+        body: JsonObject = {"differences": [*differences], "now": observed.state}
+        self._note(run, "drift", EvidenceKind.DRIFT, told, body)
         return StepResult(
             action=run.key,
             outcome=Outcome.NOT_DONE,
@@ -333,6 +347,14 @@ class Steps:
             drift=drift,
             before=observed.state,
         )
+
+    def _note(self, run: Running, what: str, kind: EvidenceKind, summary: str, body: JsonObject) -> None:
+        """Keep in the log what happened to a step before anything was called: once, however often it runs."""
+        key, at, told = f"{run.key}/{what}", self._clock(), one_line(summary)
+        about = Evidence(
+            key=key, kind=kind, incident=run.plan.incident, actor=ENGINE, at=at, summary=told, body=body
+        )
+        self._ledger.evidence.append(about)
 
     def _precondition_failed(
         self, run: Running, observed: Observation, error: errors.PreconditionFailedError

@@ -1,6 +1,7 @@
 """The protocol that every action and every probe gives."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -37,6 +38,8 @@ ResultT = TypeVar("ResultT", bound=Frozen)
 ResultT_co = TypeVar("ResultT_co", bound=Frozen, covariant=True)
 RequestT = TypeVar("RequestT", bound=ActionRequest)
 ProbeRequestT = TypeVar("ProbeRequestT", bound="ProbeRequest[Frozen]")
+# Gives what was lately done to a target, by whomever of ours, and how long ago each was.
+Made = Callable[[], Sequence[tuple[ActionCall, timedelta]]]
 
 
 class ProbeRequest(Frozen, Generic[ResultT_co]):
@@ -83,6 +86,10 @@ class Action(ABC, Generic[RequestT]):
     @abstractmethod
     def preflight(self, request: RequestT, observed: Observation) -> tuple[str, ...]:
         """Ask the provider, by dry run and permission check, why it would refuse; empty is good."""
+
+    def waits_for(self, request: RequestT, observed: Observation, made: Made) -> str:  # noqa: ARG002  (others look at them)
+        """Say in one sentence what has to end before ``apply``; empty: nothing. Then it is asked again."""
+        return ""
 
     @abstractmethod
     def apply(self, request: RequestT, observed: Observation, *, action_id: str) -> None:

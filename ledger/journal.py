@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import JsonValue
 from sqlalchemy import Connection, Row, select
 
-from authority.guardrails import Guard
+from authority.guardrails import HOUR, Guard
 from authority.seals import digest
 from contracts.base import Frozen, JsonObject
 from contracts.errors import ActionRefusedError, ConflictError, GuardrailError, NotFoundError
@@ -193,6 +193,14 @@ class Journal:
         with self._database.read() as connection:
             row = rows.one(connection, journal, action=action)
             return None if row is None else _entry(row)
+
+    def lately(self, target: str) -> list[JournalEntry]:
+        """Give the actions of the last hour that have changed a target, or may have."""
+        recent = journal.c.intent_at > self._database.now() - HOUR
+        return [
+            _entry(row)
+            for row in self._database.rows(select(journal).filter_by(touches=target).where(recent))
+        ]
 
     def for_incident(self, incident: str) -> list[JournalEntry]:
         """Give all actions of an incident in the order in which they were begun."""

@@ -10,7 +10,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic.alias_generators import to_pascal
@@ -44,9 +44,10 @@ from activities.aws.models import (
     SetServiceCount,
     SwitchGlobalCluster,
     SwitchState,
+    plain_name,
     reading,
 )
-from contracts.actions import Action
+from contracts.actions import Action, Made
 from contracts.base import JsonObject
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
 from contracts.outcomes import Progress, Reached
@@ -71,6 +72,8 @@ REGION_SWITCH = "arc-region-switch"
 SCALABLE = ("application-autoscaling", "describe_scalable_targets", "ScalableTargets")
 EXECUTIONS_KEPT = 5
 UNDER_WAY = {"inProgress", "pausedByFailedStep", "pausedByOperator", "pending", "pendingManualApproval"}
+# The fields of requests whose names are left alone for a while after a change.
+STEADY = ("states", "weights", "answers")
 # Seconds that an alias of a load balancer is kept by resolvers.
 ALIAS_TTL = 60
 
@@ -107,7 +110,6 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
 
     def __init__(self, service: AwsService) -> None:
         self._aws = service
-        self._changed_at: dict[tuple[str, ...], float] = {}
 
     def observe(self, request: RequestT) -> Observation:
         """Read the target, and besides it what a person wants to know of it."""
@@ -153,6 +155,18 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
         if not resource:
             return verb, None
         return verb, self._aws.allows(request, verb, action=request.action, resource=resource)
+
+    def waits_for(self, request: RequestT, observed: Observation, made: Made) -> str:
+        """Wait for what is under way, and after a change, so that traffic does not flap."""
+        state = self.state(observed)
+        wait, names = self._steady(request, state)
+        for call, ago in made() if wait else ():
+            arguments: dict[str, Any] = call.arguments
+            both = sorted(name for field in STEADY for name in arguments.get(field, ()) if name in names)
+            if ago < wait and both:
+                said = f"{', '.join(both)} was changed less than {wait} ago, so it is left alone"
+                return f"{request.where}: {said}"
+        return self._waits(request, state)
 
     def apply(self, request: RequestT, observed: Observation, *, action_id: str) -> None:
         """Compare the guard once more, and send the change once."""
@@ -265,20 +279,6 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
                 found["limits"] = next((Limits.model_validate(one) for one in answer[field]), None)
         return found
 
-    @contextmanager
-    def _steadily(self, request: RequestT, names: Sequence[str], wait: timedelta) -> Iterator[None]:
-        """Hold up what this worker changed a moment ago, so that traffic does not flap."""
-        free_at = time.monotonic() - wait.total_seconds()
-        for name in names:
-            left = self._changed_at.get((*request.target.path, name), free_at) - free_at
-            if left > 0:
-                raise ProviderUnavailableError(
-                    f"{request.where}: {name} was changed less than {wait} ago, so it is left alone",
-                    retry_after=left,
-                )
-        yield
-        self._changed_at |= {(*request.target.path, name): time.monotonic() for name in names}
-
     @abstractmethod
     def _look(self, request: RequestT) -> StateT:
         """Read what the guard and the call need."""
@@ -302,6 +302,14 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
     def _refusals(self, request: RequestT, state: StateT) -> tuple[str, ...]:
         """Give what stands against it, whatever AWS would say."""
         return ()
+
+    def _waits(self, request: RequestT, state: StateT) -> str:
+        """Say what has to end first; empty: nothing."""
+        return ""
+
+    def _steady(self, request: RequestT, state: StateT) -> tuple[timedelta, set[str]]:
+        """Give for how long a change is left alone, and the names of what is to be changed."""
+        return timedelta(0), set()
 
     def _checks(self, request: RequestT, state: StateT, longest_lag: timedelta) -> Said:
         """Say how that is what the action leans on: the name of each check, its state and a sentence."""
@@ -698,9 +706,9 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
 
     An UPSERT replaces whole records, so all of the name's records are its guard. Every weight zero is
     refused: Route 53 then answers with all of them alike. So is a change after which no record would answer
-    whose health check does not fail; to go against that, the request names the rule. It waits until Route 53
-    says that all of its servers have the change. That, and the `wait` for which a changed record is left
-    alone, hold for the worker that made the change; another one cannot know of it.
+    whose health check does not fail; to go against that, the request names the rule. A record that was
+    changed is then left alone for a minute. It is reached when Route 53 says that all of its servers have the
+    change; only the worker that made the change can ask for that.
 
     Idempotent: a second call finds the records so and changes nothing.
     Undo: the former weights and answers.
@@ -737,7 +745,7 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
             records = {
                 one["SetIdentifier"]: one
                 for one in answer["ResourceRecordSets"]
-                if (one["Name"].rstrip(".").lower(), one["Type"]) == wanted and "SetIdentifier" in one
+                if (plain_name(one["Name"]), one["Type"]) == wanted and "SetIdentifier" in one
             }
             state = RecordsState(records=records)
         for name in request.changed:
@@ -758,7 +766,8 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
                         one["StatusReport"]["Status"].startswith("Success")
                         for one in answer["HealthCheckObservations"]
                     ]
-                    healthy[check] = sum(said) > HEALTHY_SHARE * len(said)
+                    if said:  # of a check of other checks, or one that is new, no checker says anything
+                        healthy[check] = sum(said) > HEALTHY_SHARE * len(said)
         return state.model_copy(update={"healthy": healthy, "notes": tuple(notes)})
 
     def _checks(self, request: SetRecordWeights, state: RecordsState, longest_lag: timedelta) -> Said:
@@ -779,6 +788,9 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
                 with reading(request.where, "a change"):
                     return {"sync": answer["ChangeInfo"]["Status"]}
         return {}
+
+    def _steady(self, request: SetRecordWeights, state: RecordsState) -> tuple[timedelta, set[str]]:
+        return self._wait, set(request.changed)
 
     def _guard(self, request: SetRecordWeights, state: RecordsState) -> JsonObject:
         return dict(state.records)
@@ -827,8 +839,7 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
         return "route53", "change_resource_record_sets", params
 
     def _send(self, request: SetRecordWeights, state: RecordsState, action_id: str) -> Json:
-        with self._steadily(request, request.changed, self._wait):
-            answer = super()._send(request, state, action_id)
+        answer = super()._send(request, state, action_id)
         batch = (answer.get("ChangeInfo") or {}).get("Id")
         if batch:
             self._batches[request.target.path] = batch
@@ -869,8 +880,7 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
     """Turns ARC routing controls on or off, all in one call, at whichever of the five endpoints answers.
 
     How many would be on afterwards is checked before the call, beside AWS's own safety rules; to go against
-    either, the request names the rule. A control that this worker has changed is then left alone for the
-    panel's `wait`; for other workers it is the wait period of the safety rule that holds.
+    either, the request names the rule. A control that was changed is then left alone for the panel's `wait`.
 
     Idempotent: a second call finds the controls so and changes nothing.
     Undo: the former states.
@@ -881,7 +891,7 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
     risk = Risk.HIGH
     idempotent = "A second call finds the controls so and changes nothing."
     # All five endpoints to read and all five to change, with the client's timeouts for them.
-    in_flight = timedelta(seconds=45)
+    in_flight = timedelta(seconds=50)
 
     def reach(self, request: SetRoutingControls, observed: Observation) -> Reach:
         """Give which controls are on."""
@@ -905,6 +915,10 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
             if arn not in states:
                 raise ActionRefusedError(f"{request.where}: control {name} ({arn}) is not there")
         return RoutingState(on={name: states[arn] == "On" for name, arn in panel.controls.items()})
+
+    def _steady(self, request: SetRoutingControls, state: RoutingState) -> tuple[timedelta, set[str]]:
+        changed = {name for name, on in request.states.items() if state.on[name] is not on}
+        return self._aws.panel(request, request.panel).wait, changed
 
     def _guard(self, request: SetRoutingControls, state: RoutingState) -> JsonObject:
         return dict(state.on)
@@ -955,11 +969,7 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
     def _send(self, request: SetRoutingControls, state: RoutingState, action_id: str) -> Json:
         panel = self._aws.panel(request, request.panel)
         _, operation, params = self._call(request, state, action_id)
-        changed = [name for name, on in request.states.items() if state.on[name] is not on]
-        with self._steadily(request, changed, panel.wait):
-            return self._aws.route(
-                request, panel, operation, params, action=request.action, action_id=action_id
-            )
+        return self._aws.route(request, panel, operation, params, action=request.action, action_id=action_id)
 
     def _progress(self, request: SetRoutingControls, state: RoutingState) -> tuple[Reached, str]:
         said = ", ".join(f"{name} {WORDS[on]}" for name, on in state.on.items())
@@ -1009,7 +1019,9 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
                 for step in workflow.get("steps") or ()
             ]
             databases = (one for one in _databases(steps) if one.split(":")[3] == request.target_region)
-            found: Found = {"steps": tuple(step["name"] for step in steps)}
+            done = (one for one in executions if one.action == "activate" and one.state in COMPLETED)
+            found: Found = {"active": next((one.region for one in done), state.primary)}
+            found |= {"steps": tuple(step["name"] for step in steps)}
             found |= {"executions": tuple(executions[:EXECUTIONS_KEPT]), "databases": tuple(databases)}
             return state.model_copy(update=found)
 
@@ -1134,7 +1146,9 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
 
     Gracefully it is a switchover, which loses nothing and needs both regions; ungracefully it is a failover,
     which gives up what has not been replicated: how much that is, is estimated from the lag. A cluster
-    without an instance is refused: nobody could write there.
+    without an instance is refused: nobody could write there. AWS takes no failover while a switchover is
+    under way and has no call that ends one: a failover that is forced then waits until AWS has ended it or
+    given it up, and goes on if it is still needed.
 
     Idempotent: a second call finds that writer, or the move to it, and changes nothing.
     Undo: switch over to the former writer, gracefully, once it is in step again; lost data stays lost.
@@ -1178,8 +1192,25 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
         }
 
     def _wanted(self, request: SwitchGlobalCluster, state: GlobalState) -> Wanted:
-        present = state.move.to if state.move else state.writer.arn if state.writer else None
-        return {"writer": (present, request.writer)}
+        return {"writer": (self._ahead(request, state), request.writer)}
+
+    def _ahead(self, request: SwitchGlobalCluster, state: GlobalState) -> str | None:
+        """Give the ARN of who writes, or will when what is under way has ended.
+
+        What AWS gives up ends as it was. Who is ready to lose writes does not wait for a switchover, which
+        may never end.
+        """
+        move = state.move
+        is_slow = move and request.mode is Mode.UNGRACEFUL and move.to == request.writer
+        if move and move.status != "cancelling" and (move.is_failover or not is_slow):
+            return move.to
+        return state.writer.arn if state.writer else None
+
+    def _waits(self, request: SwitchGlobalCluster, state: GlobalState) -> str:
+        if not state.move or state.move.to != request.writer:
+            return ""
+        doing = f"AWS is {state.move.status} to {state.move.to} and takes nothing else before that has ended"
+        return f"{request.where}: {doing}, well or given up; then it goes on if it is still needed"
 
     def _refusals(self, request: SwitchGlobalCluster, state: GlobalState) -> tuple[str, ...]:
         member = next((one for one in state.members if one.arn == request.writer), None)
@@ -1187,7 +1218,7 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
             known = ", ".join(str(one) for one in state.members)
             return (f"{request.where}: {request.writer} is none of its clusters, which are {known}",)
         found = []
-        if state.move and state.move.to != request.writer:
+        if state.move and self._ahead(request, state) != request.writer:
             found.append(f"{request.where}: it is {state.move.status} to {state.move.to}; let that end")
         if request.mode is Mode.GRACEFUL and state.status != "available":
             found.append(f"{request.where}: it is {state.status}, and a switchover needs it available")
@@ -1205,11 +1236,11 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
         return "rds", "failover_global_cluster", params | {"AllowDataLoss": True}
 
     def _progress(self, request: SwitchGlobalCluster, state: GlobalState) -> tuple[Reached, str]:
-        if state.move and state.move.to == request.writer:
-            return Reached.SETTLING, f"{state.move.status}, {state.writer or 'nobody'} still writes"
-        if state.move or not state.writer or state.writer.arn != request.writer:
-            away = f", and it is {state.move.status} to {state.move.to}" if state.move else ""
-            return Reached.NO, f"{state.writer or 'nobody'} writes{away}"
+        moving = f", and it is {state.move.status} to {state.move.to}" if state.move else ""
+        if self._ahead(request, state) != request.writer:
+            return Reached.NO, f"{state.writer or 'nobody'} writes{moving}"
+        if not state.writer or state.writer.arn != request.writer:
+            return Reached.SETTLING, f"{state.writer or 'nobody'} still writes{moving}"
         if state.status != "available":
             return Reached.SETTLING, f"{state.writer} writes, and it is {state.status}"
         return Reached.YES, f"{state.writer} writes"
@@ -1285,6 +1316,8 @@ def series(
         within: How many periods back a value still counts.
     """
     now = aws.now()
+    # At the edge of a period: two metrics that are asked for one after the other have the same times.
+    start = datetime.fromtimestamp((now.timestamp() // period - within) * period, UTC)
     namespace, name, dimensions = metric
     about = {
         "Namespace": namespace,
@@ -1295,17 +1328,21 @@ def series(
         "MetricDataQueries": [
             {"Id": "value", "MetricStat": {"Metric": about, "Period": period, "Stat": statistic}}
         ],
-        "StartTime": now - timedelta(seconds=period * within),
+        "StartTime": start,
         "EndTime": now,
         "ScanBy": "TimestampDescending",
     }
     answer = aws.read(at, "cloudwatch", "get_metric_data", asked)
     with reading(at.where, "metric data"):
-        result = answer["MetricDataResults"][0]
-        if result.get("StatusCode") in {"Forbidden", "InternalError"}:
+        results = answer["MetricDataResults"]  # one of each page
+        said = [one.get("StatusCode", "Complete") for one in results]
+        if "Forbidden" in said:
             raise ActionRefusedError(f"{at.where}: CloudWatch gives no {name}")
-        values = sorted(zip(result["Timestamps"], result["Values"], strict=True), reverse=True)
-        return {when: value for when, value in values if math.isfinite(value)}
+        # A part must not pass for the whole: errors that are left out are no errors per request.
+        if "InternalError" in said or said[-1] == "PartialData":
+            raise ProviderUnavailableError(f"{at.where}: CloudWatch gives only a part of {name}")
+        values = [pair for one in results for pair in zip(one["Timestamps"], one["Values"], strict=True)]
+        return {when: value for when, value in sorted(values, reverse=True) if math.isfinite(value)}
 
 
 def replica_lag(aws: AwsService, at: InRegion, cluster: str) -> float | None:

@@ -5,8 +5,10 @@ The SDK's own retries are off: it would send a change again whose answer was los
 
 import re
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any
 
 import boto3.session  # type: ignore[import-untyped]  # it has no types
@@ -21,6 +23,9 @@ from contracts.catalogue import Aws, AwsAccount, RoutingPanel
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError, one_line
 
 ROUTING = "route53-recovery-cluster"
+# Seconds from the order to the call. Credentials may be fetched in between, and the `in_flight` of the
+# actions counts on it that a change goes out by then or not at all.
+SIGNED_WITHIN = 3.0
 LIMITED = {"MaxItems", "MaxRecords", "maxResults"}
 PAGED = ("describe_", "get_metric_data", "list_")
 
@@ -54,11 +59,13 @@ BUSY = {
     "RequestThrottledException",
     "ResourceContention",
     "ScalingActivityInProgress",
+    "ThrottledException",
     "Throttling",
     "ThrottlingException",
     "TooManyRequestsException",
     "UpdateInProgressException",
 }
+SLOW = {"RequestTimeout", "RequestTimeoutException"}
 # The target is in a state that does not allow it: reading it again tells which.
 CONFLICT = {
     "ConflictException",
@@ -207,11 +214,10 @@ class AwsClient:
             )
         except (ActionRefusedError, ProviderUnavailableError):
             return None
+        said = answer.get("EvaluationResults") or ()
         # What depends on a condition of the call itself, the simulation cannot know.
-        return all(
-            one.get("EvalDecision", "allowed") == "allowed" or one.get("MissingContextValues")
-            for one in answer.get("EvaluationResults") or ()
-        )
+        may = (one.get("EvalDecision") == "allowed" or one.get("MissingContextValues") for one in said)
+        return all(may) if said else None
 
     def _role(self, at: InRegion, action: str) -> str | None:
         """Give the ARN of the user or role that signs, as IAM names it."""
@@ -265,6 +271,7 @@ class AwsClient:
         return account.profiles.get(action, account.profile)
 
     def _client(self, at: InRegion, service: str, *, action: str = "", url: str | None = None) -> Any:
+        self._sending.began = time.monotonic()
         account = self._account(at)
         profile = self._profile(account, action)
         key = (account.name, profile, service, at.region, url)
@@ -297,6 +304,9 @@ class AwsClient:
     def _sign_with_action(self, request: Any, **_: Any) -> None:
         """Add to the user agent whose call it is; the signature does not cover it."""
         action_id = getattr(self._sending, "action_id", "")
+        if action_id and time.monotonic() - self._sending.began > SIGNED_WITHIN:
+            said = "it took too long, so the change was not sent; it is tried again"
+            raise exceptions.CredentialRetrievalError(provider="AWS", error_msg=said)
         if action_id:
             agent = request.headers.get("User-Agent", b"")
             said = agent.decode() if isinstance(agent, bytes) else str(agent)
@@ -330,8 +340,10 @@ def _refusal(
         return ActionRefusedError(f"{at.where}: a safety rule is against it ({message})")
     if code in CONFLICT:
         return PreconditionFailedError(f"{at.where}: {message}")
-    busy = code in BUSY or status == 429  # noqa: PLR2004  (Too Many Requests)
-    if busy or not 400 <= status < 500:  # noqa: PLR2004  (what HTTP calls the client's fault)
+    busy = code in BUSY or status == HTTPStatus.TOO_MANY_REQUESTS
+    # A request that took too long may have arrived in full, whatever HTTP calls the client's fault.
+    slow = status == HTTPStatus.REQUEST_TIMEOUT or code in SLOW
+    if busy or slow or not 400 <= status < 500:  # noqa: PLR2004  (what HTTP calls the client's fault)
         return ProviderUnavailableError(
             f"{at.where}: {MEANT.get(code, message)}",
             may_have_applied=lost and ours and not busy,

@@ -140,6 +140,7 @@ class GlobalDatabase:
 
     Attributes:
         moving_to: Whom a move is under way to.
+        gives_up: It is given up, and ends as it began.
         instances: How many the cluster that is asked for has.
     """
 
@@ -148,6 +149,7 @@ class GlobalDatabase:
     writer: str
     status: str = "available"
     moving_to: str = ""
+    gives_up: bool = False
     loses: bool = False
     instances: int = 1
 
@@ -160,12 +162,13 @@ class GlobalDatabase:
             for arn in self.members
         )
         status = "failing-over" if self.loses else "switching-over"
+        status = "cancelling" if self.gives_up else status
         move = (
             f"<FailoverState><Status>{status}</Status><FromDbClusterArn>{self.writer}</FromDbClusterArn>"
             f"<ToDbClusterArn>{self.moving_to}</ToDbClusterArn>"
             f"<IsDataLossAllowed>{str(self.loses).lower()}</IsDataLossAllowed></FailoverState>"
             if self.moving_to
-            else ""
+            else "<FailoverState/>"
         )
         return (
             f"<GlobalClusterIdentifier>{self.name}</GlobalClusterIdentifier>"
@@ -198,6 +201,7 @@ class FakeAws:
         switch_state: The state that a new execution of a plan has.
         globals: Aurora global databases by name, as AWS gives them.
         moving: Whether a switchover or failover stays under way.
+        rewrites: By operation, what is made of its answer: for what AWS says seldom.
 
     Args:
         clock: The time now, in UTC.
@@ -251,6 +255,7 @@ class FakeAws:
             self.switch_state = "completed"
             self.globals: dict[str, GlobalDatabase] = {}
             self.moving = False
+            self.rewrites: dict[str, Callable[[str], str]] = {}
             self._planned: list[_Planned] = []
             self._before: dict[tuple[str, str], Answer] = {}
             self._rollouts: dict[str, list[dict[str, Any]]] = {}
@@ -314,6 +319,9 @@ class FakeAws:
         with self._lock:
             found = self._own(seen, request) or self._moto(request)
             found = self._mended(seen, found)
+            rewrite = self.rewrites.get(seen.operation)
+            if rewrite is not None:
+                found = Answer(found.status, rewrite(found.body.decode()).encode(), found.kind)
             seen.changed = found.status < REFUSED and not seen.operation.startswith(READS)
             if seen.operation.startswith(READS):
                 self._before.setdefault(asked, found)
@@ -403,9 +411,13 @@ class FakeAws:
             return Answer(501, b"no upstream", "text/plain")
         connection = HTTPConnection(self._upstream.hostname, self._upstream.port, timeout=30)
         try:
-            connection.request(request.method, request.path, request.body.encode(), dict(request.headers))
+            body = request.body.replace("<Name>\\052.", "<Name>*.")
+            connection.request(request.method, request.path, body.encode(), dict(request.headers))
             said = connection.getresponse()
-            return Answer(said.status, said.read(), said.headers.get("Content-Type", "text/plain"))
+            found = said.read().replace(
+                b"<Name>*.", b"<Name>\\052."
+            )  # as Route 53 writes it, and moto does not
+            return Answer(said.status, found, said.headers.get("Content-Type", "text/plain"))
         except (OSError, HTTPException) as problem:
             return Answer(502, str(problem).encode(), "text/plain")
         finally:
@@ -502,9 +514,9 @@ class FakeAws:
         target = params["TargetDbClusterIdentifier"]
         loses = operation == "FailoverGlobalCluster" and params.get("AllowDataLoss") == "true"
         if found.moving_to or target == found.writer or (found.status != "available" and not loses):
-            return error(
-                "rds", 400, "InvalidGlobalClusterStateFault", "the global cluster cannot do that now"
-            )
+            # Whichever of the two calls it is: a move that is under way is neither sped up nor ended.
+            said = f"Global cluster {found.name} is in a state that does not allow this operation"
+            return error("rds", 400, "InvalidGlobalClusterStateFault", said)
         if target not in found.members:
             return error("rds", 404, "DBClusterNotFoundFault", "no such cluster")
         found.moving_to, found.loses = target, loses
@@ -526,7 +538,8 @@ class FakeAws:
     def end_move(self, name: str) -> None:
         """Let a switchover or failover come to its end."""
         database = self.globals[name]
-        database.writer, database.moving_to, database.status = database.moving_to, "", "available"
+        database.writer = database.writer if database.gives_up else database.moving_to
+        database.moving_to, database.gives_up, database.status = "", False, "available"
 
     # Where moto differs from AWS.
 

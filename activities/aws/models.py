@@ -4,13 +4,14 @@ What AWS says is read by models with its own field names as aliases; a state tha
 the names that it has here.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel, to_pascal
 
 from contracts.actions import ActionRequest, ProbeRequest
@@ -64,7 +65,7 @@ def reading(where: str, what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (AttributeError, IndexError, KeyError, TypeError, ValidationError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ProviderUnavailableError(f"{where}: the answer does not look like {what}") from error
 
 
@@ -386,6 +387,12 @@ class Answers(Frozen):
         return kept | ({"HealthCheckId": self.health_check} if self.health_check else {})
 
 
+def plain_name(said: str) -> str:
+    r"""Give a record's name as people write it: Route 53 says ``\052.shop.`` for ``*.shop``."""
+    plain = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), said)
+    return plain.rstrip(".").lower()
+
+
 class SetRecordWeights(AwsRequest):
     """Have a name's weighted records weigh this, or its failover records answer with this.
 
@@ -422,7 +429,7 @@ class SetRecordWeights(AwsRequest):
     @property
     def bare_name(self) -> str:
         """The name as the catalogue writes it."""
-        return self.name.rstrip(".").lower()
+        return plain_name(self.name)
 
     @property
     def changed(self) -> tuple[str, ...]:
@@ -526,7 +533,8 @@ class SwitchState(Camel, Seen):
     Attributes:
         approach: ``activePassive`` or ``activeActive``.
         steps: Names of the plan's steps for what is asked for.
-        executions: Newest first.
+        executions: The newest, the latest first.
+        active: The region that the last completed activation has made active, or else the primary one.
         progress: The steps of the newest execution.
         databases: ARNs of the Aurora clusters that its steps make the writer in the target region.
         lags: Seconds by which each lags behind; ``None`` when CloudWatch has no data.
@@ -542,17 +550,12 @@ class SwitchState(Camel, Seen):
     progress: tuple[ExecutionStep, ...] = ()
     databases: tuple[str, ...] = ()
     lags: dict[str, float | None] = {}
+    active: str = ""
 
     @property
     def last(self) -> str:
         """Id of the newest execution; empty when there is none."""
         return self.executions[0].id if self.executions else ""
-
-    @property
-    def active(self) -> str:
-        """The region that the last completed activation has made active, or else the primary one."""
-        done = (one for one in self.executions if one.action == "activate" and one.state in COMPLETED)
-        return next((one.region for one in done), self.primary)
 
 
 COMPLETED = {"completed", "completedWithExceptions", "completedMonitoringApplicationHealth"}
@@ -629,20 +632,29 @@ class SwitchGlobalCluster(AwsRequest):
 class Member(Pascal):
     """One cluster of a global database."""
 
-    arn: str = Field(alias="DBClusterArn")
+    arn: Arn = Field(alias="DBClusterArn")
     is_writer: bool = False
     synchronization_status: str = ""
 
     def __str__(self) -> str:
-        _, _, _, region, _, _, name = self.arn.split(":", 6)
-        return f"{name} in {region}"
+        return f"{self.arn.rpartition(':')[2]} in {self.arn.split(':')[3]}"
 
 
 class Move(Pascal):
-    """A switchover or failover that is under way."""
+    """A switchover or failover that is under way.
+
+    Attributes:
+        status: ``pending``, ``switching-over``, ``failing-over``, or ``cancelling`` when AWS gives it up.
+    """
 
     status: str
     to: str = Field("", alias="ToDbClusterArn")
+    may_lose: bool = Field(default=False, alias="IsDataLossAllowed")
+
+    @property
+    def is_failover(self) -> bool:
+        """Whether it goes ahead whatever is lost."""
+        return self.may_lose or self.status == "failing-over"
 
 
 class GlobalState(Pascal, Seen):
@@ -658,7 +670,10 @@ class GlobalState(Pascal, Seen):
     arn: str = Field(alias="GlobalClusterArn")
     status: str
     members: tuple[Member, ...] = Field((), alias="GlobalClusterMembers")
-    move: Move | None = Field(None, alias="FailoverState")
+    # Where nothing moves AWS says nothing, or an empty object.
+    move: Annotated[Move | None, BeforeValidator(lambda said: said or None)] = Field(
+        None, alias="FailoverState"
+    )
     lag: float | None = None
     estimated_loss: str = ""
     standby: str = ""

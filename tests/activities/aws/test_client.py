@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from activities.aws import SetDesiredCapacity
+from activities.aws import client as client_module
 from activities.aws.actions import SetDesiredCapacityAction
 from activities.aws.client import AwsClient
 from activities.aws.fake import ERRORS, FakeAws, Fault
@@ -64,17 +65,41 @@ def test_codes_end_in_refused_or_unavailable(
     assert not getattr(error.value, "may_have_applied", False)
 
 
-@pytest.mark.parametrize("status", [500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
 def test_after_any_server_error_the_change_may_be_there(
     aws: FakeAws, world: World, client: AwsClient, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    """No 5xx of whatever stands between is taken for a promise that nothing happened."""
+    """No 5xx of whatever stands between is taken for a promise that nothing happened, and no 408."""
     monkeypatch.setitem(ERRORS, Fault.ERROR_BEFORE, (status, "InternalFailure", "no"))
     aws.fail(Fault.ERROR_BEFORE, "SetDesiredCapacity")
 
     with pytest.raises(ProviderUnavailableError) as error:
         change(client, world)
     assert error.value.may_have_applied
+    assert len(aws.arrived("SetDesiredCapacity")) == 1
+
+
+def test_a_change_whose_credentials_come_late_is_not_sent(
+    aws: FakeAws, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker may have concluded by then that nothing arrives; the next try has the credentials."""
+    world.make_group()
+    keys = '{"Version": 1, "AccessKeyId": "main", "SecretAccessKey": "x"}'
+    slow = tmp_path / "slow"
+    slow.write_text(f"#!/bin/sh\nsleep 0.5\necho '{keys}'\n", encoding="utf-8")
+    slow.chmod(0o700)
+    config = tmp_path / "config"
+    config.write_text(
+        f"[profile slow]\ncredential_process = {slow}\nendpoint_url = {aws.url}\n", encoding="utf-8"
+    )
+    account = AwsAccount(name="main", config=str(config), profile="slow")
+    monkeypatch.setattr(client_module, "SIGNED_WITHIN", 0.4)
+    with closing(AwsClient(Aws(accounts=(account,)), clock=utc_now, read_timeout=20)) as ours:
+        with pytest.raises(ProviderUnavailableError, match="the change was not sent") as error:
+            change(ours, world)
+        change(ours, world)
+
+    assert not error.value.may_have_applied
     assert len(aws.arrived("SetDesiredCapacity")) == 1
 
 

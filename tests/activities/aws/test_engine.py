@@ -1,6 +1,7 @@
 """The actions under the engine itself: approved, journalled, run once, undone."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from temporalio.testing import ActivityEnvironment
 
+from activities.aws import Mode
+from activities.aws.actions import SetRoutingControlsAction
 from activities.aws.client import AwsClient
 from activities.aws.fake import FakeAws, Fault
 from activities.registry import Registry
@@ -19,6 +22,8 @@ from authority.policy import Policy
 from authority.seals import digest
 from contracts.approvals import Verdict
 from contracts.catalogue import Aws, AwsResources, Catalogue, Service, ServiceEnvironment
+from contracts.errors import ProviderUnavailableError
+from contracts.evidence import EvidenceKind
 from contracts.incidents import Effect, Role, Severity
 from contracts.messages import StepOrder
 from contracts.outcomes import Direction, Outcome, StepResult
@@ -26,7 +31,7 @@ from contracts.plans import Plan, Step
 from ledger import Ledger
 from runtime.clock import utc_now
 from tests.activities.aws.conftest import World
-from tests.activities.aws.test_faults import CASES, Case
+from tests.activities.aws.test_faults import CASES, Case, routing, switchover
 
 KEYS = Ed25519PrivateKey.generate()
 POLICY = Policy()
@@ -62,8 +67,12 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 class Approved:
     """One approved step."""
 
-    def __init__(self, case: Case, client: AwsClient, accounts: Aws, ledger: Ledger) -> None:
+    def __init__(
+        self, case: Case, client: AwsClient, accounts: Aws, ledger: Ledger, forced: Any = None
+    ) -> None:
         self.ledger = ledger
+        self.clock = utc_now
+        self.forced = forced
         self.action = case.action(client)
         self.action.in_flight = timedelta(seconds=0.6)
         target = case.request.target
@@ -102,6 +111,7 @@ class Approved:
             number=1,
             title="Mitigate",
             action=request.call(),
+            forced=self.forced.call() if self.forced else None,
             observed=observed,
             change=self.action.change(request, observed),
             undo=undo.call(),
@@ -134,7 +144,7 @@ class Approved:
             catalogue=self.catalogue,
             registry=Registry([self.action], []),
             verifier=Verifier([KEYS.public_key()]),
-            clock=utc_now,
+            clock=self.clock,
         )
         order = StepOrder(
             incident=self.plan.incident,
@@ -146,6 +156,19 @@ class Approved:
         )
         result: StepResult = ActivityEnvironment().run(steps.run_step, order)
         return result
+
+    def force(self) -> None:
+        """Order the ungraceful variant."""
+        self.signed = self.ledger.approvals.force(
+            self.signed.decision.request,
+            1,
+            person="ada",
+            authenticated_by="local",
+            reason="it hangs",
+            policy=POLICY,
+            signer=Signer(KEYS),
+            trace={},
+        )
 
     def die_after_intent(self) -> str:
         """Leave the journal as a worker does that was killed around its call; give the action's id."""
@@ -218,3 +241,54 @@ def test_a_part_of_a_change_is_in_doubt(aws: FakeAws, approve: Approve, made: Ma
     assert result.before != result.after
     assert approved.run() == result
     assert len(aws.arrived(case.operation)) == 1
+
+
+def told_to_wait(ledger: Ledger) -> list[str]:
+    """Give what people are told that a step waits for."""
+    return [one.summary for one in ledger.evidence.entries() if one.kind is EvidenceKind.ATTENTION_NEEDED]
+
+
+def test_traffic_is_left_alone_whichever_worker_changed_it(
+    aws: FakeAws, world: World, client: AwsClient, accounts: Aws, ledger: Ledger
+) -> None:
+    """Another worker, or the same one after a restart, has from the journal that it was changed just now."""
+    case = routing(world)
+    steady = replace(case, request=case.request.model_copy(update={"panel": "steady"}))
+    approved = Approved(steady, client, accounts, ledger)
+    assert approved.run().outcome is Outcome.DONE
+    approved.action = SetRoutingControlsAction(client)
+    for _ in range(2):
+        with pytest.raises(ProviderUnavailableError, match="ireland, virginia was changed less than 0:01:00"):
+            approved.run(Direction.UNDO)
+    held = len(aws.changes)
+    approved.clock = lambda: utc_now() - timedelta(seconds=61)  # a clock that is set back holds nothing up
+    undone = approved.run(Direction.UNDO)
+
+    assert (undone.outcome, held, len(aws.changes)) == (Outcome.DONE, 1, 2)
+    assert [one.partition(" waits: ")[0] for one in told_to_wait(ledger)] == ["INC-1/1 step 1"]
+
+
+@pytest.mark.parametrize("gives_up", [True, False])
+def test_a_failover_that_is_forced_waits_for_the_switchover(
+    aws: FakeAws, world: World, client: AwsClient, accounts: Aws, ledger: Ledger, *, gives_up: bool
+) -> None:
+    """It is sent once AWS has given the switchover up, and need not be when that has ended well."""
+    case = switchover(world)
+    forced = case.request.model_copy(update={"mode": Mode.UNGRACEFUL})
+    aws.moving = True
+    approved = Approved(case, client, accounts, ledger, forced)
+    assert approved.run().outcome is Outcome.DONE
+    approved.force()
+    for _ in range(2):
+        with pytest.raises(ProviderUnavailableError, match="takes nothing else before that has ended"):
+            approved.run(Direction.FORCE)
+        aws.globals[forced.cluster].gives_up = gives_up
+    (told,) = told_to_wait(ledger)
+    aws.end_move(forced.cluster)
+    aws.moving = False
+    result = approved.run(Direction.FORCE)
+    failovers = len(aws.arrived("FailoverGlobalCluster"))
+
+    assert (result.outcome, result.no_op, failovers) == (Outcome.DONE, not gives_up, int(gives_up))
+    assert "step 1 waits: Aurora global database" in told
+    assert case.is_done()

@@ -1,6 +1,5 @@
 """Moving traffic, plans and databases between two regions, and back."""
 
-from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
@@ -25,11 +24,9 @@ from activities.aws.actions import (
 )
 from activities.aws.client import AwsClient
 from activities.aws.fake import ERRORS, FakeAws, Fault
-from contracts.catalogue import Aws
-from contracts.errors import ActionRefusedError, ProviderUnavailableError
+from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
 from contracts.outcomes import Reached
 from contracts.plans import Difference
-from runtime.clock import utc_now
 from tests.activities.aws.conftest import (
     CONTROLS,
     ENDPOINTS,
@@ -159,32 +156,19 @@ def test_an_override_names_a_rule(rule: str) -> None:
         routed(override_rules=[rule])
 
 
-def test_a_control_is_left_alone_after_a_change(aws: FakeAws, world: World, client: AwsClient) -> None:
-    """Going back at once is held up by the panel's wait, and it is said how long."""
+@pytest.mark.parametrize("ago", [0, 59, 60])
+def test_a_control_is_left_alone_after_a_change(world: World, client: AwsClient, ago: int) -> None:
+    """Going back at once is held up by the panel's wait; a control that was not named then is not held."""
     world.make_panel()
     action = SetRoutingControlsAction(client)
     undo, _ = action.undo(routed("steady"), apply(action, routed("steady")))
+    assert undo is not None
+    first = routed("steady", states={"ireland": False}).call()
+    waits = action.waits_for(undo, action.observe(undo), lambda: [(first, timedelta(seconds=ago))])
+    other = undo.model_copy(update={"states": {"virginia": False}})
 
-    with pytest.raises(ProviderUnavailableError, match="ireland was changed less than 0:01:00 ago") as error:
-        apply(action, undo)
-    assert error.value.retry_after is not None
-    assert 50 < error.value.retry_after <= 60
-    assert (error.value.may_have_applied, len(aws.changes)) == (False, 1)
-
-
-def test_a_clock_that_is_set_back_holds_nothing_up(aws: FakeAws, world: World, accounts: Aws) -> None:
-    """The panel's wait is a minute of the worker's own time, whatever is done to the machine's clock."""
-    world.make_panel()
-    clock = [utc_now()]
-    with closing(AwsClient(accounts, clock=lambda: clock[0], read_timeout=20)) as client:
-        action = SetRoutingControlsAction(client)
-        undo, _ = action.undo(routed("steady"), apply(action, routed("steady")))
-        clock[0] -= timedelta(minutes=5)
-
-        with pytest.raises(ProviderUnavailableError, match="less than 0:01:00 ago") as error:
-            apply(action, undo)
-    assert error.value.retry_after is not None
-    assert (error.value.retry_after <= 60, len(aws.changes)) == (True, 1)
+    assert ("ireland was changed less than 0:01:00 ago, so it is left alone" in waits) is (ago < 60)
+    assert action.waits_for(other, action.observe(other), lambda: [(first, timedelta(0))]) == ""
 
 
 def test_a_panel_belongs_to_its_account(client: AwsClient, world: World) -> None:
@@ -407,6 +391,83 @@ def test_a_move_under_way_is_found_and_not_sent_again(aws: FakeAws, world: World
     assert "let that end" in refusals[0]
     assert progress(action, request).reached is Reached.YES
     assert len(aws.changes) == 1
+
+
+def test_a_failover_waits_for_a_switchover_that_hangs(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """AWS takes no failover while a switchover is under way: it is said, and nothing is sent meanwhile."""
+    graceful = written(world)
+    forced = graceful.model_copy(update={"mode": Mode.UNGRACEFUL})
+    aws.moving = True
+    action = SwitchGlobalClusterAction(client)
+    apply(action, graceful)
+    hung = action.observe(forced)
+    waits = action.waits_for(forced, hung, list)
+    at_aws = {"GlobalClusterIdentifier": forced.cluster, "TargetDbClusterIdentifier": forced.writer}
+    failover = ("rds", "failover_global_cluster", at_aws | {"AllowDataLoss": True})
+    with pytest.raises(PreconditionFailedError, match="does not allow this operation"):
+        client.change(forced, *failover, action=forced.action, action_id="INC-1/1/1/force")
+
+    assert "AWS is switching-over to" in waits
+    assert "takes nothing else before that has ended" in waits
+    assert action.is_reached(forced, hung).reached is Reached.NO
+    assert "let that end" in action.preflight(forced, hung)[0]
+    assert action.waits_for(graceful, action.observe(graceful), list)  # the same move again waits as well
+    assert len(aws.changes) == 1
+
+
+def test_a_move_that_is_given_up_goes_nowhere(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """While AWS cancels a switchover nobody is about to write there, and afterwards the failover is sent."""
+    graceful = written(world)
+    forced = graceful.model_copy(update={"mode": Mode.UNGRACEFUL})
+    aws.moving = True
+    action = SwitchGlobalClusterAction(client)
+    apply(action, graceful)
+    aws.globals[graceful.cluster].gives_up = True
+    gone = progress(action, graceful)
+    waits = action.waits_for(forced, action.observe(forced), list)
+    aws.end_move(graceful.cluster)
+    free = action.waits_for(forced, action.observe(forced), list)
+    aws.moving = False
+    apply(action, forced, "INC-1/1/1/force")
+
+    assert (gone.reached, "cancelling" in gone.detail, "AWS is cancelling" in waits) == (
+        Reached.NO,
+        True,
+        True,
+    )
+    assert (free, progress(action, forced).reached) == ("", Reached.YES)
+    assert [one.operation for one in aws.changes] == ["SwitchoverGlobalCluster", "FailoverGlobalCluster"]
+
+
+def test_a_failover_under_way_is_not_waited_for(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """What is asked for is on its way: there is nothing to send and nothing to wait for."""
+    forced = written(world, Mode.UNGRACEFUL)
+    aws.moving = True
+    action = SwitchGlobalClusterAction(client)
+    apply(action, forced)
+    observed = action.observe(forced)
+
+    assert action.change(forced, observed) == ()
+    assert action.is_reached(forced, observed).reached is Reached.SETTLING
+
+
+def test_the_active_region_is_not_forgotten(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """However many executions have failed since, the failback goes where the last good one went."""
+    world.make_plan()
+    former = {**aws.executions[PLAN][0], "executionRegion": STANDBY, "startTime": 1_700_000_100.0}
+    failed = {**former, "executionState": "failed", "executionRegion": REGION}
+    aws.executions[PLAN] += [former | {"executionId": "good"}]
+    for number in range(7):
+        aws.executions[PLAN].append(
+            failed | {"executionId": f"f{number}", "startTime": 1_700_000_200.0 + number}
+        )
+    request = planned(target_region=REGION, region=REGION, after="f6")
+    undo, _ = ExecuteRegionSwitchAction(client).undo(
+        request, ExecuteRegionSwitchAction(client).observe(request)
+    )
+
+    assert undo is not None
+    assert undo.target_region == STANDBY
 
 
 def test_a_stranger_is_not_made_the_writer(world: World, client: AwsClient) -> None:

@@ -1,7 +1,11 @@
 """What the probes see."""
 
+import itertools
+import re
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -28,7 +32,7 @@ from activities.aws.client import AwsClient
 from activities.aws.fake import FakeAws, Fault
 from activities.registry import Registry
 from contracts.actions import ActionRequest
-from contracts.catalogue import Signal
+from contracts.catalogue import Aws, Signal
 from contracts.errors import ActionRefusedError, ProviderUnavailableError
 from contracts.plans import ActionCall, Target
 from contracts.readiness import CheckState, ReadinessCheck
@@ -97,6 +101,47 @@ def test_a_metric_that_cannot_be_read_says_why(aws: FakeAws, client: AwsClient) 
     aws.fail(Fault.ERROR_BEFORE, "GetMetricData")
     with pytest.raises(ProviderUnavailableError):
         MetricProbe(client).look(asked)
+
+
+def test_two_metrics_have_the_same_times(aws: FakeAws, world: World, accounts: Aws) -> None:
+    """The clock goes on between the two questions, and an error is still found in its minute."""
+    asked = Metric(**AT, namespace=world.cluster, metric="errors", per="requests", statistic="Sum")
+    at = utc_now() - timedelta(minutes=3)
+    data = [
+        {"MetricName": name, "Value": value, "Timestamp": at}
+        for name, value in (("errors", 5.0), ("requests", 10.0))
+    ]
+    world.sdk("cloudwatch").put_metric_data(Namespace=world.cluster, MetricData=data)
+    late = itertools.count()
+    with closing(AwsClient(accounts, clock=lambda: utc_now() + timedelta(seconds=7 * next(late)))) as client:
+        seen = MetricProbe(client).look(asked).value
+
+    assert seen == 0.5
+    assert len(aws.arrived("GetMetricData")) == 2
+
+
+def test_a_part_of_a_metric_is_no_data(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """Errors of which a part is missing would read as no errors per request: it is asked again instead."""
+    asked = Metric(**AT, namespace=world.cluster, metric="errors", per="requests", statistic="Sum")
+    ends: list[Any] = []
+    for code in ("Complete", "PartialData", "InternalError", "Forbidden"):
+        aws.rewrites["GetMetricData"] = partial(re.sub, "Complete", code)
+        try:
+            ends.append(MetricProbe(client).look(asked).value)
+        except (ActionRefusedError, ProviderUnavailableError) as error:
+            ends.append(type(error))
+
+    assert ends == [None, ProviderUnavailableError, ProviderUnavailableError, ActionRefusedError]
+
+
+def test_values_without_their_times_are_no_answer(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """An answer that contradicts itself makes AWS unavailable, and is no mistake of ours."""
+    data = [{"MetricName": "errors", "Value": 1.0, "Timestamp": utc_now() - timedelta(minutes=1)}]
+    world.sdk("cloudwatch").put_metric_data(Namespace=world.cluster, MetricData=data)
+    aws.rewrites["GetMetricData"] = lambda said: re.sub(r'"Timestamps": ?\[[^]]+\]', '"Timestamps": []', said)
+
+    with pytest.raises(ProviderUnavailableError, match="does not look like metric data"):
+        MetricProbe(client).look(Metric(**AT, namespace=world.cluster, metric="errors"))
 
 
 # Readiness.
