@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Header, Query
 from pydantic import BeforeValidator, Field, ValidationError
 from starlette.responses import PlainTextResponse, StreamingResponse
 
-from contracts.approvals import Approval, ApprovalRequest, ApprovalState, SignedDecision, Verdict
+from contracts.approvals import Approval, ApprovalRequest, ApprovalState, SignedDecision
 from contracts.base import Frozen, JsonObject, Strict
 from contracts.errors import InputError, NotFoundError, first_wrong
 from contracts.evidence import EvidenceEntry
@@ -16,10 +16,10 @@ from contracts.incidents import Alert, Incident, Phase, Severity
 from contracts.messages import CommandKind, PreviewAnswer, PreviewRequest, RoleAssignment
 from contracts.plans import Risk
 from contracts.playbooks import Playbook
+from gateway.asking import READS, By
 from gateway.engine import Engine
-from gateway.identity import Identity, Principal
 from gateway.live import Live
-from gateway.orders import LONGEST_REASON, LONGEST_TITLE, Orders
+from gateway.orders import LONGEST_REASON, LONGEST_TITLE, DecisionOrder, Orders
 
 PAGE: Final = 1_000
 SSE_HEADERS: Final = {"X-Accel-Buffering": "no"}
@@ -48,23 +48,6 @@ class SeverityOrder(Reason):
     """How bad it is now, and why."""
 
     severity: Severity
-
-
-class DecisionOrder(Strict):
-    """A person's answer to an approval request; ``plan_digest`` says which plan the person has seen.
-
-    Attributes:
-        steps: Approve only these; empty means all.
-        break_glass: Approve outside the rules of who may; everybody is told, and two others review it.
-        overrides: Guardrails that are set aside, by name.
-    """
-
-    verdict: Verdict
-    plan_digest: str
-    reason: str = Field("", max_length=LONGEST_REASON)
-    steps: tuple[int, ...] = Field((), max_length=100)
-    break_glass: bool = False
-    overrides: tuple[str, ...] = Field((), max_length=20)
 
 
 LONGEST_NAME = 200
@@ -96,16 +79,12 @@ class ListedPlaybook(Frozen):
     params: Annotated[JsonObject, BeforeValidator(lambda params: params.model_json_schema())]
 
 
-def incidents_router(  # noqa: C901  (a list of routes, not a decision)
-    orders: Orders, identity: Identity, live: Live
-) -> APIRouter:
+def incidents_router(orders: Orders, live: Live) -> APIRouter:  # noqa: C901  (a list of routes)
     """Give the routes about incidents."""
     routes = APIRouter(prefix="/v1", tags=["incidents"])
     ledger = orders.ledger
-    reads = [Depends(identity.reader)]
-    by = Annotated[Principal, Depends(identity.principal)]
 
-    @routes.get("/incidents", dependencies=reads)
+    @routes.get("/incidents", dependencies=READS)
     def list_incidents(
         *, open_only: Annotated[bool, Query(alias="open")] = False, limit: Limit = 100
     ) -> list[Incident]:
@@ -113,53 +92,53 @@ def incidents_router(  # noqa: C901  (a list of routes, not a decision)
         return ledger.incidents.list(open_only=open_only, limit=limit)
 
     @routes.post("/incidents", status_code=201)
-    def declare_incident(order: Declaration, principal: by) -> Incident:
+    def declare_incident(order: Declaration, principal: By) -> Incident:
         """Open an incident without an alert."""
         return orders.declare(principal=principal, **dict(order))
 
-    @routes.get("/incidents/{incident}", dependencies=reads)
+    @routes.get("/incidents/{incident}", dependencies=READS)
     def get_incident(incident: str) -> Incident:
         """Show one incident."""
         return ledger.incidents.get(incident)
 
     @routes.post("/incidents/{incident}/ack")
-    def acknowledge_incident(incident: str, principal: by) -> Incident:
+    def acknowledge_incident(incident: str, principal: By) -> Incident:
         """Take the Incident Commander's role."""
         return orders.take_command(incident, principal)
 
     @routes.post("/incidents/{incident}/roles")
-    def assign_role(incident: str, order: RoleAssignment, principal: by) -> Incident:
+    def assign_role(incident: str, order: RoleAssignment, principal: By) -> Incident:
         """Give a role to somebody."""
         return orders.assign(incident, order.role, order.person, principal)
 
     @routes.post("/incidents/{incident}/severity")
-    def change_severity(incident: str, order: SeverityOrder, principal: by, key: Key = "") -> Incident:
+    def change_severity(incident: str, order: SeverityOrder, principal: By, key: Key = "") -> Incident:
         """Say how bad it is."""
         return orders.command(incident, CommandKind.SEVERITY, principal=principal, key=key, **dict(order))
 
     @routes.post("/incidents/{incident}/resolve")
-    def resolve_incident(incident: str, order: Reason, principal: by, key: Key = "") -> Incident:
+    def resolve_incident(incident: str, order: Reason, principal: By, key: Key = "") -> Incident:
         """Say that it is over; the engine takes that up."""
         return orders.command(incident, CommandKind.RESOLVE, principal=principal, key=key, **dict(order))
 
     @routes.post("/incidents/{incident}/replan")
-    def replan_incident(incident: str, order: Reason, principal: by, key: Key = "") -> Incident:
+    def replan_incident(incident: str, order: Reason, principal: By, key: Key = "") -> Incident:
         """Ask for another plan; the engine takes that up."""
         return orders.command(incident, CommandKind.REPLAN, principal=principal, key=key, **dict(order))
 
-    @routes.get("/incidents/{incident}/evidence", dependencies=reads)
+    @routes.get("/incidents/{incident}/evidence", dependencies=READS)
     def list_evidence(incident: str, after: After = -1, limit: Limit = PAGE) -> list[EvidenceEntry]:
         """List an incident's entries of the evidence log, in order."""
         ledger.incidents.get(incident)
         return ledger.evidence.entries(incident=incident, after=after, limit=limit)
 
-    @routes.get("/incidents/{incident}/postmortem", dependencies=reads, response_class=PlainTextResponse)
+    @routes.get("/incidents/{incident}/postmortem", dependencies=READS, response_class=PlainTextResponse)
     def get_postmortem(incident: str) -> PlainTextResponse:
         """Give the postmortem as Markdown."""
         ledger.incidents.get(incident)
         return PlainTextResponse(ledger.postmortems.get(incident), media_type="text/markdown")
 
-    @routes.get("/incidents/{incident}/events", dependencies=reads, response_class=StreamingResponse)
+    @routes.get("/incidents/{incident}/events", dependencies=READS, response_class=StreamingResponse)
     def incident_events(
         incident: str, after: After = -1, last_event_id: Annotated[str, Header(max_length=20)] = ""
     ) -> StreamingResponse:
@@ -167,7 +146,7 @@ def incidents_router(  # noqa: C901  (a list of routes, not a decision)
         ledger.incidents.get(incident)
         return _events(live, incident=incident, after=_place(last_event_id, after))
 
-    @routes.get("/events", dependencies=reads, response_class=StreamingResponse)
+    @routes.get("/events", dependencies=READS, response_class=StreamingResponse)
     def all_events(
         after: Annotated[int | None, Query(ge=-1)] = None,
         last_event_id: Annotated[str, Header(max_length=20)] = "",
@@ -178,47 +157,40 @@ def incidents_router(  # noqa: C901  (a list of routes, not a decision)
     return routes
 
 
-def approvals_router(orders: Orders, identity: Identity) -> APIRouter:
+def approvals_router(orders: Orders) -> APIRouter:
     """Give the routes about approvals."""
     routes = APIRouter(prefix="/v1", tags=["approvals"])
     ledger = orders.ledger
-    reads = [Depends(identity.reader)]
-    by = Annotated[Principal, Depends(identity.principal)]
 
-    @routes.get("/approvals", dependencies=reads)
+    @routes.get("/approvals", dependencies=READS)
     def list_approvals(
         state: ApprovalState | None = None, incident: str | None = None, limit: Limit = 100
     ) -> list[ApprovalRequest]:
         """List approval requests."""
         return ledger.approvals.list(state, incident, limit)
 
-    @routes.get("/approvals/{approval}", dependencies=reads)
+    @routes.get("/approvals/{approval}", dependencies=READS)
     def get_approval(approval: str) -> Approval:
         """Show a request and the plan that it asks about."""
         return ledger.approvals.get(approval)
 
     @routes.post("/approvals/{approval}/decision")
-    def decide_approval(approval: str, order: DecisionOrder, principal: by) -> SignedDecision:
+    def decide_approval(approval: str, order: DecisionOrder, principal: By) -> SignedDecision:
         """Approve or reject; the same answer again gives the recorded decision."""
-        return orders.decide(approval, principal=principal, **dict(order))
+        return orders.decide(approval, order, principal)
 
     return routes
 
 
 def playbooks_router(
-    orders: Orders,
-    identity: Identity,
-    engine: Engine,
-    playbooks: Sequence[Playbook],
-    *,
-    clock: Callable[[], datetime],
+    orders: Orders, engine: Engine, playbooks: Sequence[Playbook], *, clock: Callable[[], datetime]
 ) -> APIRouter:
     """Give the routes about playbooks."""
     routes = APIRouter(prefix="/v1", tags=["playbooks"])
     by_name = {playbook.name: playbook for playbook in playbooks}
     known = ", ".join(by_name) or "none"
 
-    @routes.get("/playbooks", dependencies=[Depends(identity.reader)])
+    @routes.get("/playbooks", dependencies=READS)
     def list_playbooks() -> list[ListedPlaybook]:
         """List the playbooks in the order in which they are tried."""
         return [
@@ -226,8 +198,8 @@ def playbooks_router(
             for playbook in sorted(playbooks, key=lambda playbook: (playbook.order, playbook.name))
         ]
 
-    @routes.post("/playbooks/{name}/plan", dependencies=[Depends(identity.principal)])
-    async def preview_playbook(name: str, order: PreviewOrder) -> PreviewAnswer:
+    @routes.post("/playbooks/{name}/plan")
+    async def preview_playbook(name: str, order: PreviewOrder, _: By) -> PreviewAnswer:
         """See what a playbook would propose now; nothing is sealed and nobody is asked."""
         playbook = by_name.get(name)
         if playbook is None:

@@ -114,7 +114,7 @@ def build(
     identity = Identity(settings, catalogue, ledger, clock=clock)
     measures = metrics.Metrics(ledger, clock=clock)
     live = Live(ledger.evidence)
-    pages = Pages(clock=clock, freezes=ledger.freezes.list)
+    pages = Pages(ledger, catalogue, clock=clock)
     orders = Orders(
         ledger=ledger,
         catalogue=catalogue,
@@ -145,6 +145,7 @@ def build(
         },
     )
     app.state.live = live
+    app.state.identity = identity
 
     def answer(path: str, status: int, sentence: str) -> Response:
         headers = _HEADERS.get(status)
@@ -157,33 +158,34 @@ def build(
     app.add_middleware(Edge, metrics=measures, answer=answer, local=settings.identity != OIDC)
     _handle_errors(app, answer, identity)
     _health(app, ledger, engine, measures)
-    app.include_router(
-        intake.router(intake.Intake(settings, ledger, catalogue, measures, identity, wake=wake))
-    )
-    app.include_router(api.incidents_router(orders, identity, live))
-    app.include_router(api.approvals_router(orders, identity))
     powers = authority.Authority(orders)
-    app.include_router(authority.router(powers, identity))
-    app.include_router(api.playbooks_router(orders, identity, engine, playbooks, clock=clock))
     handovers = handoffs.Handovers(orders)
-    questions = deciding.Deciding(powers, identity)
-    rooms = console.Console(orders, handovers, questions, identity, pages, clock=clock)
-    app.include_router(handoffs.router(handovers, identity))
-    app.include_router(handoffs.pages(handovers, orders, identity))
-    app.include_router(notices.router(orders, identity))
-    app.include_router(deciding.pages(questions, powers, identity, pages))
-    app.include_router(console.router(rooms, identity, pages))
-    app.include_router(signin.router(identity, pages, signin.provider(settings, catalogue, clock=clock)))
-    app.include_router(freezing.api(orders, identity))
-    app.include_router(freezing.pages(orders, identity))
+    questions = deciding.Deciding(powers, pages)
     in_force = mitigations.Mitigations(orders)
-    app.include_router(mitigations.router(in_force, identity))
-    app.include_router(mitigations.pages(in_force, identity, pages))
     failovers = readiness.Readinesses(orders)
-    app.include_router(readiness.router(failovers, orders, identity))
-    app.include_router(readiness.pages(failovers, orders, identity, pages))
-    app.include_router(tokens.api(identity, ledger))
-    app.include_router(tokens.pages(identity, ledger, pages))
+    rooms = console.Console(orders, handovers, questions, pages, clock=clock)
+    for routes in (
+        intake.router(intake.Intake(settings, ledger, catalogue, measures, identity, wake=wake)),
+        api.incidents_router(orders, live),
+        api.approvals_router(orders),
+        authority.router(powers),
+        api.playbooks_router(orders, engine, playbooks, clock=clock),
+        handoffs.router(handovers),
+        handoffs.pages(handovers, orders),
+        notices.router(orders),
+        deciding.pages(questions),
+        console.router(rooms, pages),
+        signin.router(identity, pages, signin.provider(settings, catalogue, clock=clock)),
+        freezing.api(orders),
+        freezing.pages(orders),
+        mitigations.router(in_force),
+        mitigations.pages(in_force, pages),
+        readiness.router(failovers, orders),
+        readiness.pages(failovers, pages),
+        tokens.api(identity, ledger),
+        tokens.pages(identity, ledger, pages),
+    ):
+        app.include_router(routes)
     return app
 
 

@@ -7,11 +7,10 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from pydantic import Field
 
 from authority.decisions import Signer, Verifier
-from authority.directory import groups_of
 from authority.policy import Policy
 from contracts.approvals import Envelope, Grant, Review, Reviewed, SignedDecision, StandingGrant
 from contracts.base import Strict
@@ -19,7 +18,8 @@ from contracts.errors import InputError
 from contracts.incidents import Role, Severity
 from contracts.plans import Risk
 from gateway.api import Limit, Reason
-from gateway.identity import TOKEN, Identity, Principal
+from gateway.asking import READS, By
+from gateway.identity import TOKEN, Principal
 from gateway.orders import LONGEST_REASON, Orders, spoken
 from gateway.tracing import span
 from ledger import Ledger, OutboxMessage
@@ -89,7 +89,7 @@ class Authority:
             service=order.service,
             environment=order.environment,
             severity=incident.severity if incident else Severity.SEV1,
-            groups=groups_of(orders.catalogue, principal.person, principal.groups),
+            groups=orders.groups(principal),
         )
 
     def grant(self, order: GrantOrder, principal: Principal) -> StandingGrant:
@@ -161,7 +161,7 @@ class Authority:
                 reason=spoken(order.reason, "a reason", LONGEST_REASON),
                 policy=orders.policy,
                 signer=orders.signer,
-                groups=groups_of(orders.catalogue, principal.person, principal.groups),
+                groups=orders.groups(principal),
                 trace=trace,
             )
         orders.wake()
@@ -189,39 +189,37 @@ def considering(
     return lambda message: asyncio.to_thread(consider, str(message.payload["approval"]))
 
 
-def router(authority: Authority, identity: Identity) -> APIRouter:
+def router(authority: Authority) -> APIRouter:
     """Give the routes."""
     routes = APIRouter(prefix="/v1", tags=["authority"])
     ledger = authority.orders.ledger
-    reads = [Depends(identity.reader)]
-    by = Annotated[Principal, Depends(identity.principal)]
 
-    @routes.get("/grants", dependencies=reads)
+    @routes.get("/grants", dependencies=READS)
     def list_grants(*, usable: bool = False, limit: Limit = 100) -> list[StandingGrant]:
         """List standing grants, the newest first."""
         return ledger.grants.list(usable_only=usable, limit=limit)
 
     @routes.post("/grants", status_code=201)
-    def give_grant(order: GrantOrder, principal: by) -> StandingGrant:
+    def give_grant(order: GrantOrder, principal: By) -> StandingGrant:
         """Say yes ahead of time to whatever is inside an envelope."""
         return authority.grant(order, principal)
 
-    @routes.get("/grants/{grant}", dependencies=reads)
+    @routes.get("/grants/{grant}", dependencies=READS)
     def get_grant(grant: str) -> StandingGrant:
         """Show one standing grant."""
         return ledger.grants.get(grant)
 
     @routes.post("/grants/{grant}/revoke")
-    def revoke_grant(grant: str, order: Reason, principal: by) -> StandingGrant:
+    def revoke_grant(grant: str, order: Reason, principal: By) -> StandingGrant:
         """Take a grant back; what already runs under it goes on."""
         return authority.revoke(grant, order.reason, principal)
 
     @routes.post("/approvals/{approval}/force")
-    def force_step(approval: str, order: ForceOrder, principal: by) -> SignedDecision:
+    def force_step(approval: str, order: ForceOrder, principal: By) -> SignedDecision:
         """Switch a running step to its ungraceful variant."""
         return authority.force(approval, order, principal)
 
-    @routes.get("/reviews", dependencies=reads)
+    @routes.get("/reviews", dependencies=READS)
     def list_reviews(
         *, open_only: Annotated[bool, Query(alias="open")] = False, limit: Limit = 100
     ) -> list[Reviewed]:
@@ -229,7 +227,7 @@ def router(authority: Authority, identity: Identity) -> APIRouter:
         return ledger.reviews.list(open_only=open_only, limit=limit)
 
     @routes.post("/approvals/{approval}/review", status_code=201)
-    def review_approval(approval: str, order: ReviewOrder, principal: by) -> Review:
+    def review_approval(approval: str, order: ReviewOrder, principal: By) -> Review:
         """Say whether breaking the glass was right."""
         return authority.review(approval, order, principal)
 

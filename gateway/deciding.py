@@ -1,13 +1,11 @@
 """Deciding in the console: what a person sees of questions, grants and reviews, and what their forms do."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
 from authority.decisions import approved
@@ -15,21 +13,17 @@ from authority.directory import groups_of
 from authority.grants import around, read_limits
 from contracts import approvals
 from contracts.base import JsonObject
-from contracts.errors import ForbiddenError, InputError
+from contracts.errors import InputError
 from contracts.incidents import OPEN_PHASES, Incident
 from contracts.outcomes import Direction
 from contracts.plans import Difference, Needs, Risk, Step
 from gateway import forms
+from gateway.asking import Knows, Looks, Sent
 from gateway.authority import Authority, ForceOrder, GrantOrder, ReviewOrder
-from gateway.forms import see
-from gateway.identity import OIDC, Identity, Principal, Session, decision_form
-from gateway.orders import LONGEST_REASON, spoken
+from gateway.identity import OIDC, Session, decision_form
+from gateway.orders import LONGEST_REASON, DecisionOrder, said, spoken
 from gateway.pages import Pages
-from gateway.sources.reading import storable
 from ledger import JournalState
-
-EnumT = TypeVar("EnumT", bound=StrEnum)
-ModelT = TypeVar("ModelT", bound=BaseModel)
 
 FORCE: Final = "force"  # what the token of such a form is bound to, in place of a verdict
 REVIEW: Final = "review"
@@ -37,7 +31,6 @@ _SPAN: Final = {"minutes": timedelta(minutes=1), "hours": timedelta(hours=1), "d
 _SOMEBODY = "somebody"  # who has no part in the incident
 _MOST_PEOPLE = 100  # of the catalogue are asked about when a page says who else may approve
 _LISTED = 200
-_DIGITS = 6
 
 
 @dataclass(frozen=True)
@@ -111,135 +104,131 @@ class ShownReview:
     token: str
 
 
+def _about(what: str = "") -> Any:
+    """Depend on who sent a form that is bound to a request, its plan, and this or else the verdict in it."""
+
+    def sent(request: Request, approval: str, session: Looks, form: forms.Filled, identity: Knows) -> Session:
+        bound = decision_form(approval, form.get("plan_digest", ""), what or form.get("verdict", ""))
+        identity.check_form(request, session, form.get("token", ""), bound)
+        return session
+
+    return Depends(sent)
+
+
 class Deciding:
     """What pages show of authority, and what their forms do with it."""
 
-    def __init__(self, authority: Authority, identity: Identity) -> None:
+    def __init__(self, authority: Authority, pages: Pages) -> None:
         self._authority = authority
+        self._pages = pages
         self._orders = authority.orders
         self._ledger = authority.orders.ledger
-        self._identity = identity
+        self._policy = authority.orders.policy
 
     def question(self, approval: str, incident: Incident, session: Session) -> Question:
         """Give a request as this person sees it, whatever its state."""
-        found = self._ledger.approvals.get(approval)
-        request = found.request
+        found, identity = self._ledger.approvals.get(approval), self._orders.identity
+        request, plan = found.request, found.plan
         tokens = {
-            what: self._identity.form_token(session, decision_form(approval, request.plan_digest, what))
+            what: session.token(decision_form(approval, request.plan_digest, what))
             for what in (*approvals.Verdict, FORCE)
         }
         if request.state is approvals.ApprovalState.APPROVED:
             return self._approved(found, incident, session, tokens)
         if request.state is not approvals.ApprovalState.PENDING:
             return Question(found, tokens)
-        if request.expires_at <= self._identity.now():
+        if request.expires_at <= identity.now():
             late = f"{approval} has expired: ask for a new plan"
             return Question(found, tokens, refusal=late, no_reject=late)
-        groups = self._groups(session)
-        refusal, closed = self._closed(found, incident, session.person.id, groups)
-        check = self._orders.policy.check_may_break_glass
-        is_grantable = found.plan.needs() in {Needs.NOBODY, Needs.ONE} and not found.plan.violations
+        person, groups = session.person.id, self._groups(session)
+        refusal, closed = self._closed(found, incident, person, groups)
+        is_grantable = plan.needs() in {Needs.NOBODY, Needs.ONE} and not plan.violations
+        is_denied = all(step.needs is Needs.DENIED for step in plan.steps)
+        no_glass = refusal and said(self._policy.check_may_break_glass, incident, person, groups=groups)
+        rejecting = {"plan": plan, "groups": groups, "given": _given(found)}
         return Question(
             found,
             tokens,
             refusal=refusal,
-            no_reject=_said(
-                lambda: self._orders.policy.check_may_reject(
-                    incident, session.person.id, plan=found.plan, groups=groups, given=_given(found)
-                )
-            ),
+            no_reject=said(self._policy.check_may_reject, incident, person, **rejecting),
             closed=closed,
-            may_break_glass=bool(refusal)
-            and any(step.needs is not Needs.DENIED for step in found.plan.steps)
-            and not _said(lambda: check(incident, session.person.id, groups=groups)),
-            stale=bool(_said(lambda: self._identity.check_may_approve(session.principal, request))),
+            may_break_glass=bool(refusal) and not is_denied and not no_glass,
+            stale=bool(said(identity.check_may_approve, session.principal, request)),
             others=self._others(found, incident, session) if refusal or request.given else None,
             teams=self._teams(found, incident),
-            ahead=around(found.plan) if found.plan.steps and not refusal and is_grantable else None,
+            ahead=around(plan) if plan.steps and not refusal and is_grantable else None,
         )
 
-    def decide(self, approval: str, form: Mapping[str, str], principal: Principal) -> Response:
+    def decide(self, approval: str, sent: Annotated[Session, _about()], form: forms.Filled) -> Response:
         """Answer a request; with ``ahead``, say yes ahead of time as well."""
-        verdict = choice(approvals.Verdict, form.get("verdict", ""))
-        found = self._ledger.approvals.get(approval)
-        steps = tuple(step.number for step in found.plan.steps if form.get(f"step-{step.number}"))
-        if verdict is approvals.Verdict.APPROVE and not steps:
+        verdict = forms.choice(approvals.Verdict, form.get("verdict", ""))
+        plan = self._ledger.approvals.get(approval).plan
+        steps = tuple(step.number for step in plan.steps if form.get(f"step-{step.number}"))
+        is_yes = verdict is approvals.Verdict.APPROVE
+        if is_yes and not steps:
             raise InputError("tick the steps that you approve, or reject the plan")
         given = None
-        if verdict is approvals.Verdict.APPROVE and "ahead" in form:
-            plan = found.plan
+        if is_yes and "ahead" in form:
             given = self._order(form, plan.service, plan.environment, incident=plan.incident)
-            self._authority.check_may_grant(given, principal)
-        signed = self._orders.decide(
-            approval,
+            self._authority.check_may_grant(given, sent.principal)
+        standing = dict.fromkeys(one.rule.value for one in plan.violations)
+        order = forms.model(
+            DecisionOrder,
             verdict=verdict,
             plan_digest=form.get("plan_digest", ""),
             reason=form.get("reason", ""),
-            principal=principal,
-            steps=() if verdict is approvals.Verdict.REJECT or len(steps) == len(found.plan.steps) else steps,
+            steps=steps if is_yes and len(steps) < len(plan.steps) else (),
             break_glass="break_glass" in form,
-            overrides=tuple(
-                dict.fromkeys(
-                    one.rule.value for one in found.plan.violations if form.get(f"override-{one.rule.value}")
-                )
-            ),
+            overrides=tuple(name for name in standing if form.get(f"override-{name}")),
         )
-        if given is not None and not self._is_given(given, principal.person):
-            self._authority.grant(given, principal)
-        return see(f"/incidents/{signed.decision.incident}")
+        signed = self._orders.decide(approval, order, sent.principal)
+        if given is not None and not self._is_given(given, sent.person.id):
+            self._authority.grant(given, sent.principal)
+        return forms.see(f"/incidents/{signed.decision.incident}")
 
-    def force(self, approval: str, form: Mapping[str, str], principal: Principal) -> Response:
+    def force(self, approval: str, sent: Annotated[Session, _about(FORCE)], form: forms.Filled) -> Response:
         """Switch a step to its ungraceful variant."""
-        order = _read(ForceOrder, step=_number(form, "step"), reason=form.get("reason", ""))
-        self._authority.force(approval, order, principal)
-        return see(f"/approvals/{approval}")
+        order = forms.model(ForceOrder, step=forms.number(form, "step"), reason=form.get("reason", ""))
+        self._authority.force(approval, order, sent.principal)
+        return forms.see(f"/approvals/{approval}")
 
-    def review(self, approval: str, form: Mapping[str, str], principal: Principal) -> Response:
+    def review(self, approval: str, sent: Annotated[Session, _about(REVIEW)], form: forms.Filled) -> Response:
         """Say whether breaking the glass was right."""
         if form.get("was_right") not in {"yes", "no"}:
             raise InputError("say whether breaking the glass was right")
-        order = _read(ReviewOrder, was_right=form["was_right"] == "yes", remark=form.get("remark", ""))
-        self._authority.review(approval, order, principal)
-        return see("/reviews")
+        remark = form.get("remark", "")
+        order = forms.model(ReviewOrder, was_right=form["was_right"] == "yes", remark=remark)
+        self._authority.review(approval, order, sent.principal)
+        return forms.see("/reviews")
 
-    def give(self, form: Mapping[str, str], principal: Principal) -> Response:
+    def give(self, sent: Sent, form: forms.Filled) -> Response:
         """Give a standing grant."""
         service, _, environment = form.get("place", "").partition("|")
-        order = self._order(form, service, environment, incident=None)
-        self._authority.grant(order, principal)
-        return see("/grants")
+        self._authority.grant(self._order(form, service, environment, incident=None), sent.principal)
+        return forms.see("/grants")
 
-    def grants(self, session: Session) -> list[ShownGrant]:
-        """Give the grants, those that may still answer something first."""
+    def revoke(self, grant: str, sent: Sent, form: forms.Filled) -> Response:
+        """Take a grant back."""
+        self._authority.revoke(grant, form.get("reason", ""), sent.principal)
+        return forms.see("/grants")
+
+    def grants(self, session: Looks) -> Response:
+        """Show the grants, those that may still answer something first."""
         usable = {one.grant.id for one in self._ledger.grants.list(usable_only=True, limit=_LISTED)}
+        check, person = self._authority.check_may_revoke, session.person.id
         shown = [
-            ShownGrant(
-                standing=one,
-                is_usable=one.grant.id in usable,
-                refusal=_said(self._revoking(one, session.person.id)),
-            )
+            ShownGrant(one, is_usable=one.grant.id in usable, refusal=said(check, one.grant, person))
             for one in self._ledger.grants.list(limit=_LISTED)
         ]
-        return sorted(shown, key=lambda one: not one.is_usable)
+        shown.sort(key=lambda one: not one.is_usable)
+        services = self._orders.catalogue.services
+        return self._pages.page("grants.html", session, services=services, risks=list(Risk), listed=shown)
 
-    def reviews(self, session: Session) -> list[ShownReview]:
-        """Give the broken glasses, those that lack a review first."""
+    def reviews(self, session: Looks) -> Response:
+        """Show the broken glasses, those that lack a review first."""
         still = {one.request.id for one in self._ledger.reviews.list(open_only=True, limit=_LISTED)}
-        listed = self._ledger.reviews.list(limit=_LISTED)
-        return [
-            self._shown(one, session) for one in sorted(listed, key=lambda one: one.request.id not in still)
-        ]
-
-    def _shown(self, reviewed: approvals.Reviewed, session: Session) -> ShownReview:
-        request, person = reviewed.request, session.person.id
-        said = [one.person for one in reviewed.reviews]
-        refusal = ""
-        if request.signed is not None and request.signed.decision.person == person:
-            refusal = "you broke it: two others review it"
-        elif person in said:
-            refusal = "you have reviewed it"
-        token = self._identity.form_token(session, decision_form(request.id, request.plan_digest, REVIEW))
-        return ShownReview(reviewed, refusal, token)
+        listed = sorted(self._ledger.reviews.list(limit=_LISTED), key=lambda one: one.request.id not in still)
+        return self._pages.page("reviews.html", session, listed=[_shown(one, session) for one in listed])
 
     def _groups(self, session: Session) -> tuple[str, ...]:
         return groups_of(self._orders.catalogue, session.person.id, session.principal.groups)
@@ -248,40 +237,27 @@ class Deciding:
         self, found: approvals.Approval, incident: Incident, person: str, groups: tuple[str, ...]
     ) -> tuple[str, dict[int, str]]:
         """Say why a person may approve nothing of it, or else why not some of the steps."""
+        given, check = found.request.given, self._policy.check_may_decide
         closed: dict[int, str] = {}
         for step in found.plan.steps:
-            unasked = next((one for one in found.request.given if not one.allows(step.number)), None)
+            unasked = next((one for one in given if not one.allows(step.number)), None)
             if step.needs is Needs.DENIED:
                 closed[step.number] = "the policy denies it, whoever approves it"
             elif unasked is not None:
                 closed[step.number] = f"{unasked.decision.person} has not approved it"
-        still = tuple(step for step in found.plan.steps if step.number not in closed)
-        refusal = _said(lambda: self._check(found, incident, person, groups, still or found.plan.steps))
+
+        def wrong(*steps: Step) -> str:
+            plan = found.plan.model_copy(update={"steps": steps})
+            return said(check, incident, person, plan=plan, groups=groups, given=_given(found))
+
+        still = [step for step in found.plan.steps if step.number not in closed]
+        refusal = wrong(*(still or found.plan.steps))
         if not refusal:
             return "", closed
-        alone = {
-            step.number: _said(lambda: self._check(found, incident, person, groups, (step,)))  # noqa: B023  (at once)
-            for step in still
-        }
-        if not found.request.given and not all(alone.values()):
+        alone = {step.number: wrong(step) for step in still}
+        if not given and not all(alone.values()):
             return "", closed | {number: reason for number, reason in alone.items() if reason}
         return refusal, closed
-
-    def _check(
-        self,
-        found: approvals.Approval,
-        incident: Incident,
-        person: str,
-        groups: tuple[str, ...],
-        steps: tuple[Step, ...],
-    ) -> None:
-        self._orders.policy.check_may_decide(
-            incident,
-            person,
-            plan=found.plan.model_copy(update={"steps": steps}),
-            groups=groups,
-            given=_given(found),
-        )
 
     def _others(self, found: approvals.Approval, incident: Incident, session: Session) -> tuple[str, ...]:
         catalogue = self._orders.catalogue
@@ -293,7 +269,7 @@ class Deciding:
     def _teams(self, found: approvals.Approval, incident: Incident) -> tuple[str, ...]:
         """Name the teams whose members the provider knows, and who may approve it once they sign in."""
         teams = [one.name for one in self._orders.catalogue.teams if one.oidc_groups]
-        known = teams if self._identity.how == OIDC else []
+        known = teams if self._orders.identity.how == OIDC else []
         return tuple(one for one in known if not self._closed(found, incident, _SOMEBODY, (one,))[0])
 
     def _approved(
@@ -313,7 +289,7 @@ class Deciding:
             if (entry.mitigation, entry.direction) == (request.mitigation, Direction.APPLY)
             and entry.state is not JournalState.PLANNED
         }
-        groups = self._groups(session)
+        person, groups = session.person.id, self._groups(session)
         return Question(
             found,
             tokens,
@@ -322,11 +298,7 @@ class Deciding:
                 for step in steps
                 if step.number in begun
             ),
-            no_force=_said(
-                lambda: self._orders.policy.check_may_decide(
-                    incident, session.person.id, plan=plan, groups=groups
-                )
-            ),
+            no_force=said(self._policy.check_may_decide, incident, person, plan=plan, groups=groups),
         )
 
     def _order(
@@ -337,24 +309,24 @@ class Deciding:
         Raises:
             InputError: One of them cannot be read; the sentence says which.
         """
-        envelope = _read(
+        envelope = forms.model(
             approvals.Envelope,
-            actions=tuple(_lines(form, "actions")),
-            targets=tuple(_lines(form, "targets")),
-            limits=read_limits(_lines(form, "limits")),
-            max_risk=choice(Risk, form.get("max_risk", "")),
+            actions=tuple(forms.lines(form, "actions")),
+            targets=tuple(forms.lines(form, "targets")),
+            limits=read_limits(forms.lines(form, "limits")),
+            max_risk=forms.choice(Risk, form.get("max_risk", "")),
         )
         unit = _SPAN.get(form.get("unit", "minutes"), _SPAN["minutes"])
-        return _read(
+        return forms.model(
             GrantOrder,
             incident=incident,
             service=service,
             environment=environment,
             envelope=envelope,
             reason=spoken(form.get("reason", ""), "a reason", LONGEST_REASON),
-            lasts=_number(form, "lasts") * unit,
-            uses=_number(form, "uses") if form.get("uses", "").strip() else None,
-            after=timedelta(minutes=_number(form, "after") if form.get("after", "").strip() else 0),
+            lasts=forms.number(form, "lasts") * unit,
+            uses=forms.number(form, "uses") if form.get("uses", "").strip() else None,
+            after=timedelta(minutes=forms.number(form, "after") if form.get("after", "").strip() else 0),
         )
 
     def _is_given(self, order: GrantOrder, person: str) -> bool:
@@ -364,9 +336,6 @@ class Deciding:
             == (person, order.incident, order.envelope, order.reason)
             for one in self._ledger.grants.list(usable_only=True)
         )
-
-    def _revoking(self, standing: approvals.StandingGrant, person: str) -> Callable[[], None]:
-        return lambda: self._authority.check_may_revoke(standing.grant, person)
 
 
 def forced(step: Step) -> tuple[Difference, ...]:
@@ -385,114 +354,26 @@ def _given(found: approvals.Approval) -> tuple[str, ...]:
     return tuple(one.decision.person for one in found.request.given)
 
 
-def pages(  # noqa: C901  (a list of routes, not a decision)
-    deciding: Deciding, authority: Authority, identity: Identity, pages: Pages
-) -> APIRouter:
+def _shown(reviewed: approvals.Reviewed, session: Session) -> ShownReview:
+    request, person = reviewed.request, session.person.id
+    refusal = ""
+    if request.signed is not None and request.signed.decision.person == person:
+        refusal = "you broke it: two others review it"
+    elif any(one.person == person for one in reviewed.reviews):
+        refusal = "you have reviewed it"
+    return ShownReview(
+        reviewed, refusal, session.token(decision_form(request.id, request.plan_digest, REVIEW))
+    )
+
+
+def pages(deciding: Deciding) -> APIRouter:
     """Give the pages of grants and reviews, and what the forms about authority send."""
     routes = APIRouter(include_in_schema=False)
-    ledger, catalogue = authority.orders.ledger, authority.orders.catalogue
-    looks = Annotated[Session, Depends(identity.session)]
-    filled = Annotated[dict[str, str], Depends(forms.read)]
-
-    def sender(request: Request, session: looks, form: filled) -> Principal:
-        identity.check_form(request, session, form.get("token", ""))
-        return session.principal
-
-    def about(what: str) -> Callable[..., Principal]:
-        def decider(request: Request, approval: str, session: looks, form: filled) -> Principal:
-            bound = decision_form(approval, form.get("plan_digest", ""), what or form.get("verdict", ""))
-            identity.check_form(request, session, form.get("token", ""), bound)
-            return session.principal
-
-        return decider
-
-    def shared(session: Session) -> dict[str, Any]:
-        return {
-            "session": session,
-            "form": identity.form_token(session),
-            "last": ledger.evidence.size() - 1,  # before reading: what comes meanwhile arrives as an event
-            "names": {person.id: person.name for person in identity.people},
-        }
-
-    sent_by = Annotated[Principal, Depends(sender)]
-
-    @routes.get("/grants")
-    def grants(session: looks) -> Response:
-        page = shared(session) | {"services": catalogue.services, "risks": list(Risk)}
-        return pages.page("grants.html", **page, listed=deciding.grants(session))
-
-    @routes.post("/grants")
-    def give(principal: sent_by, form: filled) -> Response:
-        return deciding.give(form, principal)
-
-    @routes.post("/grants/{grant}/revoke")
-    def revoke(grant: str, principal: sent_by, form: filled) -> Response:
-        authority.revoke(grant, form.get("reason", ""), principal)
-        return see("/grants")
-
-    @routes.get("/reviews")
-    def reviews(session: looks) -> Response:
-        return pages.page("reviews.html", **shared(session), listed=deciding.reviews(session))
-
-    @routes.post("/approvals/{approval}/decision")
-    def decide(approval: str, principal: Annotated[Principal, Depends(about(""))], form: filled) -> Response:
-        return deciding.decide(approval, form, principal)
-
-    @routes.post("/approvals/{approval}/force")
-    def force(
-        approval: str, principal: Annotated[Principal, Depends(about(FORCE))], form: filled
-    ) -> Response:
-        return deciding.force(approval, form, principal)
-
-    @routes.post("/approvals/{approval}/review")
-    def review(
-        approval: str, principal: Annotated[Principal, Depends(about(REVIEW))], form: filled
-    ) -> Response:
-        return deciding.review(approval, form, principal)
-
+    routes.get("/grants")(deciding.grants)
+    routes.post("/grants")(deciding.give)
+    routes.post("/grants/{grant}/revoke")(deciding.revoke)
+    routes.get("/reviews")(deciding.reviews)
+    routes.post("/approvals/{approval}/decision")(deciding.decide)
+    routes.post("/approvals/{approval}/force")(deciding.force)
+    routes.post("/approvals/{approval}/review")(deciding.review)
     return routes
-
-
-def choice(kind: type[EnumT], text: str) -> EnumT:
-    """Read one of several.
-
-    Raises:
-        InputError: It is none of them.
-    """
-    try:
-        return kind(text)
-    except ValueError as error:
-        raise InputError(f"choose one of {', '.join(kind)}") from error
-
-
-def _said(check: Callable[[], None]) -> str:
-    """Give what a check objects to; empty when it does not."""
-    try:
-        check()
-    except ForbiddenError as error:
-        return str(error)
-    return ""
-
-
-def _lines(form: Mapping[str, str], name: str) -> list[str]:
-    return [storable(line.strip(), 500) for line in form.get(name, "").splitlines() if line.strip()]
-
-
-def _number(form: Mapping[str, str], name: str) -> int:
-    text = form.get(name, "").strip()
-    if not text.isascii() or not text.isdigit() or len(text) > _DIGITS:
-        raise InputError(f"{name}: {text[:40]!r} is no whole number")
-    return int(text)
-
-
-def _read(kind: type[ModelT], **content: object) -> ModelT:
-    """Make a model of what a form says.
-
-    Raises:
-        InputError: It cannot be that; the sentence names the field.
-    """
-    try:
-        return kind(**content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error

@@ -1,18 +1,24 @@
 """What pages send: forms, read with care, and where a browser goes afterwards."""
 
 import re
-from collections.abc import Callable
-from typing import Annotated, Final
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Final, TypeVar
 from urllib.parse import parse_qsl
 
 from fastapi import Depends, Request
+from pydantic import BaseModel, ValidationError
 from starlette.responses import RedirectResponse, Response
 
-from contracts.errors import InputError
-from gateway.identity import Identity, Session
+from contracts.errors import InputError, first_wrong
+from gateway.sources.reading import storable
+
+EnumT = TypeVar("EnumT", bound=StrEnum)
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _LARGEST: Final = 64 * 1024
 _MOST_FIELDS: Final = 64
+_DIGITS: Final = 6
 _OWN_PATH = re.compile(r"/(?!/)[A-Za-z0-9/._-]*")
 
 
@@ -43,16 +49,45 @@ Filled = Annotated[dict[str, str], Depends(read)]
 """What a route takes that reads a form."""
 
 
-def sender(identity: Identity) -> Callable[..., Session]:
-    """Give what a route depends on to know who sent its form, from a page of their own session."""
+def choice(kind: type[EnumT], text: str) -> EnumT:
+    """Read one of several.
 
-    def sent(
-        request: Request, session: Annotated[Session, Depends(identity.session)], form: Filled
-    ) -> Session:
-        identity.check_form(request, session, form.get("token", ""))
-        return session
+    Raises:
+        InputError: It is none of them.
+    """
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise InputError(f"choose one of {', '.join(kind)}") from error
 
-    return sent
+
+def lines(form: Mapping[str, str], name: str) -> list[str]:
+    """Give the lines of a field that are not empty."""
+    return [storable(line.strip(), 500) for line in form.get(name, "").splitlines() if line.strip()]
+
+
+def number(form: Mapping[str, str], name: str) -> int:
+    """Read a whole number.
+
+    Raises:
+        InputError: It is none.
+    """
+    text = form.get(name, "").strip()
+    if not text.isascii() or not text.isdigit() or len(text) > _DIGITS:
+        raise InputError(f"{name}: {text[:40]!r} is no whole number")
+    return int(text)
+
+
+def model(kind: type[ModelT], **content: object) -> ModelT:
+    """Make a model of what a form says.
+
+    Raises:
+        InputError: It cannot be that; the sentence names the field.
+    """
+    try:
+        return kind(**content)
+    except ValidationError as error:
+        raise InputError(first_wrong(error)) from error
 
 
 def own_path(path: str) -> str:

@@ -1,8 +1,6 @@
 """Freezing: anybody stops all changes at once; who set it, or is in command, lets them begin again."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from pydantic import Field
 from starlette.responses import Response
 
@@ -11,7 +9,8 @@ from contracts.errors import InputError
 from contracts.guardrails import Freeze, Lock
 from gateway import forms
 from gateway.api import Reason
-from gateway.identity import Identity, Principal, Session
+from gateway.asking import READS, By, Sent
+from gateway.identity import Principal
 from gateway.orders import LONGEST_REASON, Orders, spoken
 
 
@@ -50,28 +49,26 @@ def lift_freeze(orders: Orders, principal: Principal, *, freeze: str, reason: st
     return orders.ledger.freezes.lift(freeze, reason=why, person=principal.person)
 
 
-def api(orders: Orders, identity: Identity) -> APIRouter:
+def api(orders: Orders) -> APIRouter:
     """Give the routes for programs and the terminal."""
     routes = APIRouter(prefix="/v1", tags=["guardrails"])
-    reads = [Depends(identity.reader)]
-    by = Annotated[Principal, Depends(identity.principal)]
 
-    @routes.get("/freezes", dependencies=reads)
+    @routes.get("/freezes", dependencies=READS)
     def list_freezes() -> list[Freeze]:
         """List the freezes that stand."""
         return orders.ledger.freezes.list()
 
     @routes.post("/freezes", status_code=201)
-    def freeze_changes(order: FreezeOrder, principal: by) -> Freeze:
+    def freeze_changes(order: FreezeOrder, principal: By) -> Freeze:
         """Stop all changes; from the answer on no call to a provider begins. One on its way ends."""
         return set_freeze(orders, principal, **dict(order))
 
     @routes.post("/freezes/{freeze}/lift")
-    def unfreeze_changes(freeze: str, order: Reason, principal: by) -> Freeze:
+    def unfreeze_changes(freeze: str, order: Reason, principal: By) -> Freeze:
         """Let changes begin again; what was refused meanwhile does not come back by itself."""
         return lift_freeze(orders, principal, freeze=freeze, reason=order.reason)
 
-    @routes.get("/locks", dependencies=reads)
+    @routes.get("/locks", dependencies=READS)
     def list_locks() -> list[Lock]:
         """List the targets that a mitigation has to itself, with that mitigation."""
         return orders.ledger.guardrails.locks()
@@ -79,18 +76,17 @@ def api(orders: Orders, identity: Identity) -> APIRouter:
     return routes
 
 
-def pages(orders: Orders, identity: Identity) -> APIRouter:
+def pages(orders: Orders) -> APIRouter:
     """Give what the console's forms send."""
     routes = APIRouter(include_in_schema=False)
-    sender = Annotated[Session, Depends(forms.sender(identity))]
 
     @routes.post("/freezes")
-    def freeze_by_form(session: sender, form: forms.Filled) -> Response:
+    def freeze_by_form(session: Sent, form: forms.Filled) -> Response:
         set_freeze(orders, session.principal, service=None, reason=form.get("reason", ""))
         return forms.see("/")
 
     @routes.post("/freezes/{freeze}/lift")
-    def lift_by_form(freeze: str, session: sender, form: forms.Filled) -> Response:
+    def lift_by_form(freeze: str, session: Sent, form: forms.Filled) -> Response:
         lift_freeze(orders, session.principal, freeze=freeze, reason=form.get("reason", ""))
         return forms.see("/")
 

@@ -1,8 +1,6 @@
 """Roles that are handed over and taken over: the checks, the routes and the forms."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from pydantic import Field
 from starlette.responses import Response
 
@@ -12,7 +10,8 @@ from contracts.incidents import Incident, Role
 from contracts.notices import Handoff
 from gateway import forms
 from gateway.api import Reason
-from gateway.identity import Identity, Principal, Session
+from gateway.asking import READS, By, Sent
+from gateway.identity import Principal
 from gateway.orders import LONGEST_REASON, Orders, spoken
 
 
@@ -106,46 +105,44 @@ class Handovers:
         return after
 
 
-def router(handovers: Handovers, identity: Identity) -> APIRouter:
+def router(handovers: Handovers) -> APIRouter:
     """Give the routes for programs and the terminal."""
     routes = APIRouter(prefix="/v1/incidents/{incident}", tags=["handoffs"])
-    by = Annotated[Principal, Depends(identity.principal)]
 
-    @routes.get("/handoffs", dependencies=[Depends(identity.reader)])
+    @routes.get("/handoffs", dependencies=READS)
     def list_handoffs(incident: str) -> list[Handoff]:
         """List which roles were offered to whom, with the packets, the newest first."""
         return handovers.ledger.handoffs.list(handovers.ledger.incidents.get(incident).id)
 
     @routes.post("/handoff", status_code=201)
-    def offer_role(incident: str, order: Offer, principal: by) -> Handoff:
+    def offer_role(incident: str, order: Offer, principal: By) -> Handoff:
         """Offer a role to somebody, who has it from accepting on."""
         return handovers.offer(incident, order.role, order.person, principal)
 
     @routes.post("/handoff/accept")
-    def accept_role(incident: str, order: Offered, principal: by) -> Handoff:
+    def accept_role(incident: str, order: Offered, principal: By) -> Handoff:
         """Accept the role that is offered to the asking person; pending questions come with it."""
         return handovers.accept(incident, order.role, principal)
 
     @routes.post("/handoff/withdraw")
-    def withdraw_role(incident: str, order: Offered, principal: by) -> list[Handoff]:
+    def withdraw_role(incident: str, order: Offered, principal: By) -> list[Handoff]:
         """Take back what the asking person has offered."""
         return handovers.withdraw(incident, order.role, principal)
 
     @routes.post("/take-over")
-    def take_over(incident: str, order: TakeOver, principal: by) -> Incident:
+    def take_over(incident: str, order: TakeOver, principal: By) -> Incident:
         """Take command from an Incident Commander who cannot be reached; for people on call."""
         return handovers.take_over(incident, order.holder, order.reason, principal)
 
     return routes
 
 
-def pages(handovers: Handovers, orders: Orders, identity: Identity) -> APIRouter:
+def pages(handovers: Handovers, orders: Orders) -> APIRouter:
     """Give the console's forms; they come before the console's own, whose last path takes any word."""
     routes = APIRouter(include_in_schema=False)
-    sender = Annotated[Session, Depends(forms.sender(identity))]
 
     @routes.post("/incidents/{incident}/handoff/{answer}")
-    def answered(incident: str, answer: str, session: sender, form: forms.Filled) -> Response:
+    def answered(incident: str, answer: str, session: Sent, form: forms.Filled) -> Response:
         role = Role(form["role"]) if form.get("role") in set(Role) else None
         if answer == "accept":
             handovers.accept(incident, role, session.principal)
@@ -156,12 +153,12 @@ def pages(handovers: Handovers, orders: Orders, identity: Identity) -> APIRouter
         return forms.see(f"/incidents/{incident}")
 
     @routes.post("/incidents/{incident}/take-over")
-    def taken(incident: str, session: sender, form: forms.Filled) -> Response:
+    def taken(incident: str, session: Sent, form: forms.Filled) -> Response:
         handovers.take_over(incident, form.get("holder", ""), form.get("reason", ""), session.principal)
         return forms.see(f"/incidents/{incident}")
 
     @routes.post("/approvals/{approval}/seen")
-    def seen(approval: str, session: sender) -> Response:
+    def seen(approval: str, session: Sent) -> Response:
         orders.ledger.notices.seen(orders.ledger.approvals.get(approval).request.id, session.person.id)
         orders.wake()
         return forms.see(f"/approvals/{approval}")

@@ -108,13 +108,19 @@ class Session:
     """A signed-in browser.
 
     Attributes:
+        last: The evidence log's last entry before anything was read for it: what is later comes as an event.
         secret: What its cookie holds; the tokens of its forms are made with it.
     """
 
     person: Person
     principal: Principal
     used_at: datetime
+    last: int
     secret: str = field(repr=False)
+
+    def token(self, about: str = "") -> str:
+        """Give the token that a form carries: of this session, and for a decision of what is decided how."""
+        return hmac.digest(self.secret.encode(), f"form|{about}".encode(), "sha256").hex()
 
 
 def host_of(connection: HTTPConnection) -> str:
@@ -304,11 +310,7 @@ class Identity:
         except ForbiddenError as error:
             raise SignInNeededError(str(error)) from error
         principal = Principal(person.id, self.how, found.groups, found.signed_in_at)
-        return Session(person=person, principal=principal, used_at=found.used_at, secret=secret)
-
-    def form_token(self, session: Session, about: str = "") -> str:
-        """Give the token that a form carries: of this session, and for a decision of what is decided how."""
-        return hmac.digest(session.secret.encode(), f"form|{about}".encode(), "sha256").hex()
+        return Session(person, principal, found.used_at, self._ledger.evidence.size() - 1, secret)
 
     def check_form(self, connection: HTTPConnection, session: Session, token: str, about: str = "") -> None:
         """Check that a form was sent by our own page, in this session, about this.
@@ -317,8 +319,7 @@ class Identity:
             ForbiddenError: It was not; the attempt is evidence.
         """
         try:
-            self.check_same_origin(connection)
-            self._check_form_token(session, token, about)
+            self._check_ours(connection, session, token, about)
         except ForbiddenError as error:
             attempt = digest(f"{session.secret}|{connection.url.path}|{token}|{about}")[:32]
             facts: JsonObject = {"path": connection.url.path[:200], "about": about[:500]}
@@ -327,8 +328,9 @@ class Identity:
         if self._clock() - session.used_at >= NOTED:
             self._ledger.sessions.use(session.secret)
 
-    def _check_form_token(self, session: Session, token: str, about: str) -> None:
-        if not hmac.compare_digest(token.encode(), self.form_token(session, about).encode()):
+    def _check_ours(self, connection: HTTPConnection, session: Session, token: str, about: str) -> None:
+        self.check_same_origin(connection)
+        if not hmac.compare_digest(token.encode(), session.token(about).encode()):
             raise ForbiddenError(
                 "this form was not made for your session and what it shows: reload the page and look again"
             )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
 from starlette.responses import Response
 
@@ -17,7 +17,8 @@ from contracts.in_force import InForce
 from contracts.incidents import Role
 from gateway import forms
 from gateway.api import PAGE, Limit, Reason
-from gateway.identity import Identity, Principal, Session
+from gateway.asking import READS, By, Looks, Sent
+from gateway.identity import Principal
 from gateway.orders import LONGEST_REASON, Orders, spoken
 from gateway.pages import Pages
 from ledger.in_force import MitigationsInForce
@@ -132,14 +133,12 @@ class Mitigations:
         )
 
 
-def router(mitigations: Mitigations, identity: Identity) -> APIRouter:
+def router(mitigations: Mitigations) -> APIRouter:
     """Give the routes about mitigations in force."""
     routes = APIRouter(prefix="/v1/mitigations", tags=["mitigations"])
     ledger = mitigations.orders.ledger
-    reads = [Depends(identity.reader)]
-    by = Annotated[Principal, Depends(identity.principal)]
 
-    @routes.get("", dependencies=reads)
+    @routes.get("", dependencies=READS)
     def list_mitigations(
         *,
         incident: str | None = None,
@@ -149,57 +148,46 @@ def router(mitigations: Mitigations, identity: Identity) -> APIRouter:
         """List the mitigations in force, the next to end first."""
         return ledger.in_force.list(incident=incident, closed=closed, limit=limit)
 
-    @routes.get("/{incident}/{number}", dependencies=reads)
+    @routes.get("/{incident}/{number}", dependencies=READS)
     def get_mitigation(incident: str, number: str) -> InForce:
         """Show what a mitigation has left behind."""
         return ledger.in_force.get(f"{incident}/{number}")
 
     @routes.post("/{incident}/{number}/undo", status_code=202)
-    def undo_mitigation(incident: str, number: str, order: UndoOrder, principal: by) -> InForce:
+    def undo_mitigation(incident: str, number: str, order: UndoOrder, principal: By) -> InForce:
         """Ask for the way back; while one is on its way, asking again changes nothing."""
         return mitigations.undo(f"{incident}/{number}", principal=principal, **dict(order))
 
     @routes.post("/{incident}/{number}/extend")
-    def extend_mitigation(incident: str, number: str, order: Extension, principal: by) -> InForce:
+    def extend_mitigation(incident: str, number: str, order: Extension, principal: By) -> InForce:
         """Say until when it stays."""
         return mitigations.extend(f"{incident}/{number}", principal=principal, **dict(order))
 
     @routes.post("/{incident}/{number}/make-permanent")
-    def make_mitigation_permanent(incident: str, number: str, order: Reason, principal: by) -> InForce:
+    def make_mitigation_permanent(incident: str, number: str, order: Reason, principal: By) -> InForce:
         """Say that it stays for good."""
         return mitigations.make_permanent(f"{incident}/{number}", principal=principal, **dict(order))
 
     return routes
 
 
-def pages(mitigations: Mitigations, identity: Identity, pages: Pages) -> APIRouter:
+def pages(mitigations: Mitigations, pages: Pages) -> APIRouter:
     """Give the page of what is in force, and its forms."""
     routes = APIRouter(include_in_schema=False)
-    looks = Annotated[Session, Depends(identity.session)]
-    sender = Annotated[Session, Depends(forms.sender(identity))]
-    ledger = mitigations.orders.ledger
 
     @routes.get("/mitigations")
-    def in_force(session: looks) -> Response:
-        last = ledger.evidence.size() - 1  # before reading: what comes meanwhile arrives as an event
-        return pages.page(
-            "mitigations.html",
-            session=session,
-            form=identity.form_token(session),
-            last=last,
-            listed=mitigations.shown(session.person.id),
-            spans=SPANS,
-            names={person.id: person.name for person in identity.people},
-        )
+    def in_force(session: Looks) -> Response:
+        listed = mitigations.shown(session.person.id)
+        return pages.page("mitigations.html", session, listed=listed, spans=SPANS)
 
     @routes.post("/mitigations/{incident}/{number}/{order}")
-    def ordered(incident: str, number: str, order: str, session: sender, form: forms.Filled) -> Response:
+    def ordered(incident: str, number: str, order: str, session: Sent, form: forms.Filled) -> Response:
         mitigation, reason = f"{incident}/{number}", form.get("reason", "")
         match order:
             case "undo":
                 mitigations.undo(mitigation, reason=reason, principal=session.principal)
             case "extend" if form.get("hours") in SPANS:
-                until = identity.now() + timedelta(hours=int(form["hours"]))
+                until = mitigations.orders.identity.now() + timedelta(hours=int(form["hours"]))
                 mitigations.extend(mitigation, until=until, reason=reason, principal=session.principal)
             case "make-permanent":
                 mitigations.make_permanent(mitigation, reason=reason, principal=session.principal)

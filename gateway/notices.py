@@ -5,18 +5,18 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 
 from contracts.catalogue import Catalogue
 from contracts.errors import ProviderUnavailableError, StanchError
 from contracts.notices import Notice
+from gateway.asking import READS, By
 from gateway.channels import Channel, Letter
 from gateway.channels.hook import Hook
 from gateway.channels.mail import Mail
 from gateway.dispatcher import Handler
-from gateway.identity import Identity, Principal
 from gateway.orders import Orders
 from ledger import Ledger, OutboxMessage, ladders
 from runtime.clock import utc_now
@@ -108,27 +108,25 @@ def notifier(
     return Notifier(ledger, catalogue, channels, base=config.public_url or config.url)
 
 
-def router(orders: Orders, identity: Identity) -> APIRouter:
+def router(orders: Orders) -> APIRouter:
     """Give the routes about who was told."""
     routes = APIRouter(prefix="/v1", tags=["notices"])
     ledger = orders.ledger
-    reads = [Depends(identity.reader)]
-    by = Annotated[Principal, Depends(identity.principal)]
 
-    @routes.get("/approvals/{approval}/notices", dependencies=reads)
+    @routes.get("/approvals/{approval}/notices", dependencies=READS)
     def list_approval_notices(approval: str) -> list[Notice]:
         """List who was told of a request, by which channel, and whether it arrived and was seen."""
         ledger.approvals.get(approval)
         return ledger.notices.list(subject=approval)
 
     @routes.post("/approvals/{approval}/seen")
-    def acknowledge_approval(approval: str, principal: by) -> list[Notice]:
+    def acknowledge_approval(approval: str, principal: By) -> list[Notice]:
         """Say that the asking person looks at it: the ladder is held for ten minutes. Gives who was told."""
         ledger.notices.seen(ledger.approvals.get(approval).request.id, principal.person)
         orders.wake()
         return ledger.notices.list(subject=approval)
 
-    @routes.get("/incidents/{incident}/notices", dependencies=reads)
+    @routes.get("/incidents/{incident}/notices", dependencies=READS)
     def list_incident_notices(incident: str) -> list[Notice]:
         """List who was told of anything in an incident."""
         return ledger.notices.list(incident=ledger.incidents.get(incident).id)

@@ -3,11 +3,15 @@
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
 
 from authority.decisions import Signer
 from authority.directory import groups_of, on_call
 from authority.policy import Policy
 from contracts.approvals import SignedDecision, Verdict
+from contracts.base import Strict
 from contracts.catalogue import Catalogue
 from contracts.errors import ConflictError, ForbiddenError, InputError
 from contracts.incidents import OPEN_PHASES, Incident, Role, Severity
@@ -19,6 +23,23 @@ from ledger import Ledger
 
 LONGEST_REASON = 2_000
 LONGEST_TITLE = 200
+
+
+class DecisionOrder(Strict):
+    """A person's answer to an approval request; ``plan_digest`` says which plan the person has seen.
+
+    Attributes:
+        steps: Approve only these; empty means all.
+        break_glass: Approve outside the rules of who may; everybody is told, and two others review it.
+        overrides: Guardrails that are set aside, by name.
+    """
+
+    verdict: Verdict
+    plan_digest: str
+    reason: str = Field("", max_length=LONGEST_REASON)
+    steps: tuple[int, ...] = Field((), max_length=100)
+    break_glass: bool = False
+    overrides: tuple[str, ...] = Field((), max_length=20)
 
 
 @dataclass
@@ -156,67 +177,49 @@ class Orders:
         self.wake()
         return self.ledger.incidents.get(incident)
 
-    def decide(
-        self,
-        approval: str,
-        *,
-        verdict: Verdict,
-        plan_digest: str,
-        reason: str,
-        principal: Principal,
-        steps: tuple[int, ...] = (),
-        break_glass: bool = False,
-        overrides: tuple[str, ...] = (),
-    ) -> SignedDecision:
+    def decide(self, approval: str, order: DecisionOrder, principal: Principal) -> SignedDecision:
         """Answer an approval request; the ledger checks who, when and about which plan.
 
-        Args:
-            approval: The request's id.
-            verdict: Yes or no.
-            plan_digest: Of the plan that the person has seen.
-            reason: Why; a rejection, a broken glass and an override need one.
-            principal: Who.
-            steps: Only these are approved; empty means all.
-            break_glass: Approve outside the rules of who may.
-            overrides: Guardrails that are set aside, by name.
+        A rejection, a broken glass and an override need a reason.
 
         Raises:
             InputError: There is no reason, or no such step or guardrail.
             ForbiddenError: The person may not decide; the attempt is evidence.
             ConflictError: It is decided or expired, or the plan is another one.
         """
-        why = ""
-        if verdict is Verdict.REJECT and (steps or break_glass or overrides):
-            raise InputError("a rejection is of the whole plan: it names no steps, no guardrail and no glass")
-        if verdict is Verdict.REJECT:
-            why = spoken(reason, "a reason to reject: the next plan is made with it", LONGEST_REASON)
-        elif reason.strip() or break_glass or overrides:
-            why = spoken(reason, "a reason to leave the rules: others read it afterwards", LONGEST_REASON)
+        why, leaves_rules = "", order.break_glass or bool(order.overrides)
+        if order.verdict is Verdict.REJECT:
+            if order.steps or leaves_rules:
+                raise InputError(
+                    "a rejection is of the whole plan: it names no steps, no guardrail and no glass"
+                )
+            why = spoken(order.reason, "a reason to reject: the next plan is made with it", LONGEST_REASON)
+        elif order.reason.strip() or leaves_rules:
+            why = spoken(
+                order.reason, "a reason to leave the rules: others read it afterwards", LONGEST_REASON
+            )
         request = self.ledger.approvals.get(approval).request
-        if verdict is Verdict.APPROVE:
+        if order.verdict is Verdict.APPROVE:
             self.identity.check_may_approve(principal, request)
-        incident = request.incident
-        trace_of_incident = self.ledger.incidents.trace(incident)
-        with span(
-            "decision", trace_of_incident, incident=incident, approval=approval, verdict=verdict
-        ) as trace:
+        above = self.ledger.incidents.trace(request.incident)
+        facts = {"incident": request.incident, "approval": approval, "verdict": order.verdict}
+        with span("decision", above, **facts) as trace:
             signed = self.ledger.approvals.decide(
                 approval,
-                verdict=verdict,
-                plan_digest=plan_digest,
                 person=principal.person,
                 authenticated_by=principal.authenticated_by,
-                reason=why,
                 policy=self.policy,
                 signer=self.signer,
                 trace=trace,
-                groups=groups_of(self.catalogue, principal.person, principal.groups),
-                steps=steps,
-                break_glass=break_glass,
-                overrides=overrides,
+                groups=self.groups(principal),
+                **(dict(order) | {"reason": why}),
             )
         self.wake()
         return signed
+
+    def groups(self, principal: Principal) -> tuple[str, ...]:
+        """Give a person's groups, from the catalogue and the identity provider."""
+        return groups_of(self.catalogue, principal.person, principal.groups)
 
     def may_move_roles(self, incident: Incident) -> bool:
         """Say whether roles may move: while it is open, and for as long as it has left something in force.
@@ -258,6 +261,15 @@ def _check_commands(incident: Incident, person: str) -> None:
         raise ForbiddenError(
             f"{incident.id}: only the Incident Commander ({commander}) may do this, not {person}"
         )
+
+
+def said(check: Callable[..., object], *about: Any, **more: Any) -> str:
+    """Give what a check objects to; empty when it does not."""
+    try:
+        check(*about, **more)
+    except ForbiddenError as error:
+        return str(error)
+    return ""
 
 
 def spoken(text: str, what: str, limit: int) -> str:

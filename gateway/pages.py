@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -12,9 +12,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse, Response
 
 from authority.grants import write_limits
+from contracts.catalogue import Catalogue
 from contracts.errors import NotFoundError
-from contracts.guardrails import Freeze
 from gateway import drawing, wording
+from gateway.identity import Session
+from ledger import Ledger
 
 _FOLDER: Final = Path(__file__).parent / "console"
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -47,23 +49,23 @@ def _templates() -> Environment:
 class Pages:
     """Renders pages, and holds the few files that they need."""
 
-    def __init__(
-        self, *, clock: Callable[[], datetime], freezes: Callable[[], Sequence[Freeze]] = tuple
-    ) -> None:
+    def __init__(self, ledger: Ledger, catalogue: Catalogue, *, clock: Callable[[], datetime]) -> None:
         self._clock = clock
-        self._freezes = freezes
+        self._freezes = ledger.freezes.list
+        self._names = {person.id: person.name for person in catalogue.people}
         files = sorted((_FOLDER / "static").iterdir())
         self._static = {file.name: file.read_bytes() for file in files if file.suffix in _TYPES}
         version = hashlib.sha256(b"".join(self._static.values())).hexdigest()[:12]
         self._assets = f"/static/{version}"
 
-    def page(self, template: str, *, status: int = 200, **content: object) -> HTMLResponse:
-        """Render a page; of its content, ``session`` is who looks, or ``None``."""
-        shared = {
-            "now": self._clock(),
-            "assets": self._assets,
-            "freezes": self._freezes() if content["session"] else (),
-        }
+    def page(
+        self, template: str, session: Session | None, *, status: int = 200, **content: object
+    ) -> HTMLResponse:
+        """Render a page for who looks, or for anybody."""
+        shared: dict[str, object] = {"now": self._clock(), "assets": self._assets, "session": session}
+        if session:
+            shared |= {"freezes": self._freezes(), "form": session.token(), "last": session.last}
+            shared |= {"names": self._names}
         text = _templates().get_template(template).render(shared | content)
         return HTMLResponse(text, status_code=status)
 
@@ -72,11 +74,11 @@ class Pages:
         thing = _THING.match(path)
         return self.page(
             "problem.html",
+            None,
             status=status,
             heading=_HEADINGS.get(status, "That did not work"),
             sentence=sentence,
             back=thing[1] if thing else "/",
-            session=None,
         )
 
     def static(self, name: str) -> Response:

@@ -1,8 +1,6 @@
 """What is looked at beside the incidents, as people see it: whether failovers would work, and signals now."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter
 from starlette.responses import Response
 
 from contracts.errors import NotFoundError
@@ -10,7 +8,7 @@ from contracts.readiness import ServiceReadiness
 from contracts.watches import SignalNow
 from gateway import forms
 from gateway.api import Limit
-from gateway.identity import Identity, Principal, Session
+from gateway.asking import READS, By, Looks, Sent
 from gateway.orders import Orders
 from gateway.pages import Pages
 from ledger.readiness import item
@@ -59,31 +57,26 @@ class Readinesses:
             )
 
 
-def router(readinesses: Readinesses, orders: Orders, identity: Identity) -> APIRouter:
+def router(readinesses: Readinesses, orders: Orders) -> APIRouter:
     """Give the routes for programs and the terminal."""
     routes = APIRouter(prefix="/v1")
-    reads = [Depends(identity.reader)]
 
-    @routes.get("/readiness", dependencies=reads, tags=["readiness"])
+    @routes.get("/readiness", dependencies=READS, tags=["readiness"])
     def list_readiness() -> list[ServiceReadiness]:
         """List the failovers and whether they would work."""
         return readinesses.list()
 
-    @routes.get("/readiness/{service}/{environment}", dependencies=reads, tags=["readiness"])
+    @routes.get("/readiness/{service}/{environment}", dependencies=READS, tags=["readiness"])
     def get_readiness(service: str, environment: str, limit: Limit = 100) -> ServiceReadiness:
         """Show one with its latest looks, oldest first."""
         return readinesses.get(service, environment, history=limit)
 
     @routes.post("/readiness/{service}/{environment}/run", status_code=202, tags=["readiness"])
-    def run_readiness(
-        service: str,
-        environment: str,
-        principal: Annotated[Principal, Depends(identity.principal)],  # noqa: ARG001  (somebody has to be signed in)
-    ) -> ServiceReadiness:
+    def run_readiness(service: str, environment: str, _: By) -> ServiceReadiness:
         """Have one looked at now; the answer is how it was before."""
         return readinesses.run(service, environment)
 
-    @routes.get("/approvals/{approval}/readings", dependencies=reads, tags=["approvals"])
+    @routes.get("/approvals/{approval}/readings", dependencies=READS, tags=["approvals"])
     def list_readings(approval: str) -> list[SignalNow]:
         """Show how the signals of a plan's steps are while it waits for a decision."""
         return orders.ledger.watches.signals(orders.ledger.approvals.get(approval))
@@ -91,26 +84,16 @@ def router(readinesses: Readinesses, orders: Orders, identity: Identity) -> APIR
     return routes
 
 
-def pages(readinesses: Readinesses, orders: Orders, identity: Identity, pages: Pages) -> APIRouter:
+def pages(readinesses: Readinesses, pages: Pages) -> APIRouter:
     """Give the page of failovers, and its form."""
     routes = APIRouter(include_in_schema=False)
-    looks = Annotated[Session, Depends(identity.session)]
-    filled = Annotated[dict[str, str], Depends(forms.read)]
 
     @routes.get("/readiness")
-    def readiness(session: looks) -> Response:
-        last = orders.ledger.evidence.size() - 1  # before reading: what comes meanwhile arrives as an event
-        return pages.page(
-            "readiness.html",
-            session=session,
-            form=identity.form_token(session),
-            last=last,
-            listed=readinesses.list(history=500),
-        )
+    def readiness(session: Looks) -> Response:
+        return pages.page("readiness.html", session, listed=readinesses.list(history=500))
 
     @routes.post("/readiness/{service}/{environment}/run")
-    def run(service: str, environment: str, request: Request, session: looks, form: filled) -> Response:
-        identity.check_form(request, session, form.get("token", ""))
+    def run(service: str, environment: str, _: Sent) -> Response:
         readinesses.run(service, environment)
         return forms.see("/readiness")
 

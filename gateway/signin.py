@@ -4,7 +4,7 @@ import re
 import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Request
@@ -14,7 +14,8 @@ from contracts.catalogue import Catalogue
 from contracts.errors import ForbiddenError
 from contracts.evidence import EvidenceKind
 from gateway import forms
-from gateway.identity import OIDC, SIGN_IN_WITHIN, Identity, Proof, Session, UnprovenError
+from gateway.asking import Sent
+from gateway.identity import OIDC, SIGN_IN_WITHIN, Identity, Proof, UnprovenError
 from gateway.pages import Pages
 from ledger.identities import digest
 from runtime.settings import Settings
@@ -52,7 +53,7 @@ def router(identity: Identity, pages: Pages, provider: "Provider | None") -> API
         stale = f"This needs a sign-in that is not older than {identity.fresh_within.seconds // 60} min."
         return pages.page(
             "signin.html",
-            session=None,
+            None,
             people=identity.people,
             provider=provider.name if provider else "",
             after=forms.own_path(after),
@@ -61,7 +62,7 @@ def router(identity: Identity, pages: Pages, provider: "Provider | None") -> API
         )
 
     @routes.post("/signout")
-    def sign_out(session: Annotated[Session, Depends(forms.sender(identity))]) -> Response:
+    def sign_out(session: Sent) -> Response:
         response = forms.see("/signin")
         identity.end(session, response)
         return response
@@ -100,7 +101,7 @@ def _by_provider(routes: APIRouter, identity: Identity, pages: Pages, provider: 
         if error or not code:
             said = " ".join(f"{error or 'no code'} {error_description}".split())[:300]
             raise ForbiddenError(f"{provider.name} did not sign you in: {said}")
-        return pages.page("signing_in.html", session=None, fields={"code": code, "state": state, "iss": iss})
+        return pages.page("signing_in.html", None, fields={"code": code, "state": state, "iss": iss})
 
     @routes.post("/signin/callback", dependencies=[Depends(identity.check_same_origin)])
     def finish(request: Request, form: forms.Filled) -> Response:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from contracts.errors import InputError
 from contracts.identities import OF_ONESELF, ApiToken, Scope, TokenOrder
 from gateway import forms
+from gateway.asking import Looks, Sent
 from gateway.identity import Identity, Session
 from gateway.pages import Pages
 from ledger import Ledger
@@ -44,15 +45,12 @@ def api(identity: Identity, ledger: Ledger) -> APIRouter:
 def pages(identity: Identity, ledger: Ledger, pages: Pages) -> APIRouter:
     """Give the page of a person's own tokens; a new one needs a fresh sign-in, as it outlives the session."""
     routes = APIRouter(include_in_schema=False)
-    looks = Annotated[Session, Depends(identity.session)]
-    sender = Annotated[Session, Depends(forms.sender(identity))]
 
     def page(session: Session, secret: str = "") -> Response:
         listed = ledger.tokens.list(session.person.id)
         return pages.page(
             "tokens.html",
-            session=session,
-            form=identity.form_token(session),
+            session,
             fresh=identity.is_fresh(session.principal),
             secret=secret,
             tokens=[_with_use(identity, token) for token in listed],
@@ -62,11 +60,11 @@ def pages(identity: Identity, ledger: Ledger, pages: Pages) -> APIRouter:
         )
 
     @routes.get("/tokens")
-    def own_tokens(session: looks) -> Response:
+    def own_tokens(session: Looks) -> Response:
         return page(session)
 
     @routes.post("/tokens")
-    def make_token(session: sender, form: forms.Filled) -> Response:
+    def make_token(session: Sent, form: forms.Filled) -> Response:
         identity.check_fresh(session.principal, "making an API token")
         try:
             order = TokenOrder(
@@ -83,7 +81,7 @@ def pages(identity: Identity, ledger: Ledger, pages: Pages) -> APIRouter:
         return page(session, secret)
 
     @routes.post("/tokens/{token}/revoke")
-    def revoke_own(token: str, session: sender) -> Response:
+    def revoke_own(token: str, session: Sent) -> Response:
         ledger.tokens.revoke(token, by=session.person.id, of=session.person.id)
         return forms.see("/tokens")
 

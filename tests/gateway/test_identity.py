@@ -148,8 +148,8 @@ def test_a_session_ends(identity: Identity, scene: Scene, after: timedelta) -> N
     if after is SESSION:
         identity.check_form(
             request(origin=OURS),
-            session := Session(identity.person("ada"), Principal("ada", "local"), NIGHT, cookie[15:]),
-            identity.form_token(session),
+            session := Session(identity.person("ada"), Principal("ada", "local"), NIGHT, 0, cookie[15:]),
+            session.token(),
         )
     identity.session(request(cookie=cookie))
     scene.clock.at += timedelta(seconds=1)
@@ -420,7 +420,7 @@ def test_where_a_form_comes_from(
 ) -> None:
     """A form counts only when the browser says that our own page sent it; else it is evidence."""
     session = identity.session(request(cookie=sign_in(identity)))
-    mark = identity.form_token(session, "digest")
+    mark = session.token("digest")
     before = scene.ledger.evidence.size()
 
     if taken:
@@ -449,13 +449,13 @@ def test_a_forms_token_is_of_one_session_and_one_decision(identity: Identity) ->
     wrong = [
         "",
         "é",
-        identity.form_token(session),
-        identity.form_token(session, decision_form("APR-2", "digest", "approve")),
-        identity.form_token(session, decision_form("APR-1", "another digest", "approve")),
-        identity.form_token(session, decision_form("APR-1", "digest", "reject")),
-        identity.form_token(other, right),
+        session.token(),
+        session.token(decision_form("APR-2", "digest", "approve")),
+        session.token(decision_form("APR-1", "another digest", "approve")),
+        session.token(decision_form("APR-1", "digest", "reject")),
+        other.token(right),
     ]
-    identity.check_form(request(origin=OURS), session, identity.form_token(session, right), right)
+    identity.check_form(request(origin=OURS), session, session.token(right), right)
 
     for mark in wrong:
         with pytest.raises(ForbiddenError, match="reload the page"):
