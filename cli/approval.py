@@ -273,8 +273,8 @@ def _dump(request: approvals.ApprovalRequest) -> JsonObject:
 
 def _notice_line(notice: Notice, now: datetime) -> str:
     at = notice.seen_at or notice.sent_at or notice.queued_at
-    line = f"{show.clean(notice.person)} by {notice.channel}: {notice.state}, {show.moment(at, now)}"
-    return show.field("told", f"{line}: {show.clean(notice.error)}" if notice.error else line)
+    line = f"{notice.person} by {notice.channel}: {notice.state}, {show.moment(at, now)}"
+    return show.field("told", f"{line}: {notice.error}" if notice.error else line)
 
 
 def _show(args: argparse.Namespace) -> int:

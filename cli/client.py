@@ -25,7 +25,13 @@ _ERRORS: dict[int, type[errors.StanchError]] = {
     503: errors.ProviderUnavailableError,
 }
 _FAILED = 400
-EXAMPLES = {"incident": "INC-42", "mitigation": "INC-42/1", "token": "TOK-3"}
+EXAMPLES = {
+    "approval": "APR-7",
+    "grant": "GRT-3",
+    "incident": "INC-42",
+    "mitigation": "INC-42/1",
+    "token": "TOK-3",
+}
 _TIMEOUT = urllib3.Timeout(connect=5, read=180)  # planning looks at slow worlds
 
 

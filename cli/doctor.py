@@ -320,7 +320,7 @@ def _programs() -> Iterator[Finding]:
 
 def _lines(finding: Finding) -> Iterator[str]:
     mark = finding.state.upper() if finding.state is State.MISSING else finding.state
-    yield show.field(mark, f"{show.clean(finding.name)}: {show.clean(finding.found)}")
+    yield show.field(mark, f"{finding.name}: {finding.found}")
     for label, text in (("why", finding.why), ("get", finding.get)):
         if text and finding.state is not State.OK:
-            yield show.field("", f"{label}: {show.clean(text)}")
+            yield show.field("", f"{label}: {text}")

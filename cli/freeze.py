@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     freeze = parse(Freeze, gateway.post("/v1/freezes", body))
     lines = [f"{freeze.id}: {what(freeze)} stopped. No call to a provider begins until it is lifted."]
     lines += [
-        show.field("", f"{show.clean(action)} was on its way: its call ends, look at its outcome")
+        show.field("", f"{action} was on its way: its call ends, look at its outcome")
         for action in freeze.running
     ]
     lines.append(f"Lift it with `stanch unfreeze {freeze.id} --reason ...`.")
@@ -52,8 +52,8 @@ def _show(args: argparse.Namespace, gateway: Gateway) -> int:
     now = utc_now()
     lines = [] if freezes else ["Nothing is frozen."]
     for freeze in freezes:
-        said = f"{what(freeze)} stopped by {show.clean(freeze.person)}, {show.moment(freeze.at, now)}"
-        lines.append(show.field(freeze.id, f"{said}: {show.clean(freeze.reason)}"))
+        said = f"{what(freeze)} stopped by {freeze.person}, {show.moment(freeze.at, now)}"
+        lines.append(show.field(freeze.id, f"{said}: {freeze.reason}"))
     if locks:
         rows = [(lock.mitigation, show.short_moment(lock.since, now), lock.target) for lock in locks]
         lines += ["", *show.table(("HELD BY", "SINCE", "TARGET"), rows)]

@@ -9,7 +9,7 @@ from cli import show
 from cli.client import Gateway, add_verb, parse, segment
 from contracts.base import JsonObject
 from contracts.evidence import EvidenceEntry
-from contracts.incidents import OPEN_PHASES, Incident, Role, Severity
+from contracts.incidents import OPEN_PHASES, Attempt, Incident, Role, Severity
 from contracts.notices import Handoff
 from runtime.clock import utc_now
 
@@ -75,28 +75,19 @@ def _severity(text: str) -> Severity:
 def _list(args: argparse.Namespace) -> int:
     query = {"open": "true"} if args.open else {}
     incidents = parse(list[Incident], Gateway.of(args).get("/v1/incidents", query))
-    if not incidents:
-        none = "No incident is open." if args.open else "No incident yet."
-        return show.answer(args, incidents, [none])
     now = utc_now()
     rows = [
-        (
-            incident.id,
-            incident.severity,
-            incident.phase,
-            incident.service,
-            show.short_moment(incident.opened_at, now),
-            incident.title,
-        )
-        for incident in incidents
+        (one.id, one.severity, one.phase, one.service, show.short_moment(one.opened_at, now), one.title)
+        for one in incidents
     ]
-    lines = show.table(("ID", "SEV", "PHASE", "SERVICE", "OPENED", "TITLE"), rows)
-    lines += [
-        show.field("", f"{incident.id} needs a person: {show.clean(incident.attention)}")
-        for incident in incidents
-        if incident.attention and incident.phase in OPEN_PHASES
+    notes = [
+        show.field("", f"{one.id} needs a person: {one.attention}")
+        for one in incidents
+        if one.attention and one.phase in OPEN_PHASES
     ]
-    return show.answer(args, incidents, lines)
+    head = ("ID", "SEV", "PHASE", "SERVICE", "OPENED", "TITLE")
+    none = "No incident is open." if args.open else "No incident yet."
+    return show.listing(args, incidents, head, rows, none=none, notes=notes)
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -111,7 +102,7 @@ def _show(args: argparse.Namespace) -> int:
     for day, of_day in itertools.groupby(shown, key=lambda entry: entry.at.astimezone(UTC).date()):
         lines.append(f"\n{day} (UTC)")
         for entry in of_day:
-            what = f"{show.clean(entry.summary)} [{show.clean(entry.actor)}]"
+            what = f"{entry.summary} [{entry.actor}]"
             lines.append(show.field(f"{entry.at.astimezone(UTC):%H:%M:%S}", what))
     return show.answer(args, {"incident": incident, "timeline": entries}, lines)
 
@@ -128,26 +119,23 @@ def _timeline(gateway: Gateway, path: str) -> list[EvidenceEntry]:
 
 def _incident_lines(incident: Incident) -> list[str]:
     now = utc_now()
-    place = f"{show.clean(incident.service)} in {show.clean(incident.environment)}"
-    if incident.region:
-        place += f", {show.clean(incident.region)}"
-    lines = [
+    where = f", {incident.region}" if incident.region else ""
+    return [
         f"{incident.id}  {incident.severity}  {incident.phase}  {show.clean(incident.title)}",
-        show.field("service", place),
-        show.field("opened", show.moment(incident.opened_at, now)),
+        *show.fields(
+            ("service", f"{incident.service} in {incident.environment}{where}"),
+            ("opened", show.moment(incident.opened_at, now)),
+            *(("role", f"{role.replace('_', ' ')}: {person}") for role, person in incident.roles.items()),
+            *(("alert", f"{alert.name}, {alert.status}") for alert in incident.alerts),
+            *(("tried", _tried(attempt)) for attempt in incident.attempts),
+            ("attention", incident.attention),
+        ),
     ]
-    lines += [
-        show.field("role", f"{role.replace('_', ' ')}: {show.clean(person)}")
-        for role, person in incident.roles.items()
-    ]
-    lines += [show.field("alert", f"{show.clean(a.name)}, {a.status}") for a in incident.alerts]
-    for attempt in incident.attempts:
-        ended = attempt.end + (", undone" if attempt.undone else "")
-        detail = f" ({show.clean(attempt.detail)})" if attempt.detail else ""
-        lines.append(show.field("tried", f"{show.clean(attempt.title)}: {ended}{detail}"))
-    if incident.attention:
-        lines.append(show.field("attention", show.clean(incident.attention)))
-    return lines
+
+
+def _tried(attempt: Attempt) -> str:
+    detail = f" ({attempt.detail})" if attempt.detail else ""
+    return f"{attempt.title}: {attempt.end}{', undone' if attempt.undone else ''}{detail}"
 
 
 def _declare(args: argparse.Namespace) -> int:
@@ -174,18 +162,15 @@ def _handoff(args: argparse.Namespace) -> int:
 
 def _packet_lines(handoff: Handoff) -> list[str]:
     packet, now = handoff.packet, utc_now()
-    lines = [show.field("state", f"{packet.severity}, {packet.phase}: {show.clean(packet.title)}")]
-    if packet.attention:
-        lines.append(show.field("attention", show.clean(packet.attention)))
-    lines += [show.field("firing", show.clean(name)) for name in packet.firing]
-    lines += [show.field("waits", f"{one.id} {show.clean(one.title)} ({one.risk})") for one in packet.pending]
-    lines += [show.field("in force", show.clean(one)) for one in packet.in_force]
-    lines += [show.field("tried", f"{show.clean(one.title)}: {one.end}") for one in packet.tried]
-    lines += [
-        show.field("next", f"{show.moment(timer.at, now)} {show.clean(timer.what)}")
-        for timer in packet.timers
-    ]
-    return lines
+    return show.fields(
+        ("state", f"{packet.severity}, {packet.phase}: {packet.title}"),
+        ("attention", packet.attention),
+        *(("firing", name) for name in packet.firing),
+        *(("waits", f"{one.id} {one.title} ({one.risk})") for one in packet.pending),
+        *(("in force", one) for one in packet.in_force),
+        *(("tried", f"{one.title}: {one.end}") for one in packet.tried),
+        *(("next", f"{show.moment(timer.at, now)} {timer.what}") for timer in packet.timers),
+    )
 
 
 def _command(args: argparse.Namespace) -> int:

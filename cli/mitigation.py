@@ -7,7 +7,7 @@ from functools import partial
 from cli import show
 from cli.client import Gateway, add_verb, parse, segment
 from contracts.base import JsonObject
-from contracts.in_force import ForceState, InForce
+from contracts.in_force import ForceState, InForce, StepInForce
 from runtime.clock import utc_now
 
 
@@ -22,13 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     order = partial(add_verb, verbs, call=_order, about="mitigation", orders=True, reason=True)
     undo = order("undo", "plan its way back, and ask whether that may run", body=lambda a: {"steps": a.step})
     undo.add_argument("--step", type=int, action="append", default=[], help="only this step; repeatable")
-    extend = order(
-        "extend", "let it stay until later", body=lambda a: {"until": (utc_now() + a.span).isoformat()}
-    )
-    extend.add_argument(
-        "--for", dest="span", type=show.span, required=True, metavar="SPAN", help="30m, 4h or 3d"
-    )
+    extend = order("extend", "let it stay until later", body=_until)
+    extend.add_argument("--for", dest="span", type=show.span, required=True, metavar="SPAN", help=show.SPANS)
     order("make-permanent", "let it stay for good", body=lambda _: {})
+
+
+def _until(args: argparse.Namespace) -> JsonObject:
+    return {"until": (utc_now() + args.span).isoformat()}
 
 
 def _path(mitigation: str) -> str:
@@ -39,15 +39,13 @@ def _list(args: argparse.Namespace) -> int:
     query = {"limit": "1000"} | ({"closed": "true"} if args.all else {})
     query |= {"incident": args.incident} if args.incident else {}
     listed = parse(list[InForce], Gateway.of(args).get("/v1/mitigations", query))
-    if not listed:
-        none = "No mitigation left anything behind." if args.all else "Nothing is in force."
-        return show.answer(args, listed, [none])
     now = utc_now()
     rows = [
         (found.mitigation, found.service, found.owner or "nobody", _stands(found, now), found.title)
         for found in listed
     ]
-    return show.answer(args, listed, show.table(("ID", "SERVICE", "OWNER", "UNTIL", "MITIGATION"), rows))
+    none = "No mitigation left anything behind." if args.all else "Nothing is in force."
+    return show.listing(args, listed, ("ID", "SERVICE", "OWNER", "UNTIL", "MITIGATION"), rows, none=none)
 
 
 def _stands(found: InForce, now: datetime) -> str:
@@ -71,18 +69,24 @@ def _print(args: argparse.Namespace, found: InForce) -> int:
     now = utc_now()
     lines = [
         f"{found.mitigation}  {found.state}  {show.clean(found.title)}",
-        show.field("service", f"{show.clean(found.service)} in {show.clean(found.environment)}"),
-        show.field("owner", show.clean(found.owner) or "nobody"),
-        show.field("since", show.moment(found.since, now)),
-        show.field("until", show.moment(found.closed_at or found.expires_at, now)),
+        *show.fields(
+            ("service", f"{found.service} in {found.environment}"),
+            ("owner", found.owner or "nobody"),
+            ("since", show.moment(found.since, now)),
+            ("until", show.moment(found.closed_at or found.expires_at, now)),
+            *(("step", _step(step, now)) for step in found.steps),
+            ("undo", found.undo and f"{found.undo} is on its way; see `stanch approval list`"),
+        ),
     ]
-    for step in found.steps:
-        undone = f", undone {show.moment(step.undone_at, now)}" if step.undone_at else ""
-        if step.changed_by is not None and step.changed_at is not None and not undone:
-            by = show.clean(step.changed_by) or "somebody"
-            undone = f", CHANGED BACK by {by}, seen {show.moment(step.changed_at, now)}"
-        what = f"{step.step}. {show.clean(step.title)}: {show.clean(step.action.target)}{undone}"
-        lines.append(show.field("step", what))
-    if found.undo:
-        lines.append(show.field("undo", f"{found.undo} is on its way; see `stanch approval list`"))
     return show.answer(args, found, lines)
+
+
+def _step(step: StepInForce, now: datetime) -> str:
+    said = f"{step.step}. {step.title}: {step.action.target}"
+    if step.undone_at:
+        return f"{said}, undone {show.moment(step.undone_at, now)}"
+    if step.changed_by is None or step.changed_at is None:
+        return said
+    return (
+        f"{said}, CHANGED BACK by {step.changed_by or 'somebody'}, seen {show.moment(step.changed_at, now)}"
+    )

@@ -205,7 +205,7 @@ def _explain(args: argparse.Namespace) -> int:
     lines = show.table(("RISK", "ASKS", "BY THE RULE", "STEP"), rows)
     for rule in dict.fromkeys(name for one in asking for name in one.rules):
         if policy.because.get(rule):
-            lines.append(show.field(rule, show.clean(policy.because[rule])))
+            lines.append(show.field(rule, policy.because[rule]))
     if may:
         said = [(one.role or "no role", _want(one), "yes" if one.may else f"no: {one.why}") for one in may]
         lines += ["", *show.table((f"{person.upper()} AS", "MAY", ""), said)]

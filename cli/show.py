@@ -17,6 +17,7 @@ from typing import TextIO
 WIDTH = 80  # where the terminal does not say
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, bidi and zero-width marks, surrogates, separators
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+SPANS = "30m, 4h or 3d"
 _SPANS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -65,7 +66,7 @@ def span(text: str) -> timedelta:
     """Read a span from a command line: ``30m``, ``4h`` or ``3d``."""
     found = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", text)
     if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no span: write 30m, 4h or 3d")
+        raise argparse.ArgumentTypeError(f"{text!r} is no span: write {SPANS}")
     return timedelta(**{_SPANS[found[2]]: int(found[1])})
 
 
@@ -108,11 +109,17 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, columns: int
 
 
 def field(label: str, text: str, *, indent: int = 0) -> str:
-    """Lay out one labelled text, wrapped under itself and never cut."""
-    start = " " * indent + f"{label:<10}"
+    """Lay out one labelled text, cleaned, wrapped under itself and never cut."""
+    start = " " * indent + f"{clean(label):<10}"
+    under = " " * len(start)
     return textwrap.fill(
-        text, width(), initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False
+        clean(text), width(), initial_indent=start, subsequent_indent=under, break_on_hyphens=False
     )
+
+
+def fields(*pairs: tuple[str, object], indent: int = 0) -> list[str]:
+    """Lay out labels with their texts, one under the other, without those that have none."""
+    return [field(label, str(text), indent=indent) for label, text in pairs if text]
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -130,6 +137,20 @@ def answer(args: argparse.Namespace, value: object, lines: Iterable[str]) -> int
     """Print what a verb has to say: the value as JSON for programs, the lines for people."""
     print(as_json(value) if args.json else "\n".join(lines))
     return 0
+
+
+def listing(
+    args: argparse.Namespace,
+    value: object,
+    head: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    none: str,
+    notes: Iterable[str] = (),
+) -> int:
+    """Print a list: a table for people, and notes under it, or one sentence where it is empty."""
+    listed = list(rows)
+    return answer(args, value, [*table(head, listed), *notes] if listed else [none])
 
 
 @contextmanager

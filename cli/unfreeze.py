@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     lifted = parse(Freeze, gateway.post(f"/v1/freezes/{segment(chosen)}/lift", body))
     lines = [f"{lifted.id} is lifted. What it refused does not come back by itself: plan again."]
     lines += [
-        show.field("", f"{one.id} stands: {freeze.what(one)} stopped by {show.clean(one.person)}")
+        show.field("", f"{one.id} stands: {freeze.what(one)} stopped by {one.person}")
         for one in freeze.standing(gateway)
     ]
     return show.answer(args, lifted, lines)
