@@ -19,7 +19,6 @@ def beating() -> Iterator[None]:
         while not stop.wait(INTERVAL):
             activity.heartbeat()
 
-    activity.heartbeat()
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(beat,), name="heartbeat", daemon=True)
     thread.start()

@@ -43,13 +43,15 @@ def append(connection: Connection, *entries: Evidence) -> None:
             del fresh[known]
     if not fresh:
         return
-    before = size(connection)
+    head = (
+        update(evidence_head).values(size=evidence_head.c.size + len(fresh)).returning(evidence_head.c.size)
+    )
+    before = connection.scalars(head).one() - len(fresh)
     rows = [_row(index, key, entry) for index, (key, entry) in enumerate(fresh.items(), start=before)]
     leaves = [merkle.leaf_hash(row["leaf"].encode()) for row in rows]
     nodes, _ = merkle.grow(before, _edge(connection, before), leaves)
     connection.execute(insert(evidence), rows)
     connection.execute(insert(evidence_node), [node._asdict() for node in nodes])
-    connection.execute(update(evidence_head).values(size=before + len(rows)))
 
 
 def note(

@@ -6,9 +6,22 @@ its action is certainly not done, its mitigation has ended, or an override that 
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, func, literal, null, select, union_all, update
+from sqlalchemy import (
+    CompoundSelect,
+    Connection,
+    Row,
+    bindparam,
+    case,
+    func,
+    literal,
+    null,
+    select,
+    union_all,
+    update,
+)
 
 from authority.guardrails import HOUR, REMEMBERED, TELLING, Facts, Guardrails, Touch
 from contracts.guardrails import Freeze, Lock
@@ -38,9 +51,23 @@ def gather(
         targets: What is about to be changed.
         action: The journal's key of the action that is about to begin, which does not count itself.
     """
+    about = {
+        "service": plan.service,
+        "playbook": plan.playbook,
+        "mitigation": plan.mitigation,
+        "action": action,
+        "targets": list(targets),
+        "recent": now - rules.limits(plan.service).cooldown,
+        "hour": now - HOUR,
+        "remembered": now - REMEMBERED,
+    }
+    return _facts(connection.execute(_counting(), about).all(), plan, now)
+
+
+@cache
+def _counting() -> CompoundSelect[Any]:
+    """Make the query once: that takes longer than to run it."""
     none = null()
-    limits = rules.limits(plan.service)
-    recent = journal.c.intent_at > now - limits.cooldown
     touches = select(
         literal("touch").label("kind"),
         journal.c.touches.label("name"),
@@ -49,30 +76,38 @@ def gather(
         journal.c.intent_at.label("at"),
         case((journal.c.held, 1), else_=0).label("number"),
     ).where(
-        journal.c.touches.in_(list(targets)), journal.c.mitigation != plan.mitigation, journal.c.held | recent
+        journal.c.touches.in_(bindparam("targets", expanding=True)),
+        journal.c.mitigation != bindparam("mitigation"),
+        journal.c.held | (journal.c.intent_at > bindparam("recent")),
     )
     actions = select(literal("actions"), none, none, none, none, func.count()).where(
-        journal.c.service == plan.service, journal.c.intent_at > now - HOUR, journal.c.action != action
+        journal.c.service == bindparam("service"),
+        journal.c.intent_at > bindparam("hour"),
+        journal.c.action != bindparam("action"),
     )
     ends = [
-        select(literal(name), journal.c.ended, journal.c.mitigation, none, none, func.max(journal.c.number))
-        .where(column == value, journal.c.intent_at > now - REMEMBERED)
+        select(
+            literal(column.name),
+            journal.c.ended,
+            journal.c.mitigation,
+            none,
+            none,
+            func.max(journal.c.number),
+        )
+        .where(column == bindparam(column.name), journal.c.intent_at > bindparam("remembered"))
         .where(journal.c.ended.in_(TELLING), journal.c.playbook.is_not(None))
         .group_by(journal.c.mitigation, journal.c.ended)
-        for name, column, value in (
-            (f"service {plan.service}", journal.c.service, plan.service),
-            (f"playbook {plan.playbook}", journal.c.playbook, plan.playbook),
-        )
+        for column in (journal.c.service, journal.c.playbook)
     ]
     columns = (freezes.c.service, freezes.c.person, freezes.c.reason, freezes.c.at, freezes.c.number)
     standing = select(literal("freeze"), *columns).where(
-        freezes.c.lifted_at.is_(None), freezes.c.service.is_(None) | (freezes.c.service == plan.service)
+        freezes.c.lifted_at.is_(None),
+        freezes.c.service.is_(None) | (freezes.c.service == bindparam("service")),
     )
-    rows = connection.execute(union_all(touches, actions, *ends, standing)).all()
-    return _facts(rows, now)
+    return union_all(touches, actions, *ends, standing)
 
 
-def _facts(rows: Iterable[Row[Any]], now: datetime) -> Facts:
+def _facts(rows: Iterable[Row[Any]], plan: Plan, now: datetime) -> Facts:
     changed: dict[tuple[str, str], Touch] = {}
     ended: dict[str, list[AttemptEnd]] = {}
     frozen: list[Freeze] = []
@@ -90,7 +125,7 @@ def _facts(rows: Iterable[Row[Any]], now: datetime) -> Facts:
             case "freeze":
                 frozen.append(Freeze(id=f"FRZ-{number}", service=name, reason=why, person=who, at=at))
             case _:
-                ended.setdefault(kind, []).append(AttemptEnd(name))
+                ended.setdefault(f"{kind} {getattr(plan, kind)}", []).append(AttemptEnd(name))
     touches, freezes_now = tuple(changed.values()), tuple(reversed(frozen))
     return Facts(now=now, touches=touches, actions=actions, ends=ended, freezes=freezes_now)
 

@@ -7,10 +7,11 @@ something is due. A handler that gives a time is called again then, with the sam
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, bindparam, func, insert, or_, select, update
 
 from contracts.base import Frozen, JsonObject
 from ledger.database import Clock, Database
@@ -94,18 +95,12 @@ class Outbox:
             lease: For how long nobody else gets them; then they are taken to be lost and handed out again.
         """
         now = self._database.now()
-        earlier = outbox.alias("earlier")
-        is_first = ~select(1).where(
-            earlier.c.lane == outbox.c.lane, earlier.c.id < outbox.c.id, earlier.c.done_at.is_(None)
-        ).exists()  # fmt: skip
-        is_free = or_(outbox.c.available_at <= now, outbox.c.available_at > now + LONGEST_WAIT)
-        due = select(outbox.c.id).where(outbox_is_waiting, _is_due(now), is_free, is_first)
-        due = due.order_by(outbox.c.id).limit(limit)
+        times = {"now": now, "ahead": now + LONGEST_WAIT}
         with self._database.read() as connection:
-            if connection.scalar(due.limit(1)) is None:  # the common case takes no lock
+            if connection.scalar(_to_claim(), times | {"limit": 1}) is None:  # the common case takes no lock
                 return []
         with self._database.write(serial=False) as connection:
-            ids = list(connection.scalars(due.with_for_update(of=outbox, skip_locked=True)))
+            ids = list(connection.scalars(_to_claim(locks=True), times | {"limit": limit}))
             taken = {"available_at": now + min(lease, LONGEST_WAIT), "attempts": outbox.c.attempts + 1}
             connection.execute(update(outbox).where(outbox.c.id.in_(ids)).values(taken))
             rows = connection.execute(select(outbox).where(outbox.c.id.in_(ids)).order_by(outbox.c.id))
@@ -134,12 +129,24 @@ class Outbox:
 
     def backlog(self) -> int:
         """Count what is due and has not arrived yet."""
-        waiting = select(func.count()).select_from(outbox)
-        waiting = waiting.where(outbox_is_waiting, _is_due(self._database.now()))
+        now = self._database.now()
+        waiting = select(func.count()).select_from(outbox).where(outbox_is_waiting, _IS_DUE)
         with self._database.read() as connection:
-            return connection.scalars(waiting).one()
+            return connection.scalars(waiting, {"now": now, "ahead": now + LONGEST_WAIT}).one()
 
 
-def _is_due(now: datetime) -> ColumnElement[bool]:
-    """Say what is due; what was written in the future is too: its clock was wrong, and so may be its time."""
-    return or_(outbox.c.due_at <= now, outbox.c.created_at > now + LONGEST_WAIT)
+# What was written in the future is due too: its clock was wrong, and so may be its time.
+_IS_DUE = or_(outbox.c.due_at <= bindparam("now"), outbox.c.created_at > bindparam("ahead"))
+
+
+@cache
+def _to_claim(*, locks: bool = False) -> Select[tuple[int]]:
+    """Make the query once: it runs whenever something may have been written."""
+    earlier = outbox.alias("earlier")
+    is_first = ~select(1).where(
+        earlier.c.lane == outbox.c.lane, earlier.c.id < outbox.c.id, earlier.c.done_at.is_(None)
+    ).exists()  # fmt: skip
+    is_free = or_(outbox.c.available_at <= bindparam("now"), outbox.c.available_at > bindparam("ahead"))
+    due = select(outbox.c.id).where(outbox_is_waiting, _IS_DUE, is_free, is_first)
+    due = due.order_by(outbox.c.id).limit(bindparam("limit"))
+    return due.with_for_update(of=outbox, skip_locked=True) if locks else due
