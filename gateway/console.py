@@ -101,6 +101,7 @@ class Console:
             session,
             incident=found,
             is_open=found.phase in OPEN_PHASES,
+            may_move=may_move,
             entries=entries[: -_SHOWN - 1 : -1],
             hidden=max(0, len(entries) - _SHOWN),
             last=entries[-1].index if entries else -1,

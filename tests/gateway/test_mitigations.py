@@ -62,6 +62,38 @@ async def test_list_and_show(door: Door, applied: Scene) -> None:
     assert applied.ledger.in_force.get(DONE).model_dump(mode="json") == shown.json()
 
 
+async def test_roles_move_while_something_is_in_force(door: Door, applied: Scene) -> None:
+    """Who is on call takes over from a commander who has left, and decides about the late undo as ever.
+
+    Once nothing is in force any more, the roles of what is over stay as they were.
+    """
+    request = applied.ask("INC-1", 2, undoes=DONE, mitigation=f"{DONE}-undo")
+    order = {"holder": "ada", "reason": "ada is on holiday"}
+    decision = {"verdict": "approve", "plan_digest": request.plan_digest}
+    async with door.client("grace") as grace, door.client("linus") as linus:
+        before = await grace.post(f"/v1/approvals/{request.id}/decision", json=decision)
+        pages = [await look(await door.browser("grace"), "/incidents/INC-1")]
+        stranger = await linus.post("/v1/incidents/INC-1/take-over", json=order)
+        taken = await grace.post("/v1/incidents/INC-1/take-over", json=order)
+        after = await grace.post(f"/v1/approvals/{request.id}/decision", json=decision)
+        offered = await grace.post("/v1/incidents/INC-1/handoff", json={"role": "scribe", "person": "linus"})
+        accepted = await linus.post("/v1/incidents/INC-1/handoff/accept", json={})
+        assigned = await grace.post(
+            "/v1/incidents/INC-1/roles", json={"role": "technical_lead", "person": "linus"}
+        )
+        other = await grace.post("/v1/incidents/INC-1/resolve", json={"reason": "x"})
+        await grace.post(f"{AT}/make-permanent", json={"reason": "the fix is out"})
+        late = await linus.post("/v1/incidents/INC-1/roles", json={"role": "scribe", "person": "linus"})
+        pages.append(await look(await door.browser("ada"), "/incidents/INC-1"))
+
+    assert [one.status_code for one in (before, stranger, taken, after)] == [403, 403, 200, 200]
+    assert [one.status_code for one in (offered, accepted, assigned)] == [201, 200, 200]
+    assert [one.status_code for one in (other, late)] == [409, 409]
+    assert late.json()["error"] == "INC-1 is learning: nothing about it can be ordered any more"
+    assert ["Take command over" in page.text for page in pages] == [True, False]
+    assert ["Hand out a role" in page.text for page in pages] == [True, False]
+
+
 async def test_undo(door: Door, applied: Scene) -> None:
     """An undo is ordered once, however often it is asked for, and whatever phase its incident is in."""
     order = {"reason": "the fix is out", "steps": [1]}
