@@ -43,14 +43,7 @@ class CallHookAction(Action[CallHook]):
     def change(self, request: CallHook, observed: Observation) -> tuple[Difference, ...]:
         """Give each desired key that is not so and not on its way; all of them where nobody can look."""
         seen = _seen(observed)
-        if seen is not None and seen.wants(request.desired):
-            return ()
-        before = seen.state if seen is not None else {}
-        return tuple(
-            Difference(path=key, before=before.get(key), after=value)
-            for key, value in request.desired.items()
-            if key not in before or before[key] != value
-        )
+        return _missing(seen.ahead if seen is not None else {}, request.desired)
 
     def preflight(self, request: CallHook, observed: Observation) -> tuple[str, ...]:
         """See that the secret is there and that somebody answers."""
@@ -75,15 +68,15 @@ class CallHookAction(Action[CallHook]):
             detail = f"hook {request.hook} has no status_url, so only its answer says anything"
             repeatable = self._service.hook(request.hook).once_per_key
             return Progress(reached=Reached.UNKNOWN, detail=detail, repeatable=repeatable)
-        if seen.wants(request.desired):
-            if seen.problem:
-                return Progress(reached=Reached.FAILED, detail=f"{request.hook}: {seen.problem}")
-            return Progress(reached=Reached.SETTLING, detail=f"{request.hook} is working on it")
-        if seen.has(request.desired) and not seen.wanted:
+        if _missing(seen.ahead, request.desired):
+            said = ", ".join(f"{key} is {seen.state.get(key)!r}" for key in request.desired)
+            away = f", and it is working towards {seen.wanted}" if seen.wanted else ""
+            return Progress(reached=Reached.NO, detail=f"{request.hook}: {said}{away}")
+        if not seen.wanted:
             return Progress(reached=Reached.YES, detail=f"{request.hook} is as desired")
-        said = ", ".join(f"{key} is {seen.state.get(key)!r}" for key in request.desired)
-        away = f", and it is working towards {seen.wanted}" if seen.wanted else ""
-        return Progress(reached=Reached.NO, detail=f"{request.hook}: {said}{away}")
+        if seen.problem:
+            return Progress(reached=Reached.FAILED, detail=f"{request.hook}: {seen.problem}")
+        return Progress(reached=Reached.SETTLING, detail=f"{request.hook} is working on it")
 
     def undo(self, request: CallHook, observed: Observation) -> tuple[CallHook | None, str]:
         """Give what the catalogue declares, or else the former state of the same keys."""
@@ -108,6 +101,14 @@ class CallHookAction(Action[CallHook]):
 
 def _seen(observed: Observation) -> HookStatus | None:
     return HookStatus.model_validate(observed.state) if observed.state else None
+
+
+def _missing(state: JsonObject, desired: JsonObject) -> tuple[Difference, ...]:
+    return tuple(
+        Difference(path=key, before=state.get(key), after=value)
+        for key, value in desired.items()
+        if key not in state or state[key] != value
+    )
 
 
 def _guard(request: CallHook, hook: Hook, seen: HookStatus | None) -> JsonObject:

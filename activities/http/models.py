@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Annotated, ClassVar, Protocol
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from contracts.actions import ActionRequest, ProbeRequest
 from contracts.base import Frozen, JsonObject
@@ -78,7 +78,7 @@ class CallHook(ActionRequest):
 
 
 class HookStatus(Frozen):
-    """How things are, as an endpoint's ``status_url`` tells it.
+    """How things are, as an endpoint's ``status_url`` tells it; ``null`` is nothing.
 
     Attributes:
         wanted: What it is working towards, while it does.
@@ -86,20 +86,17 @@ class HookStatus(Frozen):
     """
 
     state: JsonObject
-    wanted: JsonObject = {}
-    problem: str = ""
+    wanted: Annotated[JsonObject, BeforeValidator(lambda said: said or {})] = {}
+    problem: Annotated[str, BeforeValidator(lambda said: said or "")] = ""
 
     def has(self, desired: JsonObject) -> bool:
         """Say whether that is so."""
-        return _holds(self.state, desired)
+        return all(key in self.state and self.state[key] == value for key, value in desired.items())
 
-    def wants(self, desired: JsonObject) -> bool:
-        """Say whether it is working towards that."""
-        return _holds(self.wanted, desired)
-
-
-def _holds(state: JsonObject, desired: JsonObject) -> bool:
-    return all(key in state and state[key] == value for key, value in desired.items())
+    @property
+    def ahead(self) -> JsonObject:
+        """How things will be when it has done what it works towards."""
+        return {**self.state, **self.wanted}
 
 
 class HookService(Protocol):

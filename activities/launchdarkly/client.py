@@ -5,20 +5,19 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import urllib3
-from pydantic import ConfigDict, Field, JsonValue, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import JsonValue
 
 from activities import wire
 from activities.launchdarkly.models import AuditEntry, FlagSeen, SdkSight, SetFlag
-from contracts.base import Frozen, JsonObject
+from contracts.base import JsonObject
 from contracts.catalogue import LaunchDarklyProject
 from contracts.errors import ActionRefusedError, InputError, ProviderUnavailableError, one_line
 
@@ -31,101 +30,13 @@ LONGEST_SAID = 200  # characters of the provider's own words that go into our se
 AUDIT_PAGE = 20  # the vendor's maximum
 AUDIT_PAGES = 5
 FOLLOWERS_FRESH = 60.0  # seconds; they are for people to read, and a verification reads every few seconds
+Json = Mapping[str, Any]
 TURNED_AWAY: dict[int, str] = {
     HTTPStatus.CONFLICT: "somebody else is changing it right now",
     HTTPStatus.TOO_MANY_REQUESTS: "LaunchDarkly is throttling this account",
 }
-ModelT = TypeVar("ModelT", bound=Frozen)
-
-
-class _Said(Frozen):
-    """What the vendor says, by the vendor's names."""
-
-    model_config = ConfigDict(alias_generator=to_camel)
-
-
-class _Variation(_Said):
-    value: JsonValue = None
-    name: str | None = None
-
-
-class _Serve(_Said):
-    variation: int | None = None
-    rollout: JsonObject | None = None
-
-
-class _Targets(_Said):
-    values: tuple[str, ...] = ()
-
-
-class _Key(_Said):
-    key: str
-
-
-class _Config(_Said):
-    on: bool
-    version: int
-    archived: bool = False
-    last_modified: int = 0
-    rules: tuple[JsonObject, ...] = ()
-    targets: tuple[_Targets, ...] = ()
-    context_targets: tuple[_Targets, ...] = ()
-    fallthrough: _Serve | None = None
-    off_variation: int | None = None
-    prerequisites: tuple[_Key, ...] = ()
-
-
-class _Flag(_Said):
-    key: str
-    name: str = ""
-    creation_date: int = 0
-    archived: bool = False
-    variations: tuple[_Variation, ...] = ()
-    environments: dict[str, _Config] = {}
-
-
-class _Dependents(_Said):
-    items: tuple[_Key, ...]
-
-
-class _Access(_Said):
-    action: str = ""
-    resource: str = ""
-
-
-class _Actor(_Said):
-    first_name: str = ""
-    last_name: str = ""
-    name: str = ""
-    email: str = ""
-
-    @property
-    def words(self) -> str:
-        return f"{self.first_name} {self.last_name}".strip() or self.name or self.email
-
-
-class _Entry(_Said):
-    id: str = Field(alias="_id")
-    date: int
-    accesses: tuple[_Access, ...] = ()
-    comment: str = ""
-    title_verb: str = ""
-    description: str = ""
-    member: _Actor | None = None
-    token: _Actor | None = None
-    app: _Actor | None = None
-
-
-class _Entries(_Said):
-    items: tuple[_Entry, ...] = ()
-
-
-class _Served(_Said):
-    on: bool
-
-
-class _AllServed(_Said):
-    flags: dict[str, _Served] = {}
+# What reading an answer raises that is not as the API promises.
+STRANGE = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
 
 
 class _Observer:
@@ -193,7 +104,7 @@ class LaunchDarklyClient:
         self._exchange = partial(wire.exchange, self._http, connect=connect_timeout, largest=LARGEST_ANSWER)
         self._observers: dict[str, _Observer] = {}
         self._observing = threading.Lock()
-        self._newest: dict[tuple[str, str, str, int], int] = {}
+        self._newest: dict[tuple[str, str, str, str], int] = {}
         self._followers: dict[tuple[str, str, str], tuple[float, tuple[str, ...] | None]] = {}
 
     def close(self) -> None:
@@ -233,7 +144,8 @@ class LaunchDarklyClient:
         followers: tuple[str, ...] | None = None
         with contextlib.suppress(ActionRefusedError, ProviderUnavailableError):
             body = self._rest(project, "GET", path, key, headers={"LD-API-Version": "beta"})
-            followers = tuple(item.key for item in _parsed(_Dependents, body, key).items)
+            with _read(body, key) as said:
+                followers = tuple(str(item["key"]) for item in said["items"])
         self._followers[place] = time.monotonic(), followers
         return followers
 
@@ -249,28 +161,18 @@ class LaunchDarklyClient:
             ActionRefusedError: LaunchDarkly said no; nothing was changed.
             ProviderUnavailableError: See its ``may_have_applied``.
         """
-        path = _path(request.project, request.key)
-        what = f"{request.project}/{request.environment}/{request.key}"
-        patch: JsonObject = {
-            "environmentKey": request.environment,
-            "comment": comment,
-            "instructions": [{"kind": "turnFlagOn" if request.on else "turnFlagOff"}],
-        }
-        body = self._rest(
-            request.project,
-            "PATCH",
-            path,
-            what,
-            {"dryRun": "true"} if dry_run else {},
-            body=patch,
-            headers={"Content-Type": SEMANTIC_PATCH},
-            needs=f"updateOn on proj/{request.project}:env/{request.environment}:flag/{request.key}",
-            changes=not dry_run,
-        )
+        project, environment, key = request.project, request.environment, request.key
+        instructions: JsonValue = [{"kind": "turnFlagOn" if request.on else "turnFlagOff"}]
+        patch: JsonObject = {"environmentKey": environment, "comment": comment, "instructions": instructions}
+        what, query = f"{project}/{environment}/{key}", {"dryRun": "true"} if dry_run else {}
+        sent = {"Content-Type": SEMANTIC_PATCH}
+        needs = f"updateOn on {_resource(project, environment, key)}"
+        ask = partial(self._rest, project, "PATCH", _path(project, key), what, query, needs=needs)
+        body = ask(body=patch, headers=sent, changes=not dry_run)
         if not dry_run:
             # What it says is for later reads only: by now the change is made.
             with contextlib.suppress(ActionRefusedError, ProviderUnavailableError):
-                self._seen(request.project, request.environment, request.key, body)
+                self._seen(project, environment, key, body)
 
     def audit(
         self, project: str, environment: str, keys: Sequence[str], since: datetime
@@ -285,30 +187,24 @@ class LaunchDarklyClient:
             ProviderUnavailableError: No usable answer.
         """
         what = f"audit log of {project}/{environment}"
-        resources = [f"proj/{project}:env/{environment}:flag/{key}" for key in keys]
-        policy: JsonValue = [{"effect": "allow", "resources": [*resources], "actions": ["*"]}]
+        resources: JsonValue = [_resource(project, environment, key) for key in keys]
+        policy: JsonValue = [{"effect": "allow", "resources": resources, "actions": ["*"]}]
+        needs = "viewProject and the audit log"
         found: dict[str, AuditEntry] = {}
         query = {"after": str(int(since.timestamp() * 1000)), "limit": str(AUDIT_PAGE)}
         for _ in range(AUDIT_PAGES):
-            body = self._rest(
-                project,
-                "POST",
-                "/api/v2/auditlog",
-                what,
-                query,
-                body=policy,
-                needs="viewProject and the audit log",
-            )
-            items = _parsed(_Entries, body, what).items
-            fresh = [item for item in items if item.id not in found]
-            for item in fresh:
-                found[item.id] = _audit_entry(item, project, environment, what)
-            if len(items) < AUDIT_PAGE:
-                return tuple(found.values()), True
-            if not fresh:
+            body = self._rest(project, "POST", "/api/v2/auditlog", what, query, body=policy, needs=needs)
+            before = len(found)
+            with _read(body, what) as said:
+                items: Sequence[Json] = said.get("items") or ()
+                entries = [_audit_entry(item, project, environment) for item in items]
+                found |= {entry.id: entry for entry in entries if entry.id not in found}
+                if len(items) < AUDIT_PAGE:
+                    return tuple(found.values()), True
+                # The bound is exclusive: without one more, entries of the same millisecond would be lost.
+                query["before"] = str(items[-1]["date"] + 1)
+            if len(found) == before:
                 break
-            # The bound is exclusive: without one more, entries of the same millisecond would be lost.
-            query["before"] = str(items[-1].date + 1)
         return tuple(found.values()), False
 
     def sight(self, seen: FlagSeen) -> SdkSight | None:
@@ -351,32 +247,35 @@ class LaunchDarklyClient:
     def _seen(self, project: str, environment: str, key: str, body: bytes) -> FlagSeen:
         """Read a flag out of an answer; an older version than one already seen is no answer."""
         what = f"{project}/{environment}/{key}"
-        flag = _parsed(_Flag, body, what)
-        config = flag.environments.get(environment)
-        if config is None:
-            raise ActionRefusedError(f"{what}: project {project} has no environment {environment}")
-        # A flag that was deleted and made again counts anew, hence its time of creation.
-        place = (project, environment, key, flag.creation_date)
-        newest = self._newest[place] = max(self._newest.get(place, 0), config.version)
-        if config.version < newest:
-            raise ProviderUnavailableError(
-                f"{what}: LaunchDarkly answered with version {config.version}, but {newest} was seen before"
+        with _read(body, what) as flag:
+            config = (flag.get("environments") or {}).get(environment)
+            if config is None:
+                raise ActionRefusedError(f"{what}: project {project} has no environment {environment}")
+            targets = [*(config.get("targets") or ()), *(config.get("contextTargets") or ())]
+            modified = config.get("lastModified")
+            seen = FlagSeen(
+                project=project,
+                environment=environment,
+                key=key,
+                name=one_line(flag.get("name") or "", LONGEST_SAID) or key,
+                on=config["on"],
+                version=config["version"],
+                archived=flag.get("archived") or config.get("archived") or False,
+                serves_off=_variation(flag, config.get("offVariation")),
+                serves_else=_serves(flag, config.get("fallthrough") or {}),
+                rules=len(config.get("rules") or ()),
+                targets=sum(len(one.get("values") or ()) for one in targets),
+                prerequisites=tuple(one["key"] for one in config.get("prerequisites") or ()),
+                modified_at=_time(modified) if modified else None,
             )
-        return FlagSeen(
-            project=project,
-            environment=environment,
-            key=key,
-            name=one_line(flag.name, LONGEST_SAID) or key,
-            on=config.on,
-            version=config.version,
-            archived=flag.archived or config.archived,
-            serves_off=_variation(flag, config.off_variation),
-            serves_else=_serves(flag, config.fallthrough),
-            rules=len(config.rules),
-            targets=sum(len(targets.values) for targets in (*config.targets, *config.context_targets)),
-            prerequisites=tuple(prerequisite.key for prerequisite in config.prerequisites),
-            modified_at=_time(config.last_modified, what) if config.last_modified else None,
-        )
+            # A flag that was deleted and made again counts anew, hence its time of creation.
+            place = (project, environment, key, str(flag.get("creationDate")))
+        newest = self._newest[place] = max(self._newest.get(place, 0), seen.version)
+        if seen.version < newest:
+            raise ProviderUnavailableError(
+                f"{what}: LaunchDarkly answered with version {seen.version}, but {newest} was seen before"
+            )
+        return seen
 
     def _is_stale(self, observer: _Observer) -> bool:
         now = time.monotonic()
@@ -392,8 +291,9 @@ class LaunchDarklyClient:
             raise ActionRefusedError(f"{what}: LaunchDarkly answered {answer.status}")
         if answer.status != HTTPStatus.OK:
             return None
-        served = _parsed(_AllServed, answer.content, what).flags.get(key)
-        return None if served is None else served.on
+        with _read(answer.content, what) as said:
+            served = (said.get("flags") or {}).get(key)
+            return None if served is None else served["on"] is True
 
     def _project(self, name: str) -> LaunchDarklyProject:
         project = self._projects.get(name)
@@ -445,7 +345,8 @@ class LaunchDarklyClient:
             return answer.content
         status, words = answer.status, answer.field("message")
         said = f" (it says: {one_line(words, LONGEST_SAID)})" if isinstance(words, str) and words else ""
-        if status in TURNED_AWAY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        slow = status == HTTPStatus.REQUEST_TIMEOUT  # it may have arrived in full
+        if status in TURNED_AWAY or slow or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise ProviderUnavailableError(
                 f"{what}: {TURNED_AWAY.get(status, f'LaunchDarkly answered {status}')}{said}",
                 may_have_applied=changes and status not in TURNED_AWAY,
@@ -475,57 +376,69 @@ class LaunchDarklyClient:
         return wire.retry_after(after, now)
 
 
+def _resource(project: str, environment: str, key: str) -> str:
+    return f"proj/{project}:env/{environment}:flag/{key}"
+
+
 def _path(*segments: str) -> str:
     return "/".join(("/api/v2/flags", *(quote(segment, safe="") for segment in segments)))
 
 
-def _parsed(model: type[ModelT], body: bytes, what: str) -> ModelT:
+@contextlib.contextmanager
+def _read(body: bytes, what: str) -> Iterator[Any]:
+    """Give an answer, to be read within this; a field that is ``null`` is one that is not there.
+
+    Raises:
+        ProviderUnavailableError: It is not what the API promises.
+    """
     try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
+        yield json.loads(body)
+    except STRANGE as error:
         raise ProviderUnavailableError(
             f"{what}: LaunchDarkly's answer is not what its API promises"
         ) from error
 
 
-def _time(milliseconds: int, what: str) -> datetime:
-    try:
-        return datetime.fromtimestamp(milliseconds / 1000, UTC)
-    except (ValueError, OverflowError, OSError) as error:
-        raise ProviderUnavailableError(f"{what}: LaunchDarkly's answer has an impossible time") from error
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
-def _variation(flag: _Flag, index: int | None) -> str | None:
-    if index is None or not 0 <= index < len(flag.variations):
+def _variation(flag: Json, index: int | None) -> str | None:
+    variations = flag.get("variations") or ()
+    if index is None or not 0 <= index < len(variations):
         return None
-    variation = flag.variations[index]
-    value = one_line(json.dumps(variation.value, ensure_ascii=False), LONGEST_SAID)
-    return f"{one_line(variation.name, LONGEST_SAID)} ({value})" if variation.name else value
+    variation = variations[index]
+    value = one_line(json.dumps(variation.get("value"), ensure_ascii=False), LONGEST_SAID)
+    name = variation.get("name")
+    return f"{one_line(name, LONGEST_SAID)} ({value})" if name else value
 
 
-def _serves(flag: _Flag, serve: _Serve | None) -> str | None:
-    if serve is not None and serve.rollout is not None:
-        return "a percentage rollout"
-    return _variation(flag, serve.variation if serve else None)
+def _serves(flag: Json, serve: Json) -> str | None:
+    return "a percentage rollout" if serve.get("rollout") else _variation(flag, serve.get("variation"))
 
 
-def _audit_entry(entry: _Entry, project: str, environment: str, what: str) -> AuditEntry:
-    actor = next(
-        (one.words for one in (entry.member, entry.token, entry.app) if one and one.words), "somebody"
-    )
+def _audit_entry(entry: Json, project: str, environment: str) -> AuditEntry:
+    actors = (_actor(entry.get(kind) or {}) for kind in ("member", "token", "app"))
+    accesses = entry.get("accesses") or ()
+    flags = [_flag_key(access.get("resource") or "", project, environment) for access in accesses]
     return AuditEntry(
-        id=entry.id,
-        at=_time(entry.date, what),
+        id=entry["_id"],
+        at=_time(entry["date"]),
         actions=tuple(
-            (access.action, key)
-            for access in entry.accesses
-            if (key := _flag_key(access.resource, project, environment)) is not None
+            (access.get("action") or "", key)
+            for access, key in zip(accesses, flags, strict=True)
+            if key is not None
         ),
-        by=one_line(actor, LONGEST_SAID),
-        verb=one_line(entry.title_verb, LONGEST_SAID),
-        description=entry.description[:2000],
-        comment=one_line(entry.comment, LONGEST_SAID),
+        by=one_line(next(filter(None, actors), "somebody"), LONGEST_SAID),
+        verb=one_line(entry.get("titleVerb") or "", LONGEST_SAID),
+        description=(entry.get("description") or "")[:2000],
+        comment=one_line(entry.get("comment") or "", LONGEST_SAID),
     )
+
+
+def _actor(actor: Json) -> str:
+    names = " ".join(filter(None, (actor.get("firstName"), actor.get("lastName"))))
+    return names or actor.get("name") or actor.get("email") or ""
 
 
 def _flag_key(resource: str, project: str, environment: str) -> str | None:

@@ -165,7 +165,25 @@ def test_work_towards_something_else_is_not_reached(endpoint: FakeEndpoint) -> N
     endpoint.wanted = {"recommendations": "off"}
     on = CallHook(hook="shed-load", desired={"recommendations": "on"})
 
-    assert progress(CallHookAction(client(hook(endpoint.url, endpoint.status_url))), on).reached is Reached.NO
+    action = CallHookAction(client(hook(endpoint.url, endpoint.status_url)))
+    (difference,) = action.change(on, action.observe(on))
+
+    assert progress(action, on).reached is Reached.NO
+    assert (difference.before, difference.after) == ("off", "on")
+
+
+def test_a_part_that_is_so_and_a_part_on_its_way_are_both_there(endpoint: FakeEndpoint) -> None:
+    """Nothing is sent again for what is coming, and ``null`` is nothing to work towards."""
+    both = CallHook(hook="shed-load", desired={"recommendations": "on", "search": "light"})
+    action = CallHookAction(client(hook(endpoint.url, endpoint.status_url)))
+    endpoint.wanted = {"search": "light"}
+    assert action.change(both, action.observe(both)) == ()
+    assert progress(action, both).reached is Reached.SETTLING
+    endpoint.raw_status = (
+        b'{"state": {"recommendations": "on", "search": "light"}, "wanted": null, "problem": null}'
+    )
+
+    assert progress(action, both).reached is Reached.YES
 
 
 def test_nobody_can_look_without_a_status(endpoint: FakeEndpoint) -> None:

@@ -1,5 +1,6 @@
 """What the client makes of answers, credentials and hostile content."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 
 from activities.launchdarkly import SetFlag
 from activities.launchdarkly.client import LaunchDarklyClient
-from activities.launchdarkly.fake import FakeLaunchDarkly, Fault
+from activities.launchdarkly.fake import ERRORS, FakeLaunchDarkly, Fault
 from contracts.errors import ActionRefusedError, ProviderUnavailableError
 from tests.activities.launchdarkly.conftest import SECRETS, TURN_OFF, ClientOf, Clock
 
@@ -185,6 +186,45 @@ def test_answer_of_another_shape(client: LaunchDarklyClient, body: bytes) -> Non
     """What is not a flag is not taken for one."""
     with pytest.raises(ProviderUnavailableError, match=r"^shop/production/new-search: LaunchDarkly's answer"):
         client._seen(*PLACE, body)  # noqa: SLF001  (the fake cannot be made to say this)
+
+
+def test_a_field_that_is_null_is_not_there(client: LaunchDarklyClient) -> None:
+    """What says nothing of a flag does not make it unreadable; what it has to say is still demanded."""
+    silent = (
+        "rules",
+        "targets",
+        "contextTargets",
+        "fallthrough",
+        "offVariation",
+        "prerequisites",
+        "lastModified",
+    )
+    config = {"on": True, "version": 3, **dict.fromkeys(silent)}
+    flag = {"name": None, "archived": None, "variations": None, "environments": {"production": config}}
+    seen = client._seen(*PLACE, json.dumps(flag).encode())  # noqa: SLF001  (the fake cannot be made to say this)
+    config["version"] = None
+    with pytest.raises(ProviderUnavailableError, match="not what its API promises"):
+        client._seen(*PLACE, json.dumps(flag).encode())  # noqa: SLF001  (likewise)
+
+    assert (seen.name, seen.on, seen.version, seen.serves_off, seen.modified_at) == (
+        "new-search",
+        True,
+        3,
+        None,
+        None,
+    )
+
+
+def test_a_change_that_took_too_long_may_be_there(
+    ld: FakeLaunchDarkly, client: LaunchDarklyClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 408 does not say that nothing arrived, so the flag is read before anything is sent again."""
+    monkeypatch.setitem(ERRORS, Fault.ERROR_BEFORE, (408, "timeout", "Request timeout"))
+    ld.fail(Fault.ERROR_BEFORE, method="PATCH")
+    with pytest.raises(ProviderUnavailableError, match="LaunchDarkly answered 408") as error:
+        client.set_flag(TURN_OFF, comment="x")
+
+    assert error.value.may_have_applied
 
 
 def test_threads(client: LaunchDarklyClient) -> None:
