@@ -6,15 +6,16 @@ status writes move it all the time.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from activities.k8s.models import (
     ACTION,
     RESTARTED_AT,
     REVISION,
     Autoscaler,
+    Change,
     DeploymentState,
     History,
     InCluster,
@@ -40,13 +41,17 @@ from activities.k8s.models import (
     template_differences,
     waiting,
 )
-from contracts.actions import Action, RequestT
+from contracts.actions import Action
 from contracts.errors import ActionRefusedError, ProviderUnavailableError
 from contracts.outcomes import Progress, Reached
 from contracts.plans import Difference, Observation, Reach, Risk
 
 Patch = list[dict[str, Any]]
+Fields = dict[tuple[str, ...], Any]
+RequestT = TypeVar("RequestT", bound=Change)
 StateT = TypeVar("StateT", bound=Seen)
+TemplateT = TypeVar("TemplateT", bound=DeploymentState)
+ANNOTATIONS, TEMPLATE, REPLICAS = ("metadata", "annotations"), ("spec", "template"), ("spec", "replicas")
 
 
 class KubernetesApi(Protocol):
@@ -118,9 +123,10 @@ class _Patches(ABC, Generic[RequestT, StateT]):
 
     def observe(self, request: RequestT) -> Observation:
         """Read the target, and who set what is not as it should be."""
-        plain = self._look(request).model_dump(mode="json")
-        if plain["changed_by"] is None:
-            del plain["changed_by"]
+        metadata, state = self._look(request)
+        plain = state.model_dump(mode="json")
+        by = self._change(request, state) and last_manager(metadata, *self._field(request))
+        plain |= {"changed_by": by} if by else {}
         return Observation(state=plain, guard={name: plain[name] for name in self.guarded}, at=self._clock())
 
     def change(self, request: RequestT, observed: Observation) -> tuple[Difference, ...]:
@@ -132,24 +138,26 @@ class _Patches(ABC, Generic[RequestT, StateT]):
         state = self._state(observed)
         if not self._change(request, state):
             return ()
-        return self._stops(request, state) or self._refusals(request, state)
+        stops = tuple(f"{request.where}: {said}" for said in self._stops(request, state))
+        return stops or self._refusals(request, state)
 
     def apply(self, request: RequestT, observed: Observation, *, action_id: str) -> None:
         """Send the patch, if there is something to change."""
         state = self._state(observed)
         if self._change(request, state):
-            patch = self._patch(request, state, action_id)
-            self._api.patch(self._at(request), patch, subresource=self.subresource, action_id=action_id)
+            self._send(request, state, action_id)
 
     def is_reached(self, request: RequestT, observed: Observation) -> Progress:
         """Compare the target with what is asked for, then look at what serves."""
         state = self._state(observed)
-        reached = Reached.NO if self._change(request, state) else Reached.YES
-        return self._progress(request, state, reached)
+        if self._change(request, state):
+            return Progress(reached=Reached.NO, detail=f"{request.where}: {self._instead(request, state)}")
+        return self._progress(request, state)
 
     def undo(self, request: RequestT, observed: Observation) -> tuple[RequestT | None, str]:
         """Give the request that brings the observed state back, or why there is none."""
-        return self._undo(request, self._state(observed))
+        back, note = self._undo(request, self._state(observed))
+        return (request.model_copy(update=back) if back else None), note
 
     def blast_radius(self, request: RequestT, observed: Observation) -> str:
         """Say who and what is touched, and who may put it back."""
@@ -157,14 +165,30 @@ class _Patches(ABC, Generic[RequestT, StateT]):
         return self._touched(request, state) + "".join(f" {owner.note}" for owner in state.owners)
 
     def reach(self, request: RequestT, observed: Observation) -> Reach:
-        """Give the cluster."""
-        return Reach(region=self._at(request).cluster)
+        """Give the cluster, and how many replicas there are and will be."""
+        counts = self._wanted(request, self._state(observed)).get("spec.replicas")
+        return Reach(region=request.cluster, replicas=counts)
 
     def _state(self, observed: Observation) -> StateT:
         return self.state_type.model_validate(observed.state)
 
     def _at(self, request: RequestT) -> InCluster:
-        return cast(InCluster, request)
+        return request
+
+    def _send(self, request: RequestT, state: StateT, action_id: str, *, dry_run: bool = False) -> None:
+        """Send one patch: tests of what it was planned upon, and what is set; ``None`` takes away."""
+        tests, sets = self._patch(request, state)
+        if not self.subresource:  # the scale keeps no annotation; the user agent has the action's id too
+            signed: Fields = {} if state.annotated else {ANNOTATIONS: {}}
+            sets = {**signed, (*ANNOTATIONS, ACTION): action_id, **sets}
+        tests = {("metadata", "uid"): state.uid, **tests}
+        patch: Patch = [{"op": "test", "path": _pointer(path), "value": tests[path]} for path in tests]
+        for path, value in sets.items():
+            operation = {"op": "remove"} if value is None else {"op": "add", "value": value}
+            patch.append({**operation, "path": _pointer(path)})
+        self._api.patch(
+            self._at(request), patch, subresource=self.subresource, action_id=action_id, dry_run=dry_run
+        )
 
     def _refusals(self, request: RequestT, state: StateT) -> tuple[str, ...]:
         at, sub = self._at(request), self.subresource
@@ -172,8 +196,7 @@ class _Patches(ABC, Generic[RequestT, StateT]):
         try:
             if not self._api.may_patch(at, sub):
                 return (f"{at.where}: the credential may not patch {what} in namespace {at.namespace}",)
-            patch = self._patch(request, state, "dry-run")
-            self._api.patch(at, patch, subresource=sub, action_id="dry-run", dry_run=True)
+            self._send(request, state, "dry-run", dry_run=True)
         except ActionRefusedError as error:
             # Some admission webhooks cannot be asked; the real call still passes through them.
             return () if "does not support dry run" in str(error) else (str(error),)
@@ -187,43 +210,76 @@ class _Patches(ABC, Generic[RequestT, StateT]):
             try:
                 return self._api.items(at, what)
             except ActionRefusedError as error:
-                unknown.append(f"{at.where}: it is unknown whether {doubt}: {error}")
+                unknown.append(f"it is unknown whether {doubt}: {error}")
                 return []
 
         autoscalers = Autoscaler.of(at, items("autoscaler", "an autoscaler owns its count"))
         left = room(at, state.template, items("quota", "a quota leaves room for it"))
         return {"autoscalers": autoscalers, "room": left, "unknown": tuple(unknown)}
 
-    @abstractmethod
-    def _look(self, request: RequestT) -> StateT:
-        """Read the target."""
-
-    @abstractmethod
     def _change(self, request: RequestT, state: StateT) -> tuple[Difference, ...]:
         """Give the exact difference that it would make."""
+        return tuple(
+            Difference(path=path, before=before, after=after)
+            for path, (before, after) in self._wanted(request, state).items()
+            if before != after
+        )
+
+    def _progress(self, request: RequestT, state: StateT) -> Progress:
+        """Say how it is, where what was asked for is there."""
+        return state.progress(request.where)
 
     @abstractmethod
-    def _stops(self, request: RequestT, state: StateT) -> tuple[str, ...]:
+    def _look(self, request: RequestT) -> tuple[KubernetesObject, StateT]:
+        """Read the target, and the metadata of what is patched."""
+
+    @abstractmethod
+    def _field(self, request: RequestT) -> tuple[str, ...]:
+        """Give the path of the field that it sets."""
+
+    @abstractmethod
+    def _wanted(self, request: RequestT, state: StateT) -> dict[str, tuple[Any, Any]]:
+        """Give each field that is asked for, as it is and as it should be."""
+
+    @abstractmethod
+    def _stops(self, request: RequestT, state: StateT) -> Iterable[str]:
         """Say why the change would do nothing, or would not last, or would do harm."""
 
     @abstractmethod
-    def _patch(self, request: RequestT, state: StateT, action_id: str) -> Patch:
-        """Give the patch, with the tests of what it was planned upon."""
+    def _patch(self, request: RequestT, state: StateT) -> tuple[Fields, Fields]:
+        """Give what the change was planned upon besides the uid, and what it sets."""
 
     @abstractmethod
-    def _progress(self, request: RequestT, state: StateT, reached: Reached) -> Progress:
-        """Say how it is, given whether what was asked for is there."""
+    def _instead(self, request: RequestT, state: StateT) -> str:
+        """Say how it is, where what was asked for is not there."""
 
     @abstractmethod
-    def _undo(self, request: RequestT, state: StateT) -> tuple[RequestT | None, str]:
-        """Give the request that brings the state back, or why there is none."""
+    def _undo(self, request: RequestT, state: StateT) -> tuple[dict[str, Any], str]:
+        """Give the fields of the request that brings the state back, or why there is none."""
 
     @abstractmethod
     def _touched(self, request: RequestT, state: StateT) -> str:
         """Say what is touched."""
 
 
-class RestartDeploymentAction(_Patches[RestartDeployment, DeploymentState], Action[RestartDeployment]):
+class _Template(_Patches[RequestT, TemplateT]):
+    """What those share that give a deployment another pod template."""
+
+    guarded = ("uid", "template_hash", "paused")
+
+    def _field(self, request: RequestT) -> tuple[str, ...]:
+        return TEMPLATE
+
+    def _stops(self, request: RequestT, state: TemplateT) -> Iterable[str]:
+        """Say why a new template would not reach the pods."""
+        if state.paused:
+            yield "it is paused; resume it first (kubectl rollout resume)"
+        elif state.on_delete:
+            said = "so that its pods stay as they are until somebody deletes them"
+            yield f"its update strategy is OnDelete, {said}"
+
+
+class RestartDeploymentAction(_Template[RestartDeployment, DeploymentState], Action[RestartDeployment]):
     """Replace all pods, with the template as it is, in the way of ``kubectl rollout restart``.
 
     Idempotent: a second call with the same time finds that time in the template and changes nothing.
@@ -232,53 +288,38 @@ class RestartDeploymentAction(_Patches[RestartDeployment, DeploymentState], Acti
 
     request_type = RestartDeployment
     state_type = DeploymentState
-    guarded = ("uid", "template_hash", "paused")
     risk = Risk.LOW
     idempotent = "A second call finds the time of the restart in the pod template and changes nothing."
 
-    def _look(self, request: RestartDeployment) -> DeploymentState:
+    def _look(self, request: RestartDeployment) -> tuple[KubernetesObject, DeploymentState]:
         found, state = read_deployment(self._api, request)
-        changed = _restarted_at(state) != request.restarted_at
-        return _changed(state, found, "spec", "template") if changed else state
+        return found["metadata"], state
 
-    def _change(self, request: RestartDeployment, state: DeploymentState) -> tuple[Difference, ...]:
-        before = _restarted_at(state)
-        if before == request.restarted_at:
-            return ()
+    def _wanted(self, request: RestartDeployment, state: DeploymentState) -> dict[str, tuple[Any, Any]]:
         path = f"spec.template.metadata.annotations[{RESTARTED_AT}]"
-        return (Difference(path=path, before=before, after=request.restarted_at),)
+        return {path: (_restarted_at(state), request.restarted_at)}
 
-    def _stops(self, request: RestartDeployment, state: DeploymentState) -> tuple[str, ...]:
-        return _stopped(request, state)
+    def _patch(self, request: RestartDeployment, state: DeploymentState) -> tuple[Fields, Fields]:
+        where = (*TEMPLATE, *ANNOTATIONS)
+        there = state.template.get("metadata", {}).get("annotations")
+        return _generation(state), {
+            **({} if there else {where: {}}),
+            (*where, RESTARTED_AT): request.restarted_at,
+        }
 
-    def _patch(self, request: RestartDeployment, state: DeploymentState, action_id: str) -> Patch:
-        where = ("spec", "template", "metadata", "annotations")
-        empty = not state.template.get("metadata", {}).get("annotations")
-        return [
-            *_tests(state),
-            *([_add({}, *where)] if empty else []),
-            _add(request.restarted_at, *where, RESTARTED_AT),
-            *_signature(state, action_id),
-        ]
-
-    def _progress(self, request: RestartDeployment, state: DeploymentState, reached: Reached) -> Progress:
-        if reached is Reached.YES:
-            return state.progress(request.where)
+    def _instead(self, request: RestartDeployment, state: DeploymentState) -> str:
         last = _restarted_at(state)
-        said = f"{request.where}: not restarted at {request.restarted_at}"
-        return Progress(reached=reached, detail=f"{said}, but at {last}" if last else said)
+        return f"not restarted at {request.restarted_at}{f', but at {last}' if last else ''}"
 
-    def _undo(
-        self, request: RestartDeployment, state: DeploymentState
-    ) -> tuple[RestartDeployment | None, str]:
-        return None, "A restart cannot be taken back: the former pods are gone."
+    def _undo(self, request: RestartDeployment, state: DeploymentState) -> tuple[dict[str, Any], str]:
+        return {}, "A restart cannot be taken back: the former pods are gone."
 
     def _touched(self, request: RestartDeployment, state: DeploymentState) -> str:
         said = f"Replaces all {state.replicas - state.held} pods of {request.where}, {state.strategy}."
         return said + _notes(request, state)
 
 
-class RollBackDeploymentAction(_Patches[RollBackDeployment, RollBackState], Action[RollBackDeployment]):
+class RollBackDeploymentAction(_Template[RollBackDeployment, RollBackState], Action[RollBackDeployment]):
     """Restore the pod template of a former revision, in the way of ``kubectl rollout undo --to-revision``.
 
     Other than kubectl it sends the template that was planned, never "the one before", and tests that nothing
@@ -291,19 +332,16 @@ class RollBackDeploymentAction(_Patches[RollBackDeployment, RollBackState], Acti
 
     request_type = RollBackDeployment
     state_type = RollBackState
-    guarded = ("uid", "template_hash", "paused")
     risk = Risk.MEDIUM
     idempotent = "A second call finds the template in place and changes nothing."
 
-    def _look(self, request: RollBackDeployment) -> RollBackState:
+    def _look(self, request: RollBackDeployment) -> tuple[KubernetesObject, RollBackState]:
         found, state, history = read_history(self._api, request)
         kept = [one.number for one in history.revisions if same_template(one.template, request.template)]
         wanted, complete = set(images(request.template)), state.progress(request.where).reached is Reached.YES
         run = [set(one.images) for one in history.revisions if one.serving]
         run += [set(state.images)] if complete and state.replicas else []
-        if not same_template(state.template, request.template):
-            state = _changed(state, found, "spec", "template")
-        return RollBackState(
+        return found["metadata"], RollBackState(
             **dict(state),
             kept_as=max(kept, default=None),
             images_run=any(wanted <= one for one in run),
@@ -313,46 +351,31 @@ class RollBackDeploymentAction(_Patches[RollBackDeployment, RollBackState], Acti
     def _change(self, request: RollBackDeployment, state: RollBackState) -> tuple[Difference, ...]:
         if same_template(state.template, request.template):
             return ()
-        marks = tuple(
-            Difference(path=f"metadata.annotations[{key}]", before=before, after=after)
-            for key, before, after in _annotation_changes(request, state)
-        )
-        return template_differences(state.template, request.template) + marks
+        return template_differences(state.template, request.template) + super()._change(request, state)
 
-    def _stops(self, request: RollBackDeployment, state: RollBackState) -> tuple[str, ...]:
-        unfit = (f"{request.where}: {state.incompatible}",) if state.incompatible else ()
-        return _stopped(request, state) or unfit
+    def _wanted(self, request: RollBackDeployment, state: RollBackState) -> dict[str, tuple[Any, Any]]:
+        changes = _annotation_changes(request, state)
+        return {f"metadata.annotations[{key}]": change for key, change in changes.items()}
 
-    def _patch(self, request: RollBackDeployment, state: RollBackState, action_id: str) -> Patch:
-        return [
-            *_tests(state),
-            {"op": "replace", "path": "/spec/template", "value": bare_template(request.template)},
-            *_signature(state, action_id),
-            *(
-                _remove("metadata", "annotations", key)
-                if after is None
-                else _add(after, "metadata", "annotations", key)
-                for key, _, after in _annotation_changes(request, state)
-            ),
-        ]
+    def _stops(self, request: RollBackDeployment, state: RollBackState) -> Iterable[str]:
+        return (*super()._stops(request, state),) or filter(None, [state.incompatible])
 
-    def _progress(self, request: RollBackDeployment, state: RollBackState, reached: Reached) -> Progress:
-        if reached is Reached.YES:
-            return state.progress(request.where)
-        said = f"it has the template of revision {state.revision} ({', '.join(state.images)})"
-        return Progress(reached=reached, detail=f"{request.where}: {said}")
+    def _patch(self, request: RollBackDeployment, state: RollBackState) -> tuple[Fields, Fields]:
+        changes = _annotation_changes(request, state).items()
+        sets: Fields = {(*ANNOTATIONS, key): after for key, (_, after) in changes}
+        return _generation(state), {TEMPLATE: bare_template(request.template), **sets}
 
-    def _undo(
-        self, request: RollBackDeployment, state: RollBackState
-    ) -> tuple[RollBackDeployment | None, str]:
-        back = {
+    def _instead(self, request: RollBackDeployment, state: RollBackState) -> str:
+        return f"it has the template of revision {state.revision} ({', '.join(state.images)})"
+
+    def _undo(self, request: RollBackDeployment, state: RollBackState) -> tuple[dict[str, Any], str]:
+        said = f"Restores what was revision {state.revision} ({', '.join(state.images)})."
+        return {
             "revision": state.revision,
             "template_hash": state.template_hash,
             "template": state.template,
             "annotations": None if request.annotations is None else own_annotations(state.annotations),
-        }
-        said = f"Restores what was revision {state.revision} ({', '.join(state.images)})."
-        return request.model_copy(update=back), said
+        }, said
 
     def _touched(self, request: RollBackDeployment, state: RollBackState) -> str:
         wanted = f"what was revision {request.revision} ({', '.join(images(request.template))})"
@@ -379,48 +402,38 @@ class ScaleDeploymentAction(_Patches[ScaleDeployment, ScaleState], Action[ScaleD
     risk = Risk.MEDIUM
     idempotent = "A second call finds that number already asked for and changes nothing."
 
-    def _look(self, request: ScaleDeployment) -> ScaleState:
+    def _field(self, request: ScaleDeployment) -> tuple[str, ...]:
+        return REPLICAS
+
+    def _look(self, request: ScaleDeployment) -> tuple[KubernetesObject, ScaleState]:
         found, state = read_deployment(self._api, request)
         scale = self._api.read(request, "scale")
         if scale.get("metadata", {}).get("uid") != state.uid:
             raise ProviderUnavailableError(f"{request.where}: it was replaced while it was read")
         spec = scale.get("spec") or {}
         state = state.model_copy(update={"replicas": spec.get("replicas", 0)})
-        if state.replicas != request.replicas:
-            state = _changed(state, found, "spec", "replicas")
-        return ScaleState(**dict(state), scale=spec, **self._limited(request, state))
+        return found["metadata"], ScaleState(**dict(state), scale=spec, **self._limited(request, state))
 
-    def reach(self, request: ScaleDeployment, observed: Observation) -> Reach:
-        """Give the cluster, and the number of pods."""
-        return Reach(region=request.cluster, replicas=(self._state(observed).replicas, request.replicas))
+    def _wanted(self, request: ScaleDeployment, state: ScaleState) -> dict[str, tuple[Any, Any]]:
+        return {"spec.replicas": (state.replicas, request.replicas)}
 
-    def _change(self, request: ScaleDeployment, state: ScaleState) -> tuple[Difference, ...]:
-        if state.replicas == request.replicas:
-            return ()
-        return (Difference(path="spec.replicas", before=state.replicas, after=request.replicas),)
-
-    def _stops(self, request: ScaleDeployment, state: ScaleState) -> tuple[str, ...]:
+    def _stops(self, request: ScaleDeployment, state: ScaleState) -> Iterable[str]:
         if state.unknown or not state.autoscalers:
-            return state.unknown or _too_many(request, state, request.replicas)
+            return state.unknown or _too_many(state, request.replicas)
         owned = f"autoscaler {', '.join(map(str, state.autoscalers))} owns its count and would set it again"
-        return (f"{request.where}: {owned}; change the autoscaler's limits instead",)
+        return (f"{owned}; change the autoscaler's limits instead",)
 
-    def _patch(self, request: ScaleDeployment, state: ScaleState, action_id: str) -> Patch:
-        return [  # the scale subresource keeps no annotation; the user agent has the action's id
-            _test(state.uid, "metadata", "uid"),
-            _test(state.scale, "spec"),
-            _add(request.replicas, "spec", "replicas"),
-        ]
+    def _patch(self, request: ScaleDeployment, state: ScaleState) -> tuple[Fields, Fields]:
+        return {("spec",): state.scale}, {REPLICAS: request.replicas}
 
-    def _progress(self, request: ScaleDeployment, state: ScaleState, reached: Reached) -> Progress:
-        if reached is Reached.YES:
-            return state.progress_of_scale(request.where)
-        said = f"{request.where}: {state.replicas} pods are wanted there, not {request.replicas}"
-        return Progress(reached=reached, detail=said)
+    def _instead(self, request: ScaleDeployment, state: ScaleState) -> str:
+        return f"{state.replicas} pods are wanted there, not {request.replicas}"
 
-    def _undo(self, request: ScaleDeployment, state: ScaleState) -> tuple[ScaleDeployment | None, str]:
-        back = request.model_copy(update={"replicas": state.replicas})
-        return back, f"Sets {state.replicas} pods again."
+    def _progress(self, request: ScaleDeployment, state: ScaleState) -> Progress:
+        return state.progress_of_scale(request.where)
+
+    def _undo(self, request: ScaleDeployment, state: ScaleState) -> tuple[dict[str, Any], str]:
+        return {"replicas": state.replicas}, f"Sets {state.replicas} pods again."
 
     def _touched(self, request: ScaleDeployment, state: ScaleState) -> str:
         if request.replicas == 0:
@@ -446,7 +459,10 @@ class SetAutoscalerLimitsAction(_Patches[SetAutoscalerLimits, LimitsState], Acti
     def _at(self, request: SetAutoscalerLimits) -> InCluster:
         return request.limits
 
-    def _look(self, request: SetAutoscalerLimits) -> LimitsState:
+    def _field(self, request: SetAutoscalerLimits) -> tuple[str, ...]:
+        return ("spec",)
+
+    def _look(self, request: SetAutoscalerLimits) -> tuple[KubernetesObject, LimitsState]:
         _, state = read_deployment(self._api, request)
         found = self._api.read(request.limits)
         mine = Autoscaler.of(request, [found])
@@ -454,59 +470,41 @@ class SetAutoscalerLimitsAction(_Patches[SetAutoscalerLimits, LimitsState], Acti
             raise ActionRefusedError(
                 f"{request.where}: autoscaler {request.autoscaler} scales something else"
             )
-        metadata, limits = found["metadata"], (mine[0].minimum, mine[0].maximum)
-        there = limits == (request.minimum, request.maximum)
-        seen = {
-            **dict(state),
-            **self._limited(request, state),
-            **marks(request.limits, metadata),
-            "changed_by": None if there else last_manager(metadata, "spec"),
-        }
-        return LimitsState(**seen, minimum=limits[0], maximum=limits[1])
+        limits = {"minimum": mine[0].minimum, "maximum": mine[0].maximum}
+        seen = {**dict(state), **self._limited(request, state), **marks(request.limits, found["metadata"])}
+        return found["metadata"], LimitsState(**seen, **limits)
 
-    def _change(self, request: SetAutoscalerLimits, state: LimitsState) -> tuple[Difference, ...]:
-        pairs = {
-            "spec.minReplicas": (state.minimum, request.minimum),
-            "spec.maxReplicas": (state.maximum, request.maximum),
+    def _wanted(self, request: SetAutoscalerLimits, state: LimitsState) -> dict[str, tuple[Any, Any]]:
+        return {
+            f"autoscaler {request.autoscaler} spec.minReplicas": (state.minimum, request.minimum),
+            f"autoscaler {request.autoscaler} spec.maxReplicas": (state.maximum, request.maximum),
         }
-        return tuple(
-            Difference(path=f"autoscaler {request.autoscaler} {path}", before=before, after=after)
-            for path, (before, after) in pairs.items()
-            if before != after
-        )
 
-    def _stops(self, request: SetAutoscalerLimits, state: LimitsState) -> tuple[str, ...]:
+    def _stops(self, request: SetAutoscalerLimits, state: LimitsState) -> Iterable[str]:
         if state.made_by:
             said = f"autoscaler {request.autoscaler} is made by {state.made_by}, which would set it again"
-            return (f"{request.where}: {said}; change that instead",)
+            return (f"{said}; change that instead",)
         if not state.replicas:
-            return (f"{request.where}: it has no pods, which switches its autoscaler off; scale it first",)
-        return state.unknown or _too_many(request, state, request.minimum)
+            return ("it has no pods, which switches its autoscaler off; scale it first",)
+        return state.unknown or _too_many(state, request.minimum)
 
-    def _patch(self, request: SetAutoscalerLimits, state: LimitsState, action_id: str) -> Patch:
-        return [
-            *_marked(state),
-            _test(state.minimum, "spec", "minReplicas"),
-            _test(state.maximum, "spec", "maxReplicas"),
-            _add(request.minimum, "spec", "minReplicas"),
-            _add(request.maximum, "spec", "maxReplicas"),
-            *_signature(state, action_id),
-        ]
+    def _patch(self, request: SetAutoscalerLimits, state: LimitsState) -> tuple[Fields, Fields]:
+        least, most = ("spec", "minReplicas"), ("spec", "maxReplicas")
+        tests = {**_mark(state), least: state.minimum, most: state.maximum}
+        return tests, {least: request.minimum, most: request.maximum}
 
-    def _progress(self, request: SetAutoscalerLimits, state: LimitsState, reached: Reached) -> Progress:
-        if reached is Reached.NO:
-            said = f"autoscaler {request.autoscaler} keeps it between {state.minimum} and {state.maximum}"
-            return Progress(reached=reached, detail=f"{request.where}: {said}")
+    def _instead(self, request: SetAutoscalerLimits, state: LimitsState) -> str:
+        return f"autoscaler {request.autoscaler} keeps it between {state.minimum} and {state.maximum}"
+
+    def _progress(self, request: SetAutoscalerLimits, state: LimitsState) -> Progress:
         if not request.minimum <= state.replicas <= request.maximum:
             said = f"{request.where}: its autoscaler has yet to set its count, which is {state.replicas}"
             return Progress(reached=Reached.SETTLING, detail=said)
         return state.progress_of_scale(request.where)
 
-    def _undo(
-        self, request: SetAutoscalerLimits, state: LimitsState
-    ) -> tuple[SetAutoscalerLimits | None, str]:
-        back = request.model_copy(update={"minimum": state.minimum, "maximum": state.maximum})
-        return back, f"Lets the autoscaler keep {state.minimum} to {state.maximum} pods again."
+    def _undo(self, request: SetAutoscalerLimits, state: LimitsState) -> tuple[dict[str, Any], str]:
+        said = f"Lets the autoscaler keep {state.minimum} to {state.maximum} pods again."
+        return {"minimum": state.minimum, "maximum": state.maximum}, said
 
     def _touched(self, request: SetAutoscalerLimits, state: LimitsState) -> str:
         limits = f"{request.minimum} to {request.maximum} pods, not {state.minimum} to {state.maximum}"
@@ -532,53 +530,44 @@ class SetSyncAction(_Patches[SetSync, SyncState], Action[SetSync]):
     risk = Risk.LOW
     idempotent = "A second call finds the field as it should be and changes nothing."
 
-    def _look(self, request: SetSync) -> SyncState:
+    def _field(self, request: SetSync) -> tuple[str, ...]:
+        return _sync_path(request)[:2]
+
+    def _look(self, request: SetSync) -> tuple[KubernetesObject, SyncState]:
         found = self._api.read(request)
         state = SyncState.read(request, found)
-        if not self._change(request, state):
-            return state
-        path = ("spec", _sync_path(request)[1])
-        return state.model_copy(update={"changed_by": last_manager(found["metadata"], *path)})
+        return found["metadata"], state
 
-    def _change(self, request: SetSync, state: SyncState) -> tuple[Difference, ...]:
-        if request.suspended or request.kind != "application":
-            there = request.suspended is state.suspended
-        else:
+    def _wanted(self, request: SetSync, state: SyncState) -> dict[str, tuple[Any, Any]]:
+        there = request.suspended is state.suspended
+        if request.kind == "application" and not request.suspended:
             there = request.value == state.value
-        path = ".".join(_sync_path(request))
-        return () if there else (Difference(path=path, before=state.value, after=request.value),)
+        return {} if there else {".".join(_sync_path(request)): (state.value, request.value)}
 
-    def _stops(self, request: SetSync, state: SyncState) -> tuple[str, ...]:
-        said = f"{request.where}: it is made by {state.made_by}, which would set it again; pause it there"
-        return (said,) if state.made_by else ()
+    def _stops(self, request: SetSync, state: SyncState) -> Iterable[str]:
+        if state.made_by:
+            yield f"it is made by {state.made_by}, which would set it again; pause it there"
 
-    def _patch(self, request: SetSync, state: SyncState, action_id: str) -> Patch:
-        path = _sync_path(request)
-        patch = _marked(state)
-        if request.kind == "application":
-            # An Application's generation counts what Argo CD writes into its status too: no test of that.
-            around = ("spec", "syncPolicy")
-            patch.append(_add({}, *around) if state.around is None else _test(state.around, *around))
-        else:
-            patch.append(_test(state.generation, "metadata", "generation"))
-        if request.value is not None:
-            patch.append(_add(request.value, *path))
-        elif state.value is not None:
-            patch.append(_remove(*path))
-        return [*patch, *_signature(state, action_id)]
+    def _patch(self, request: SetSync, state: SyncState) -> tuple[Fields, Fields]:
+        tests, path = _mark(state), _sync_path(request)
+        sets: Fields = {}
+        if request.kind != "application":
+            tests["metadata", "generation"] = state.generation
+        elif state.around is None:
+            sets[path[:2]] = {}
+        else:  # an Application's generation counts what Argo CD writes into its status too: no test of that
+            tests[path[:2]] = state.around
+        if request.value is not None or state.value is not None:
+            sets[path] = request.value
+        return tests, sets
 
-    def _progress(self, request: SetSync, state: SyncState, reached: Reached) -> Progress:
-        said = f"{request.where}: its sync is {'paused' if state.suspended else 'not paused'}"
-        if reached is Reached.YES and state.suspended and state.busy:
-            said += "; one that began before is still running (argocd app terminate-op ends it)"
-        return Progress(reached=reached, detail=said)
+    def _instead(self, request: SetSync, state: SyncState) -> str:
+        return state.said
 
-    def _undo(self, request: SetSync, state: SyncState) -> tuple[SetSync | None, str]:
-        restore = None if state.suspended else state.value
-        back = request.model_copy(update={"suspended": state.suspended, "restore": restore})
-        if state.suspended:
-            return back, "Pauses it again."
-        return back, "Lets it go on as before: it applies what is in Git."
+    def _undo(self, request: SetSync, state: SyncState) -> tuple[dict[str, Any], str]:
+        back = {"suspended": state.suspended, "restore": None if state.suspended else state.value}
+        again = "Pauses it again."
+        return back, again if state.suspended else "Lets it go on as before: it applies what is in Git."
 
     def _touched(self, request: SetSync, state: SyncState) -> str:
         tool = "Argo CD" if request.kind == "application" else "Flux"
@@ -603,18 +592,6 @@ ACTIONS = (
 )
 
 
-def _stopped(at: InDeployment, state: DeploymentState) -> tuple[str, ...]:
-    """Say why a new template would not reach the pods."""
-    if state.paused:
-        return (f"{at.where}: it is paused; resume it first (kubectl rollout resume)",)
-    if state.on_delete:
-        said = (
-            "its update strategy is OnDelete, so that its pods stay as they are until somebody deletes them"
-        )
-        return (f"{at.where}: {said}",)
-    return ()
-
-
 def _notes(at: InDeployment, state: DeploymentState) -> str:
     notes = []
     if state.progress(at.where).reached is not Reached.YES:
@@ -628,16 +605,9 @@ def _notes(at: InDeployment, state: DeploymentState) -> str:
     return "".join(notes)
 
 
-def _changed(state: DeploymentState, found: KubernetesObject, *path: str) -> DeploymentState:
-    """Note who set what is not as it should be."""
-    return state.model_copy(update={"changed_by": last_manager(found["metadata"], *path)})
-
-
-def _too_many(at: InDeployment, state: ScaleState, wanted: int) -> tuple[str, ...]:
+def _too_many(state: ScaleState, wanted: int) -> tuple[str, ...]:
     more = wanted - state.pods
-    if state.room is None or more <= state.room.pods:
-        return ()
-    return (f"{at.where}: {state.room}, and {more} are wanted",)
+    return () if state.room is None or more <= state.room.pods else (f"{state.room}, and {more} are wanted",)
 
 
 def _headroom(state: ScaleState, wanted: int) -> str:
@@ -652,53 +622,32 @@ def _restarted_at(state: DeploymentState) -> str | None:
     return annotations.get(RESTARTED_AT)
 
 
-def _test(value: Any, *path: str) -> dict[str, Any]:
-    return {"op": "test", "path": _pointer(*path), "value": value}
-
-
-def _add(value: Any, *path: str) -> dict[str, Any]:
-    return {"op": "add", "path": _pointer(*path), "value": value}
-
-
-def _remove(*path: str) -> dict[str, Any]:
-    return {"op": "remove", "path": _pointer(*path)}
-
-
-def _tests(state: DeploymentState) -> Patch:
-    tests: Patch = [_test(state.uid, "metadata", "uid"), _test(state.generation, "metadata", "generation")]
+def _generation(state: DeploymentState) -> Fields:
+    tests: Fields = {("metadata", "generation"): state.generation}
     if REVISION in state.annotations:
-        tests.append(_test(state.annotations[REVISION], "metadata", "annotations", REVISION))
+        tests[*ANNOTATIONS, REVISION] = state.annotations[REVISION]
     return tests
 
 
-def _marked(state: LimitsState | SyncState) -> Patch:
-    """Test the uid, and that no action of ours was there since; others have to test what they change."""
-    mark = [] if state.mark is None else [_test(state.mark, "metadata", "annotations", ACTION)]
-    return [_test(state.uid, "metadata", "uid"), *mark]
-
-
-def _signature(state: Seen, action_id: str) -> Patch:
-    """Leave the journal's key at the object."""
-    return [
-        *([] if state.annotated else [_add({}, "metadata", "annotations")]),
-        _add(action_id, "metadata", "annotations", ACTION),
-    ]
+def _mark(state: LimitsState | SyncState) -> Fields:
+    """Test that no action of ours was there since; others have to test what they change."""
+    return {} if state.mark is None else {(*ANNOTATIONS, ACTION): state.mark}
 
 
 def _annotation_changes(
     request: RollBackDeployment, state: RollBackState
-) -> list[tuple[str, str | None, str | None]]:
+) -> dict[str, tuple[str | None, str | None]]:
     if request.annotations is None:
-        return []
+        return {}
     now, wanted = own_annotations(state.annotations), own_annotations(request.annotations)
     keys = sorted(now.keys() | wanted.keys())
-    return [(key, now.get(key), wanted.get(key)) for key in keys if now.get(key) != wanted.get(key)]
+    return {key: (now.get(key), wanted.get(key)) for key in keys if now.get(key) != wanted.get(key)}
 
 
 def _sync_path(request: SetSync) -> tuple[str, ...]:
     return ("spec", "syncPolicy", "automated") if request.kind == "application" else ("spec", "suspend")
 
 
-def _pointer(*path: str) -> str:
+def _pointer(path: tuple[str, ...]) -> str:
     """Give a JSON pointer (RFC 6901)."""
     return "".join(f"/{one.replace('~', '~0').replace('/', '~1')}" for one in path)

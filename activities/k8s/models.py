@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -135,7 +136,15 @@ class InDeployment(InCluster):
     kind: Literal["deployment", "stateful_set", "daemon_set"] = "deployment"
 
 
-class RestartDeployment(InDeployment, ActionRequest):
+class Change(InCluster, ActionRequest):
+    """What an action is asked for."""
+
+
+class ChangeDeployment(InDeployment, Change):
+    """The same of a deployment."""
+
+
+class RestartDeployment(ChangeDeployment):
     """Have all pods replaced, with the template as it is.
 
     Attributes:
@@ -155,7 +164,7 @@ class RestartDeployment(InDeployment, ActionRequest):
         return value
 
 
-class RollBackDeployment(InDeployment, ActionRequest):
+class RollBackDeployment(ChangeDeployment):
     """Have the pod template of a former revision.
 
     Attributes:
@@ -179,8 +188,13 @@ class RollBackDeployment(InDeployment, ActionRequest):
             raise ValueError(f"template_hash {self.template_hash} is not that of the template")
         return self
 
+    @property
+    def attempt(self) -> str:
+        """With the release: its number changes when it is restored, and a restart makes no other one."""
+        return f"{super().attempt} {template_hash(_before_restart(self.template))}"
 
-class ScaleDeployment(InDeployment, ActionRequest):
+
+class ScaleDeployment(ChangeDeployment):
     """Have this many pods. A DaemonSet has one on each node, so it cannot be asked for."""
 
     action: ClassVar[str] = "k8s.scale_deployment"
@@ -189,7 +203,7 @@ class ScaleDeployment(InDeployment, ActionRequest):
     replicas: int = Field(ge=0, le=10_000)
 
 
-class SetAutoscalerLimits(InDeployment, ActionRequest):
+class SetAutoscalerLimits(ChangeDeployment):
     """Have the autoscaler of a deployment keep its count between these two.
 
     Attributes:
@@ -218,7 +232,7 @@ class SetAutoscalerLimits(InDeployment, ActionRequest):
         )
 
 
-class SetSync(InCluster, ActionRequest):
+class SetSync(Change):
     """Have Argo CD or Flux keep what it applies as Git has it, or leave it alone for now.
 
     Attributes:
@@ -278,6 +292,11 @@ class Revision(Frozen):
     serving: int = 0
     template: Template
     annotations: dict[str, str]
+
+    @property
+    def hashes(self) -> tuple[str, str]:
+        """By which a mark may name it: our own of its template, and the controller's, as its name ends."""
+        return self.template_hash, self.kept_in.rpartition("-")[2]
 
 
 class Owner(Frozen):
@@ -461,7 +480,7 @@ _OWN = {
 }
 
 
-class Seen(Frozen):
+class Seen(Frozen, ABC):
     """An object as it was read: the ``state`` of an observation.
 
     Attributes:
@@ -469,7 +488,6 @@ class Seen(Frozen):
         mark: Our annotation on it, if there is one.
         made_by: What made it, if something did, and would set it again.
         owners: Who is known to put back or to overwrite what others change.
-        changed_by: Field manager that set what is not as an action wants it; ``None`` when it is.
     """
 
     uid: str
@@ -478,7 +496,10 @@ class Seen(Frozen):
     mark: str | None = None
     made_by: str = ""
     owners: tuple[Owner, ...] = ()
-    changed_by: str | None = None
+
+    @abstractmethod
+    def progress(self, where: str) -> Progress:
+        """Say whether its last change is carried out."""
 
 
 def marks(at: InCluster, metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -699,6 +720,17 @@ class SyncState(Seen):
     around: JsonObject | None = None
     busy: bool = False
     sync: str = ""
+
+    @property
+    def said(self) -> str:
+        """How it is, in words."""
+        return f"its sync is {'paused' if self.suspended else 'not paused'}"
+
+    def progress(self, where: str) -> Progress:
+        """Say that it is as it should be, and whether a sync is still running that began before."""
+        late = "; one that began before is still running (argocd app terminate-op ends it)"
+        said = f"{where}: {self.said}{late if self.suspended and self.busy else ''}"
+        return Progress(reached=Reached.YES, detail=said)
 
     @classmethod
     def read(cls, at: InCluster, found: KubernetesObject) -> "SyncState":
