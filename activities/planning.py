@@ -118,7 +118,7 @@ class Planning:
         with beating():
             asked = self._ledger.approvals.for_mitigation(mitigation)
             if asked is not None:
-                return answer_of(asked.plan, asked.request.id)
+                return answer_of(asked.plan, asked.request.id, self._registry)
             incident = self._with_ledger(request.incident)
             plans, notes = self._candidates(incident, mitigation)
             best = next((plan for plan in plans if not plan.refusals), plans[0] if plans else None)
@@ -127,7 +127,8 @@ class Planning:
             approval = self._ledger.approvals.ask(best, severity=incident.severity)
             # Somebody else's attempt may have asked first: what was asked is what counts.
             stored = self._ledger.approvals.get(approval.id)
-            return answer_of(stored.plan, approval.id).model_copy(update={"notes": tuple(notes)})
+            answer = answer_of(stored.plan, approval.id, self._registry)
+            return answer.model_copy(update={"notes": tuple(notes)})
 
     @activity.defn(name=names.PREVIEW)
     def preview(self, request: PreviewRequest) -> PreviewAnswer:
@@ -237,7 +238,11 @@ class Planning:
                 raise ActionRefusedError(
                     f"{proposed.action.target}: the catalogue does not give it to {where}"
                 )
-        tried = [step.action for step in proposal.steps if incident.has_tried(str(step.action))]
+        tried = [
+            step.action
+            for step in proposal.steps
+            if incident.has_tried(self._registry.action(step.action)[1].attempt)
+        ]
         if proposal.steps and len(tried) == len(proposal.steps) and not proposal.repeats:
             # A step that others share, as a paused sync, is no reason: a plan of nothing new is.
             raise NothingToProposeError(f"{tried[0]} was already tried in {incident.id}")
@@ -351,7 +356,7 @@ def _drifted(incident: Incident) -> Attempt | None:
     return last if last is not None and last.end is AttemptEnd.DRIFTED else None
 
 
-def answer_of(plan: Plan, approval: str) -> PlanAnswer:
+def answer_of(plan: Plan, approval: str, registry: Registry) -> PlanAnswer:
     """Give what the order of things depends on, of a sealed plan."""
     return PlanAnswer(
         mitigation=plan.mitigation,
@@ -370,6 +375,6 @@ def answer_of(plan: Plan, approval: str) -> PlanAnswer:
             )
             for step in plan.steps
         ),
-        actions=tuple(str(step.action) for step in plan.steps),
+        actions=tuple(registry.action(step.action)[1].attempt for step in plan.steps),
         undo_when=plan.undo_when,
     )

@@ -55,7 +55,7 @@ class Undoing:
                 approval = self._ledger.approvals.ask(plan, severity=incident.severity, is_urgent=is_urgent)
                 # Somebody else's attempt may have asked first: what was asked is what counts.
                 asked = self._ledger.approvals.get(approval.id)
-            return answer_of(asked.plan, asked.request.id)
+            return answer_of(asked.plan, asked.request.id, self._registry)
 
     @activity.defn(name=names.END_UNDO)
     def end_undo(self, ended: MitigationEnded) -> Written:

@@ -29,6 +29,14 @@ class ActionRequest(Frozen, ABC):
         del observed
         return self
 
+    @property
+    def attempt(self) -> str:
+        """What is not proposed again when it did not help: action and target, however its arguments are.
+
+        A request that names one of several states to go back to adds which, so that the next may follow.
+        """
+        return f"{self.action} {self.target}"
+
     def call(self) -> ActionCall:
         """Give the same as data, for a plan."""
         return ActionCall(name=self.action, target=self.target, arguments=self.model_dump(mode="json"))

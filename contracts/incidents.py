@@ -129,7 +129,8 @@ class Attempt(Frozen):
     """One mitigation that was tried or proposed, as the next planning sees it.
 
     Attributes:
-        actions: ``<action> <target>`` of each step: what is not proposed again when it did not help.
+        actions: Of each step ``<action> <target>``, and which of several states where there are such: what
+            is not proposed again when it did not help.
     """
 
     mitigation: str
@@ -160,15 +161,20 @@ class Incident(Frozen):
     attention: str | None = None
 
     def has_tried(self, action: str) -> bool:
-        """Say whether ``<action> <target>`` was part of a mitigation that did not help or was not wanted."""
-        useless = (
-            AttemptEnd.INEFFECTIVE,
-            AttemptEnd.WORSE,
-            AttemptEnd.REJECTED,
-            AttemptEnd.REFUSED,
-            AttemptEnd.EFFECTIVE,
-        )
-        return any(action in attempt.actions for attempt in self.attempts if attempt.end in useless)
+        """Say whether this was part of a mitigation that did not help or was not wanted.
+
+        What was refused once may have met a provider's bad moment; twice is a no.
+
+        Args:
+            action: A request's ``attempt``; ``<action> <target>`` alone means in any way.
+        """
+        useless = {AttemptEnd.INEFFECTIVE, AttemptEnd.WORSE, AttemptEnd.REJECTED, AttemptEnd.EFFECTIVE}
+        ends = [
+            attempt.end
+            for attempt in self.attempts
+            if any(f"{done} ".startswith(f"{action} ") for done in attempt.actions)
+        ]
+        return not useless.isdisjoint(ends) or ends.count(AttemptEnd.REFUSED) > 1
 
     @property
     def signals(self) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposa
     found = [
         (title, request)
         async for title, request in _requests(incident, params, look)
-        if not incident.has_tried(str(request.call()))
+        if not incident.has_tried(request.attempt)
     ]
     if not found:
         raise NothingToProposeError(

@@ -7,6 +7,8 @@ not tried again.
 
 from datetime import timedelta
 
+from pydantic import Field
+
 from activities import launchdarkly
 from contracts.catalogue import Flag
 from contracts.errors import NothingToProposeError
@@ -17,9 +19,10 @@ from playbooks.kit import alert, playbook, step, verification
 
 
 class Params(PlaybookParams):
-    """How far back a change is a suspect."""
+    """Which flag, or how far back a change is a suspect."""
 
-    within: timedelta = timedelta(hours=6)
+    flag: str | None = Field(None, description="Switch off the flag with this key, whenever it was changed.")
+    within: timedelta = Field(timedelta(hours=6), description="How far back a change is a suspect.")
 
 
 @playbook(
@@ -32,20 +35,31 @@ async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposa
     flags = look.service.flags
     if not flags:
         raise NothingToProposeError(f"{incident.service} has no flags in {incident.environment}")
+    if params.flag is not None:
+        named = next((flag for flag in flags if flag.key == params.flag), None)
+        if named is None:
+            keys = ", ".join(flag.key for flag in flags)
+            raise NothingToProposeError(f"{incident.service} has no flag {params.flag}; it has {keys}")
+        if incident.has_tried(_off(named).attempt):
+            raise NothingToProposeError(f"flag {named.key} was tried already")
+        return _disable(named, "It was named.", incident, look)
     changes, notes = await _changes(flags, params, look)
-    for change, flag in changes:
-        request = launchdarkly.SetFlag(
-            project=flag.project, environment=flag.environment, key=flag.key, on=False
+    suspects = [pair for pair in changes if pair[0].on and not incident.has_tried(_off(pair[1]).attempt)]
+    if suspects:
+        (change, flag), *_ = suspects
+        why = (
+            f"It is the latest change of {incident.service}'s flags that is still on: {_said(look, change)}."
         )
-        if not change.on or incident.has_tried(str(request.call())):
-            continue
-        return Proposal(
-            title=f"Disable flag {flag.key}",
-            rationale=f"It is the latest change of {incident.service}'s flags that is still on: "
-            f"{change.title}, {_ago(look, change)}.",
-            steps=(step(f"Disable flag {flag.key}", request, verify=verification(look, incident)),),
-        )
-    nothing = f"no flag of {incident.service} that is on was changed within {params.within}"
+        others = [
+            f"{_said(look, one)}{'' if one.on else ', which is off'}"
+            f"{', which was tried' if one.on and (one, its) not in suspects else ''}"
+            for one, its in changes
+            if its != flag
+        ]
+        if others:
+            why += f" Others that were changed: {'; '.join(others)}."
+        return _disable(flag, why, incident, look)
+    nothing = f"no flag of {incident.service} that is on and left to try was changed within {params.within}"
     raise NothingToProposeError("; ".join([nothing, *notes]))
 
 
@@ -69,5 +83,15 @@ async def _changes(
     return sorted(found, key=lambda pair: pair[0].changed_at, reverse=True), notes
 
 
-def _ago(look: ServiceLook, change: launchdarkly.FlagChange) -> str:
-    return f"{max(0, round((look.now - change.changed_at).total_seconds() / 60))} min ago"
+def _off(flag: Flag) -> launchdarkly.SetFlag:
+    return launchdarkly.SetFlag(project=flag.project, environment=flag.environment, key=flag.key, on=False)
+
+
+def _disable(flag: Flag, why: str, incident: Incident, look: ServiceLook) -> Proposal:
+    title = f"Disable flag {flag.key}"
+    only = step(title, _off(flag), verify=verification(look, incident))
+    return Proposal(title=title, rationale=why, steps=(only,))
+
+
+def _said(look: ServiceLook, change: launchdarkly.FlagChange) -> str:
+    return f"{change.title}, {max(0, round((look.now - change.changed_at).total_seconds() / 60))} min ago"

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import Field
+
 from contracts.catalogue import Failover, FailoverStep, Move
 from contracts.errors import NothingToProposeError
 from contracts.incidents import AlertStatus, Attempt, AttemptEnd, Incident
@@ -31,17 +33,14 @@ UNTRIED = (AttemptEnd.DRIFTED, AttemptEnd.EXPIRED, AttemptEnd.HELD, AttemptEnd.W
 
 
 class Params(PlaybookParams):
-    """Which way, and what is known and accepted.
+    """Which way, and what is known and accepted."""
 
-    Attributes:
-        away_from: The unhealthy region, when the alerts do not tell.
-        to: Which region takes over; without it the first move that can be made.
-        accept: Names of the checks that do not stand against it: the refusal names them.
-    """
-
-    away_from: str | None = None
-    to: str | None = None
-    accept: tuple[Literal["ready", "regions-on", "wait"], ...] = ()
+    away_from: str | None = Field(None, description="The unhealthy region, when the alerts do not tell.")
+    to: str | None = Field(None, description="Which region takes over; else the first move that can be made.")
+    accept: tuple[Literal["ready", "regions-on", "wait"], ...] = Field(
+        (),
+        description="What does not stand against it: ready, regions-on, wait; several with commas.",
+    )
 
 
 @dataclass(frozen=True)

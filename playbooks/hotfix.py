@@ -5,6 +5,8 @@ first that fits and is not in place already is proposed. A hotfix is a debt: it 
 hook says, then its owner is asked to undo it.
 """
 
+from pydantic import Field
+
 from activities import http
 from contracts.errors import NothingToProposeError
 from contracts.incidents import Incident
@@ -16,7 +18,7 @@ from playbooks.kit import alert, playbook, step, verification
 class Params(PlaybookParams):
     """Which one."""
 
-    hook: str | None = None
+    hook: str | None = Field(None, description="Name of the hook, whatever signals it is for.")
 
 
 @playbook(matches=[alert()], risk=Risk.MEDIUM, order=35)
@@ -28,7 +30,7 @@ async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposa
         if not hook.signals or not (hook.name == params.hook or (params.hook is None and fits)):
             continue
         request = http.CallHook(hook=hook.name, desired=hook.desired)
-        if incident.has_tried(str(request.call())):
+        if incident.has_tried(request.attempt):
             continue
         observed = await look.observe(request)
         if observed.state and http.HookStatus.model_validate(observed.state).has(hook.desired):

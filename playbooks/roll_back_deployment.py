@@ -1,10 +1,11 @@
 """Roll the most recently released deployment of the failing service back to its last good revision.
 
-The last good revision is the newest earlier one of another release whose ReplicaSet has the annotation
-`stanch.dev/verified-good` with its template hash, or else the newest earlier one of another release. Those
-that cannot work with the data as a later release has left it are passed over, where the releases say so. One
-that differs from the present by a restart alone is the same release. A deployment that was not released
-within the last hours is not a suspect.
+The last good revision is the newest earlier release whose ReplicaSet or ControllerRevision has the annotation
+`stanch.dev/verified-good` with its own hash, or else the newest that ran for at least an hour before another
+one came, or else the newest earlier one; the plan says which. What did not help, or was turned down, is
+followed by the next. Those that cannot work with the data as a later release has left it are passed over,
+where the releases say so. One that differs from the present by a restart alone is the same release. A
+deployment that was not released within the last hours is not a suspect, unless a revision is named.
 
 Where Argo CD or Flux keeps the deployment as Git has it, its sync is paused first. It stays paused until
 somebody undoes the mitigation: resumed any earlier it would release again what is still in Git. A rollback
@@ -12,6 +13,8 @@ that does not help is taken back, and the pause with it: what was released is no
 """
 
 from datetime import datetime, timedelta
+
+from pydantic import Field
 
 from activities import k8s
 from contracts.errors import NothingToProposeError
@@ -24,9 +27,13 @@ VERIFIED_GOOD = "stanch.dev/verified-good"
 
 
 class Params(PlaybookParams):
-    """How far back a release is a suspect."""
+    """Which revision, or how it is found."""
 
-    within: timedelta = timedelta(hours=24)
+    revision: int | None = Field(None, description="Go back to the revision of this number, whatever it is.")
+    within: timedelta = Field(timedelta(hours=24), description="How far back a release is a suspect.")
+    proven: timedelta = Field(
+        timedelta(hours=1), description="How long a release ran that is known to be good."
+    )
 
 
 @playbook(
@@ -40,30 +47,33 @@ async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposa
     for deployment in look.service.deployments:
         history = await look.at(k8s.RolloutHistory(**deployment.model_dump()))
         current = next((revision for revision in history.revisions if revision.current), None)
-        if current is not None and look.now - _released(current, history) <= params.within:
-            suspects.append((_released(current, history), current, history))
+        if current is None:
+            continue
+        released = _released(current, history)
+        if params.revision is not None or look.now - released <= params.within:
+            suspects.append((released, current, history))
     suspects.sort(key=lambda suspect: suspect[0], reverse=True)
     for released, current, history in suspects:
-        good = _last_good(current, history)
-        if good is None:
-            continue
-        request = history.roll_back_to(good)
-        if incident.has_tried(str(request.call())):
-            continue
-        pauses = k8s.pauses(history, history.owners, look.service.syncs)
-        paused = [(f"Pause the sync of {one.namespace}/{one.name}", one) for one in pauses]
-        minutes = round((look.now - released).total_seconds() / 60)
-        title = f"Roll back {history.namespace}/{history.name} to revision {good.number}"
-        return Proposal(
-            title=title,
-            rationale=f"Revision {current.number} ({', '.join(current.images)}) was released "
-            f"{minutes} min ago; revision {good.number} ({', '.join(good.images)}) ran before it.",
-            steps=steps([*paused, (title, request)], verification(look, incident)),
-            undo_when=(Effect.INEFFECTIVE, Effect.WORSE),
-        )
-    raise NothingToProposeError(
-        f"no deployment of {incident.service} with an earlier release was released within {params.within}"
+        for good, known in _good(current, history, params):
+            request = history.roll_back_to(good)
+            if incident.has_tried(request.attempt):
+                continue
+            pauses = k8s.pauses(history, history.owners, look.service.syncs)
+            paused = [(f"Pause the sync of {one.namespace}/{one.name}", one) for one in pauses]
+            minutes = round((look.now - released).total_seconds() / 60)
+            title = f"Roll back {history.namespace}/{history.name} to revision {good.number}"
+            return Proposal(
+                title=title,
+                rationale=f"Revision {current.number} ({', '.join(current.images)}) was released "
+                f"{minutes} min ago; revision {good.number} ({', '.join(good.images)}) {known}.",
+                steps=steps([*paused, (title, request)], verification(look, incident)),
+                undo_when=(Effect.INEFFECTIVE, Effect.WORSE),
+            )
+    which = (
+        "an earlier release" if params.revision is None else f"another release as revision {params.revision}"
     )
+    nothing = f"no deployment of {incident.service} with {which} that is left to try was released"
+    raise NothingToProposeError(nothing + (f" within {params.within}" if params.revision is None else ""))
 
 
 def _released(current: k8s.Revision, history: k8s.History) -> datetime:
@@ -71,15 +81,38 @@ def _released(current: k8s.Revision, history: k8s.History) -> datetime:
     return min(one.created_at for one in history.revisions if one.release == current.release)
 
 
-def _last_good(current: k8s.Revision, history: k8s.History) -> k8s.Revision | None:
-    """Give the newest earlier release that is marked as verified, or else the newest earlier one."""
-    earlier = [
-        revision
-        for revision in history.revisions
-        if revision.number < current.number and revision.release != current.release
-    ]
+def _good(current: k8s.Revision, history: k8s.History, params: Params) -> list[tuple[k8s.Revision, str]]:
+    """Give the newest revision of each earlier release, the best first, with what is known of it."""
+    others = [one for one in history.revisions if one.release != current.release]
+    if params.revision is not None:
+        return [(one, "was named") for one in others if one.number == params.revision]
+    released = _released(current, history)
+    newest = {one.release: one for one in reversed(others) if _released(one, history) <= released}
+    # What was restored after it is older than the present release, but did not run before it.
+    earlier = sorted(newest.values(), key=lambda one: (_released(one, history), one.number), reverse=True)
     # Where none works with the data the plan names the reason: it is refused.
     earlier = [one for one in earlier if not history.incompatible(one.template)] or earlier
-    # The mark names its template, because the controller copies a deployment's marks to every revision.
-    marked = (one for one in earlier if one.annotations.get(VERIFIED_GOOD) == one.template_hash)
-    return next(marked, earlier[0] if earlier else None)
+    # The mark names its revision, because the controller copies a deployment's marks to every one.
+    marked = {one.release for one in others if one.annotations.get(VERIFIED_GOOD) in one.hashes}
+    ranked = []
+    for one in earlier:
+        ran = _ran(one, history)
+        if one.release in marked:
+            ranked.append((0, one, "is marked as verified good"))
+        elif ran >= params.proven:
+            ranked.append((1, one, f"ran for {ran / timedelta(hours=1):.3g} h before another one came"))
+        else:
+            ranked.append((2, one, "ran before, but is not known to be good"))
+    return [(one, known) for _, one, known in sorted(ranked, key=lambda rank: rank[0])]
+
+
+def _ran(revision: k8s.Revision, history: k8s.History) -> timedelta:
+    """Give how long a release ran until the next one came; nothing where it was rolled back before that."""
+    others = [one for one in history.revisions if one.release != revision.release]
+    began = _released(revision, history)
+    later = [one for one in others if one.created_at > began]
+    after = min(later, key=lambda one: one.created_at, default=None)
+    restored = after and any(
+        revision.number < one.number < after.number for one in others if one.created_at <= began
+    )
+    return timedelta() if after is None or restored else after.created_at - began

@@ -1,12 +1,14 @@
 """Roll the most recently released ECS service of the failing service back to its last good revision.
 
 Good is the revision that last served for at least an hour since a deployment of it succeeded, or else the one
-that served last, or else the newest former one that is still registered; the plan says which. An ECS service
-that was not released within the last hours is not a suspect. In an incident of one region only the ECS
-services there are.
+that served last, or else the newest former one that is still registered; the plan says which. What did not
+help, or was turned down, is followed by the next. An ECS service that was not released within the last hours
+is not a suspect, unless a revision is named. In an incident of one region only the ECS services there are.
 """
 
 from datetime import timedelta
+
+from pydantic import Field
 
 from activities import aws
 from contracts.errors import NothingToProposeError
@@ -17,10 +19,13 @@ from playbooks.kit import alert, playbook, step, verification
 
 
 class Params(PlaybookParams):
-    """How far back a release is a suspect, and how long a good one has served."""
+    """Which revision, or how it is found."""
 
-    within: timedelta = timedelta(hours=24)
-    proven: timedelta = timedelta(hours=1)
+    revision: int | None = Field(None, description="Go back to the revision of this number, whatever it is.")
+    within: timedelta = Field(timedelta(hours=24), description="How far back a release is a suspect.")
+    proven: timedelta = Field(
+        timedelta(hours=1), description="How long a release served that is known to be good."
+    )
 
 
 @playbook(
@@ -39,29 +44,29 @@ async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposa
         history = await look.at(aws.ServiceHistory(**where))
         notes += history.notes
         released = history.present.released_at
-        if released is not None and look.now - released <= params.within:
-            suspects.append((released, history, where))
+        if params.revision is not None or (released is not None and look.now - released <= params.within):
+            suspects.append((released or incident.opened_at, history, where))
     for released, history, where in sorted(suspects, key=lambda suspect: suspect[0], reverse=True):
-        good = next((one for one in history.former if one.served >= params.proven), None)
-        good = good or next(iter(history.former), None)
-        if good is None:
-            continue
-        request = aws.RollBackService(**where, task_definition=good.task_definition)
-        if incident.has_tried(str(request.call())):
-            continue
-        minutes = round((look.now - released).total_seconds() / 60)
-        title = f"Roll back {request.cluster}/{request.service} to {good.name}"
-        return Proposal(
-            title=title,
-            rationale="; ".join(
-                [f"{history.present.name} was released {minutes} min ago", _record(good), *history.notes]
+        named = [one for one in history.former if one.name.endswith(f":{params.revision}")]
+        proven = [one for one in history.former if one.served >= params.proven]
+        others = [one for one in history.former if one not in proven]
+        for good in [*proven, *others] if params.revision is None else named:
+            request = aws.RollBackService(**where, task_definition=good.task_definition)
+            if incident.has_tried(request.attempt):
+                continue
+            minutes = round((look.now - released).total_seconds() / 60)
+            title = f"Roll back {request.cluster}/{request.service} to {good.name}"
+            return Proposal(
+                title=title,
+                rationale="; ".join(
+                    [f"{history.present.name} was released {minutes} min ago", _record(good), *history.notes]
+                )
+                + ".",
+                steps=(step(title, request, verify=verification(look, incident)),),
             )
-            + ".",
-            steps=(step(title, request, verify=verification(look, incident)),),
-        )
-    nothing = (
-        f"no ECS service of {incident.service} with a former revision was released within {params.within}"
-    )
+    which = f"revision {params.revision}" if params.revision is not None else "a former revision"
+    nothing = f"no ECS service of {incident.service} with {which} that is left to try was released"
+    nothing += f" within {params.within}" if params.revision is None else ""
     raise NothingToProposeError("; ".join([nothing, *notes]))
 
 

@@ -238,6 +238,11 @@ class RollBackService(InService, AwsRequest):
         str, Field(pattern=r"^arn:aws[a-z-]*:ecs:[a-z0-9-]+:[0-9]{12}:task-definition/[A-Za-z0-9_-]+:[0-9]+$")
     ]
 
+    @property
+    def attempt(self) -> str:
+        """With the revision."""
+        return f"{super().attempt} {self.task_definition}"
+
 
 class Rollout(Camel):
     """One deployment of a service.

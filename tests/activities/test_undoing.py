@@ -143,7 +143,7 @@ class Scene:
         )
         self.plan = self.planning.propose(playbook, self.incident, "INC-1/1")
         approval = self.ledger.approvals.ask(self.plan, severity=Severity.SEV2)
-        answer = answer_of(self.plan, approval.id)
+        answer = answer_of(self.plan, approval.id, self.registry)
         self.run(answer)
         ended = answer.ended(AttemptEnd.EFFECTIVE, "", applied=True).attempt(answer.actions)
         record = RecordRequest(incident="INC-1", version=1, phase=Phase.MONITORING, attempts=(ended,))
@@ -290,7 +290,9 @@ def test_what_somebody_has_changed_further(tmp_path: Path) -> None:
     with ExitStack() as stack:
         scene = Scene(stack, tmp_path, by=scale_out)
         untouched = scene.sealed(scene.ask())
-        scene.ledger.in_force.has_ended(answer_of(untouched, "").ended(AttemptEnd.REJECTED, ""))
+        scene.ledger.in_force.has_ended(
+            answer_of(untouched, "", scene.registry).ended(AttemptEnd.REJECTED, "")
+        )
         request = ScaleDeployment(cluster="demo", namespace="shop", name="web", replicas=9)
         action, _ = scene.registry.action(request.call())
         action.apply(request, action.observe(request), action_id="somebody")

@@ -50,5 +50,5 @@ def _attempt(tried: Sequence[ActionRequest]) -> Attempt:
         title="t",
         plan_digest="0" * 64,
         end=AttemptEnd.INEFFECTIVE,
-        actions=tuple(str(one.call()) for one in tried),
+        actions=tuple(one.attempt for one in tried),
     )

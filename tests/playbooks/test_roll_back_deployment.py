@@ -38,10 +38,10 @@ def revision(
         }
     if restarted:
         template["metadata"]["annotations"] = {"kubectl.kubernetes.io/restartedAt": "2026-11-21T14:50:00Z"}
-    mark = {"hash": template_hash(template), "other": "0" * 12}.get(good)
+    mark = {"hash": template_hash(template), "name": f"5d8c{number}", "other": "0" * 12}.get(good, good)
     return Revision(
         number=number,
-        kept_in=f"web-{number}",
+        kept_in=f"web-5d8c{number}",
         template_hash=template_hash(template),
         release=image,
         images=(image,),
@@ -81,10 +81,30 @@ class Look:
         raise AssertionError(request)
 
 
-async def restored(*revisions: Revision, incident: Incident = INCIDENT) -> int:
+async def proposed(
+    *revisions: Revision, incident: Incident = INCIDENT, params: Params | None = None
+) -> tuple[RollBackDeployment, str]:
+    """Give what is proposed, and why."""
+    proposal: Proposal = await plan(incident, params or Params(), cast("Any", Look(*revisions)))
+    return RollBackDeployment.model_validate(proposal.steps[0].action.arguments), proposal.rationale
+
+
+async def restored(*revisions: Revision, incident: Incident = INCIDENT, params: Params | None = None) -> int:
     """Give the number of the revision that is proposed."""
-    proposal: Proposal = await plan(incident, Params(), cast("Any", Look(*revisions)))
-    return RollBackDeployment.model_validate(proposal.steps[0].action.arguments).revision
+    return (await proposed(*revisions, incident=incident, params=params))[0].revision
+
+
+def tried(request: RollBackDeployment, end: AttemptEnd = AttemptEnd.INEFFECTIVE) -> Incident:
+    """Give the incident after this was tried."""
+    attempt = Attempt(
+        mitigation="INC-1/1",
+        playbook="roll-back-deployment",
+        title="t",
+        plan_digest="0" * 64,
+        end=end,
+        actions=(request.attempt,),
+    )
+    return INCIDENT.model_copy(update={"attempts": (attempt,)})
 
 
 async def test_the_one_before() -> None:
@@ -130,20 +150,89 @@ async def test_nothing_before() -> None:
 
 
 async def test_what_was_tried_is_not_proposed_again() -> None:
-    """A rollback that did not help is not proposed again."""
+    """A rollback that did not help is not proposed again, also when it has got another number meanwhile."""
     history = (revision(1, "v1", 900), revision(2, "v2", 60, current=True))
-    proposal = await plan(INCIDENT, Params(), cast("Any", Look(*history)))
-    attempt = Attempt(
-        mitigation="INC-1/1",
-        playbook="roll-back-deployment",
-        title="t",
-        plan_digest="0" * 64,
-        end=AttemptEnd.INEFFECTIVE,
-        actions=(str(proposal.steps[0].action),),
+    incident = tried((await proposed(*history))[0])
+
+    with pytest.raises(NothingToProposeError, match="left to try"):
+        await restored(*history, incident=incident)
+    with pytest.raises(NothingToProposeError):
+        await restored(revision(3, "v1", 900), revision(4, "v2", 60, current=True), incident=incident)
+
+
+@pytest.mark.parametrize("end", [AttemptEnd.INEFFECTIVE, AttemptEnd.REJECTED])
+async def test_after_two_bad_releases_the_good_one_is_reached(end: AttemptEnd) -> None:
+    """What did not help or was turned down is followed by the release before it."""
+    good, bad, worse = (revision(1, "v1", 9000), revision(2, "v2", 900), revision(3, "v3", 60, current=True))
+    first, _ = await proposed(good, bad, worse)
+
+    assert first.revision == 2
+    assert await restored(good, bad, worse, incident=tried(first, end)) == 1
+
+
+async def test_a_restart_of_what_was_tried_is_no_other_release() -> None:
+    """Of each release the newest revision is proposed, once."""
+    history = (
+        revision(1, "v2", 900),
+        revision(2, "v2", 500, restarted=True),
+        revision(3, "v3", 60, current=True),
+    )
+    first, _ = await proposed(*history)
+
+    assert first.revision == 2
+    with pytest.raises(NothingToProposeError):
+        await restored(*history, incident=tried(first))
+
+
+async def test_what_came_after_the_present_release_is_not_gone_back_to() -> None:
+    """While a restored release runs, the bad one that came after it is no candidate."""
+    with pytest.raises(NothingToProposeError):
+        await restored(revision(2, "v2", 30), revision(3, "v1", 900, current=True))
+    assert (
+        await restored(revision(1, "v1", 900), revision(3, "v3", 30), revision(4, "v2", 90, current=True))
+        == 1
     )
 
-    with pytest.raises(NothingToProposeError):
-        await restored(*history, incident=INCIDENT.model_copy(update={"attempts": (attempt,)}))
+
+async def test_one_that_ran_for_long_comes_before_a_newer_brief_one() -> None:
+    """Without marks the newest release that ran for an hour is proposed, and the plan says for how long."""
+    history = (revision(1, "v1", 8700), revision(2, "v2", 60), revision(3, "v3", 55, current=True))
+    request, why = await proposed(*history)
+
+    assert request.revision == 1
+    assert why.endswith("revision 1 (v1) ran for 144 h before another one came.")
+    brief = Params(proven=timedelta(minutes=5))
+    assert await restored(*history, params=brief) == 2
+    assert (await proposed(*history[1:]))[1].endswith("ran before, but is not known to be good.")
+
+
+async def test_one_that_was_rolled_back_has_not_run_until_the_next_release() -> None:
+    """Where somebody went back by hand, the time until the next release is not the bad one's."""
+    bad, good, present = revision(2, "v2", 900), revision(3, "v1", 2000), revision(4, "v3", 60, current=True)
+
+    assert await restored(bad, good, present) == 3
+
+
+@pytest.mark.parametrize("good", ["hash", "name"])
+async def test_a_mark_comes_first(good: str) -> None:
+    """Our own hash and the controller's, as the ReplicaSet's name ends, mark a release; "yes" does not."""
+    newer, present = revision(2, "v2", 900), revision(3, "v3", 60, current=True)
+    request, why = await proposed(revision(1, "v1", 1000, good=good), newer, present)
+
+    assert request.revision == 1
+    assert why.endswith("is marked as verified good.")
+    assert await restored(revision(1, "v1", 1000, good="yes"), newer, present) == 2
+
+
+async def test_a_person_names_the_revision() -> None:
+    """A named revision is restored whatever its release's age and rank; one that is not there is said."""
+    history = (revision(1, "v1", 9000), revision(2, "v2", 8000), revision(3, "v3", 7000, current=True))
+
+    assert await restored(*history, params=Params(revision=1)) == 1
+    with pytest.raises(NothingToProposeError, match="revision 7"):
+        await restored(*history, params=Params(revision=7))
+    with pytest.raises(NothingToProposeError, match="revision 3"):
+        await restored(*history, params=Params(revision=3))
 
 
 RELEASED = (revision(1, "v1", 900), revision(2, "v2", 60, current=True))

@@ -25,9 +25,11 @@ def deployed(aws: FakeAws, *hours_ago: tuple[str, float]) -> None:
     aws.deployed = [(arn, utc_now() - timedelta(hours=ago)) for arn, ago in hours_ago]
 
 
-async def proposed(client: AwsClient, world: World, incident: Incident) -> tuple[Proposal, str]:
+async def proposed(
+    client: AwsClient, world: World, incident: Incident, **params: int
+) -> tuple[Proposal, str]:
     """Give the proposal and the revision that it goes back to."""
-    proposal = await plan(incident, Params(), look(client, world, "service"))
+    proposal = await plan(incident, Params.model_validate(params), look(client, world, "service"))
     (step,) = proposal.steps
     assert step.verification is not None
     return proposal, RollBackService.model_validate(step.action.arguments).task_definition
@@ -79,3 +81,15 @@ async def test_nothing_to_go_back_to(aws: FakeAws, world: World, client: AwsClie
     with pytest.raises(NothingToProposeError):
         await proposed(client, world, incident(tried))
     assert (await proposed(client, world, incident(region="eu-west-1")))[1] == good
+
+
+async def test_the_next_one_follows(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """After the best revision did not help the next is proposed; a person may name any."""
+    good, brief, bad = world.make_service(revisions=3)
+    deployed(aws, (good, 60), (brief, 0.5), (bad, 0.2))
+    first = RollBackService(**world.at_service, task_definition=good)
+
+    assert (await proposed(client, world, incident(first)))[1] == brief
+    assert (await proposed(client, world, incident(), revision=2))[1] == brief
+    with pytest.raises(NothingToProposeError, match="revision 9"):
+        await proposed(client, world, incident(), revision=9)

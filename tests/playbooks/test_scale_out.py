@@ -159,5 +159,5 @@ async def test_what_was_tried_is_not_proposed_again(place: Place) -> None:
         actions=("k8s.scale_deployment k8s:deployment/demo/shop/web",),
     )
 
-    with pytest.raises(NothingToProposeError):
+    with pytest.raises(NothingToProposeError, match="shop/web: its number was raised already"):
         await steps(Look(place), INCIDENT.model_copy(update={"attempts": (attempt,)}))
