@@ -174,7 +174,7 @@ class Lookout:
         last = claimed.readings[-1].at if claimed.readings else now
         if not is_healthy:
             since = None
-        elif since is None or now - last > gap(rule, every):
+        elif since is None or now - last > gap(rule.hold, every):
             since = now
         values = [one.value for one in (rule.baseline, *claimed.readings) if one is not None]
         was_ill = bool(claimed.state.get("was_ill")) or any(

@@ -1,5 +1,6 @@
 """Knowing whether a step helped the users, and whether everything stays healthy."""
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -10,19 +11,27 @@ from temporalio import activity
 from activities.beating import beating
 from activities.registry import Registry
 from contracts import names
+from contracts.actions import SETTLES_AT_MOST
+from contracts.base import Frozen
 from contracts.catalogue import Catalogue
 from contracts.errors import ActionRefusedError, ProviderUnavailableError
 from contracts.evidence import ENGINE, Evidence, EvidenceKind
 from contracts.incidents import Effect
 from contracts.messages import MonitorOrder, MonitorResult, VerifyOrder
 from contracts.outcomes import Direction, EffectResult, Progress, Reached
-from contracts.plans import Reading, Step, Verification
-from contracts.watches import Watch, gap
+from contracts.plans import Plan, Reading, Step, Verification
+from contracts.watches import LEAST, Watch, gap
 from ledger import Ledger
+from ledger.watches import question
 
-SETTLE_WITHIN = timedelta(minutes=10)
 SETTLE_EVERY = 0.5
 STALE_FOR = timedelta(seconds=5)
+# A look at a provider counts as no longer than this, however long the process was frozen meanwhile.
+LONGEST_LOOK = timedelta(minutes=1)
+# Two clocks that differ by more about the time since the last look: one of them has jumped.
+JUMP = timedelta(seconds=1)
+# What was measured in this time before a step is what it is compared with.
+BEFORE = timedelta(minutes=2)
 # Monitoring without data gives up after this many of its windows and asks a person.
 MONITOR_WINDOWS = 3
 
@@ -91,16 +100,73 @@ def _number(value: float | None) -> str:
     return "no data" if value is None else f"{value:.3g}"
 
 
-class Watching:
-    """Verifies steps and watches services; read-only."""
+class Kept(Frozen):
+    """What a worker that goes on after a killed one has to know of a verification.
+
+    Attributes:
+        spent: How long the present part of it has been looked at: until it has settled, or since.
+        until: How long that may take.
+        said: What the provider has said while the step was settling.
+        settled: The end of that part.
+        result: The end of all.
+    """
+
+    spent: timedelta = timedelta()
+    until: timedelta = timedelta()
+    said: tuple[str, ...] = ()
+    settled: Progress | None = None
+    result: EffectResult | None = None
+
+
+class Looking:
+    """How long somebody has looked, whatever the machine's clock does meanwhile."""
 
     def __init__(
-        self, *, ledger: Ledger, catalogue: Catalogue, registry: Registry, clock: Callable[[], datetime]
+        self, clock: Callable[[], datetime], monotonic: Callable[[], float], spent: timedelta
+    ) -> None:
+        self.spent = spent
+        self._clock = clock
+        self._monotonic = monotonic
+        self._last = clock(), monotonic()
+
+    def looked(self, allowed: timedelta) -> bool:
+        """Count the time since the last look, at most ``allowed``.
+
+        Returns:
+            False when nobody has looked meanwhile for all that is known: it was longer, as of a process that
+            was frozen, or the clocks do not agree, as after a suspended machine or a jump.
+        """
+        (before, began), self._last = self._last, (self._clock(), self._monotonic())
+        passed, told = timedelta(seconds=self._last[1] - began), self._last[0] - before
+        self.spent += min(passed, allowed)
+        return passed <= allowed and abs(told - passed) <= JUMP
+
+
+class Watching:
+    """Verifies steps and watches services; read-only.
+
+    Args:
+        ledger: Keeps what was seen.
+        catalogue: Says which signals a service has.
+        registry: Whose actions and probes.
+        clock: The time of what is written down.
+        monotonic: Seconds, for how long something takes.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        catalogue: Catalogue,
+        registry: Registry,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
         self._catalogue = catalogue
         self._registry = registry
         self._clock = clock
+        self._monotonic = monotonic
 
     @activity.defn(name=names.VERIFY_STEP)
     def verify_step(self, order: VerifyOrder) -> EffectResult:
@@ -110,13 +176,13 @@ class Watching:
         """
         with beating():
             key = names.action_id(order.mitigation, order.step, order.direction.value)
-            step = self._ledger.approvals.plan(order.plan_digest).steps[order.step - 1]
-            kept = self._ledger.watches.get(f"verification/{key}")
-            if "result" in kept.state:
-                result = EffectResult.model_validate(kept.state["result"])
-            else:
-                result = self._verify(step, order.direction, kept)
-                self._ledger.watches.keep(kept.item, (), {"result": result.model_dump(mode="json")})
+            plan = self._ledger.approvals.plan(order.plan_digest)
+            step = plan.steps[order.step - 1]
+            watch = self._ledger.watches.get(f"verification/{key}")
+            result = Kept.model_validate(watch.state).result
+            if result is None:
+                result = self._verify(plan, step, order.direction, watch)
+                self._ledger.watches.keep(watch.item, (), Kept(result=result).model_dump(mode="json"))
             self._ledger.evidence.append(
                 Evidence(
                     key=f"{key}/verification",
@@ -156,28 +222,37 @@ class Watching:
             )
             return result
 
-    def _verify(self, step: Step, direction: Direction, kept: Watch) -> EffectResult:
-        settled = self._settle(step, direction)
-        verification = step.verification if direction is not Direction.UNDO else None
+    def _verify(self, plan: Plan, step: Step, direction: Direction, watch: Watch) -> EffectResult:
+        known = Kept.model_validate(watch.state)
+        settled = known.settled or self._settle(step, direction, watch, known)
+        rule = sealed = step.verification if direction is not Direction.UNDO else None
         readings: list[Reading] = []
-        if settled.reached not in (Reached.YES, Reached.UNKNOWN):
+        if settled.reached is Reached.SETTLING:
+            # It may get there yet: whether to wait, to force it or to go back is a person's to say.
+            effect = Effect.INCONCLUSIVE
+            detail = f"step {step.number} did not settle in time: {settled.detail}"
+        elif settled.reached not in (Reached.YES, Reached.UNKNOWN):
             effect, detail = Effect.INEFFECTIVE, f"step {step.number} did not settle: {settled.detail}"
-        elif verification is None:
+        elif sealed is None:
             told = "settled" if settled.reached is Reached.YES else f"was taken ({settled.detail})"
             effect, detail = Effect.INCONCLUSIVE, f"step {step.number} {told}; nothing was measured"
         else:
-            effect, readings = self._judge(verification, kept)
-            detail = says(verification, effect, readings)
+            rule = self._compared(plan, step, sealed)
+            known = known if known.settled else Kept(until=rule.within, settled=settled)
+            effect, readings = self._judge(rule, watch, known)
+            detail = says(rule, effect, readings)
+            if rule is not sealed and rule.baseline:
+                detail += f"; before it: {rule.baseline.detail}"
         return EffectResult(
             effect=effect,
             detail=detail,
-            baseline=verification.baseline if verification else None,
+            baseline=rule.baseline if rule else None,
             readings=tuple(readings[-100:]),
             settled=None if settled.reached is Reached.UNKNOWN else settled,
             ended_at=self._clock(),
         )
 
-    def _settle(self, step: Step, direction: Direction) -> Progress:
+    def _settle(self, step: Step, direction: Direction, watch: Watch, known: Kept) -> Progress:
         """Wait until the provider has carried the step out; unavailable counts as not yet."""
         call = {Direction.APPLY: step.action, Direction.FORCE: step.forced, Direction.UNDO: step.undo}[
             direction
@@ -185,41 +260,69 @@ class Watching:
         if call is None:
             return Progress(reached=Reached.NO, detail="there is no undo")
         action, request = self._registry.action(call)
-        began = self._clock()
-        until = began + (step.verification.within if step.verification else SETTLE_WITHIN)
+        looking = Looking(self._clock, self._monotonic, known.spent)
         while True:
             try:
                 progress = action.is_reached(request, action.observe(request))
             except ProviderUnavailableError as error:
                 progress = Progress(reached=Reached.SETTLING, detail=str(error))
-            now = self._clock()
+            else:
+                if progress.detail not in known.said:
+                    until = min(looking.spent + action.settles_within, SETTLES_AT_MOST)
+                    known = known.model_copy(update={"until": until, "said": (*known.said, progress.detail)})
+            looking.looked(LONGEST_LOOK)
             # A read may be stale for a moment after the change: only later does "no" mean changed back.
             is_open = progress.reached is Reached.SETTLING
-            is_open = is_open or (progress.reached is Reached.NO and now - began < STALE_FOR)
-            if not is_open or now >= until:
+            is_open = is_open or (progress.reached is Reached.NO and looking.spent < STALE_FOR)
+            if not is_open or looking.spent >= (known.until or action.settles_within):
                 return progress
+            if looking.spent - known.spent >= LEAST:
+                known = known.model_copy(update={"spent": looking.spent})
+                self._keep(watch, (), known)
             time.sleep(SETTLE_EVERY)
 
-    def _judge(self, verification: Verification, kept: Watch) -> tuple[Effect, list[Reading]]:
+    def _compared(self, plan: Plan, step: Step, sealed: Verification) -> Verification:
+        """Give the rule with what was measured just before the step: its plan may have waited for hours."""
+        entry = self._ledger.journal.get(names.action_id(plan.mitigation, step.number, Direction.APPLY.value))
+        if entry is None:
+            return sealed
+        rules = [(one.number, one.verification) for one in plan.steps]
+        # What several steps are verified with is read once, for the first of them.
+        first = next(number for number, rule in rules if rule is not None and rule.probe == sealed.probe)
+        seen = self._ledger.watches.get(f"{question(entry.approval)}{first}").readings
+        before = [one for one in seen if one.at <= (entry.intent_at or one.at)]
+        values = [one.value for one in before if one.value is not None and before[-1].at - one.at <= BEFORE]
+        if not values:
+            return sealed
+        told = _number(sealed.baseline.value if sealed.baseline else None)
+        detail = f"median of {len(values)} readings; {told} when the plan was sealed"
+        baseline = Reading(value=statistics.median(values), at=before[-1].at, detail=detail)
+        return sealed.model_copy(update={"baseline": baseline})
+
+    def _judge(self, rule: Verification, watch: Watch, known: Kept) -> tuple[Effect, list[Reading]]:
         """Read until there is a judgement; what a killed run of the same step has read counts."""
-        now = began = self._clock()
-        until = began + verification.within
-        readings = list(kept.readings)
-        if readings:
-            began = datetime.fromisoformat(str(kept.state["began"]))
-            left = verification.within - (readings[-1].at - began)
-            until = now + max(left, verification.hold)  # while nobody looked no time has passed
-            if now - readings[-1].at > gap(verification, verification.every):
-                readings.append(Reading(value=None, at=now, detail="nobody looked: the worker was away"))
+        readings, until, allowed = list(watch.readings), known.until, gap(rule.hold, rule.every)
+        is_here = not readings or timedelta() <= self._clock() - readings[-1].at <= allowed
+        looking = Looking(self._clock, self._monotonic, known.spent)
         while True:
-            readings.append(self._read(verification))
-            # A run that cannot keep its readings is as good as one that could, while it lives.
-            with suppress(ProviderUnavailableError):
-                self._ledger.watches.keep(kept.item, readings, {"began": began.isoformat()})
-            effect = judge(verification, readings, final=self._clock() >= until)
+            reading = self._read(rule)
+            is_here = looking.looked(allowed) and is_here
+            if not is_here:
+                detail = "nobody looked: the worker was away, or its clock has jumped"
+                readings.append(Reading(value=None, at=reading.at, detail=detail))
+                until = min(max(until, looking.spent + rule.hold), 2 * rule.within)
+            is_here = True
+            readings.append(reading)
+            self._keep(watch, readings, Kept(spent=looking.spent, until=until, settled=known.settled))
+            effect = judge(rule, readings, final=looking.spent >= until)
             if effect is not None:
                 return effect, readings
-            time.sleep(verification.every.total_seconds())
+            time.sleep(rule.every.total_seconds())
+
+    def _keep(self, watch: Watch, readings: Sequence[Reading], known: Kept) -> None:
+        # A run that cannot keep what it has seen is as good as one that could, while it lives.
+        with suppress(ProviderUnavailableError):
+            self._ledger.watches.keep(watch.item, readings, known.model_dump(mode="json"))
 
     def _read(self, verification: Verification) -> Reading:
         try:
@@ -228,20 +331,19 @@ class Watching:
             return Reading(value=None, at=self._clock(), detail=str(error))
 
     def _monitor(self, watched: dict[str, Verification], hold: timedelta) -> tuple[bool, bool, str]:
-        began = healthy_since = self._clock()
         every = min((one.every for one in watched.values()), default=min(hold, timedelta(seconds=5)))
+        looking, healthy_since = Looking(self._clock, self._monotonic, timedelta()), timedelta()
         while True:
             readings = {name: self._read(one) for name, one in watched.items()}
-            now = self._clock()
+            silent = [name for name, reading in readings.items() if reading.value is None]
+            if not looking.looked(gap(hold, every)) or silent:
+                healthy_since = looking.spent
             for name, reading in readings.items():
-                if reading.value is None:
-                    healthy_since = now
-                elif not watched[name].is_healthy(reading.value):
+                if reading.value is not None and not watched[name].is_healthy(reading.value):
                     return False, True, f"{name} is {_number(reading.value)} again: not healthy"
-            if now - healthy_since >= hold:
+            if looking.spent - healthy_since >= hold:
                 said = ", ".join(f"{name} {_number(reading.value)}" for name, reading in readings.items())
                 return True, False, f"stable for {_span(hold)}: {said or 'no signal to watch'}"
-            if now - began >= hold * MONITOR_WINDOWS:
-                silent = ", ".join(name for name, reading in readings.items() if reading.value is None)
-                return False, False, f"no data for {silent}"
+            if looking.spent >= hold * MONITOR_WINDOWS:
+                return False, False, f"no data for {', '.join(silent) or 'as long as that'}"
             time.sleep(every.total_seconds())

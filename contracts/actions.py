@@ -9,6 +9,9 @@ from contracts.base import Frozen
 from contracts.outcomes import Progress
 from contracts.plans import ActionCall, Difference, Observation, ProbeCall, Reach, Risk, Target
 
+# Nothing is waited for longer than this, however much goes on there: then a person looks at it.
+SETTLES_AT_MOST = timedelta(hours=2)
+
 
 class ActionRequest(Frozen, ABC):
     """The absolute desired state of one target. Subclasses are plain data and know no SDK.
@@ -76,12 +79,15 @@ class Action(ABC, Generic[RequestT]):
         idempotent: What a second call does, one sentence, shown to the approver.
         in_flight: The longest that one ``apply`` can still reach the provider after it began. A run that
             finds an intent without an outcome waits this long before it concludes that nothing happened.
+        settles_within: How long it is waited for that the provider has carried it out, counted anew whenever
+            ``is_reached`` says something that it has not said before, ``SETTLES_AT_MOST`` altogether.
     """
 
     request_type: type[RequestT]
     risk: ClassVar[Risk]
     idempotent: ClassVar[str]
     in_flight: ClassVar[timedelta] = timedelta(seconds=15)
+    settles_within: ClassVar[timedelta] = timedelta(minutes=10)
 
     @abstractmethod
     def observe(self, request: RequestT) -> Observation:

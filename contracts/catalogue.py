@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from contracts.base import JsonObject, Strict
 from contracts.incidents import Severity
-from contracts.plans import ProbeCall, Risk, Target, Verification
+from contracts.plans import WITHIN_AT_MOST, ProbeCall, Risk, Target, Verification
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
 KubernetesName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
@@ -284,7 +284,7 @@ class Signal(Strict):
         healthy_above: A reading is healthy when it is above this.
         every: How often it is read during verification.
         hold: How long every reading is healthy before a step is effective.
-        within: How long verification waits for that before it gives up.
+        within: How long verification waits for that, from when the step has settled, before it gives up.
     """
 
     prometheus: Slug | None = None
@@ -298,7 +298,7 @@ class Signal(Strict):
     healthy_above: float | None = Field(None, allow_inf_nan=False)
     every: Wait = timedelta(seconds=5)
     hold: Span = timedelta(seconds=60)
-    within: Span = timedelta(minutes=5)
+    within: timedelta = Field(timedelta(minutes=5), ge=timedelta(0), le=WITHIN_AT_MOST)
 
     @model_validator(mode="before")
     @classmethod

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeVar
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from contracts.base import Frozen, JsonObject
 from contracts.guardrails import Violation
@@ -96,13 +96,19 @@ class Reading(Frozen):
     detail: str = ""
 
 
+# Who waits longer than this for a step to help does not mitigate: see ``verify_step``'s limits.
+WITHIN_AT_MOST = timedelta(hours=2)
+
+
 class Verification(Frozen):
     """How it is known whether a step helped the users.
 
     The rule, on the readings taken every ``every`` after the step has settled: *effective* once every
     reading of a stretch of ``hold`` was healthy; *worse* as soon as every reading of a stretch of ``hold``
     was above ``worse_ratio`` times the baseline and unhealthy; when ``within`` is over, *ineffective* if the
-    last reading was unhealthy, *inconclusive* if there was no data or it was flapping.
+    last reading was unhealthy, *inconclusive* if there was no data or it was flapping. A step that has not
+    settled in its action's time is *inconclusive* too, and *ineffective* where the provider says that it
+    has failed. Time in which nobody looked, or in which a clock jumped, breaks a stretch.
 
     Attributes:
         signal: The name that people know it by, for example ``error_rate``.
@@ -110,7 +116,8 @@ class Verification(Frozen):
         healthy_below: A reading is healthy when it is below this (exactly one of the two is set).
         healthy_above: A reading is healthy when it is above this.
         unit: For people, for example ``%`` or ``ms``.
-        baseline: The reading when the plan was sealed.
+        within: How long it may take after the step has settled.
+        baseline: The reading when the plan was sealed; what was read just before the step counts instead.
     """
 
     signal: str
@@ -120,7 +127,7 @@ class Verification(Frozen):
     unit: str = ""
     every: timedelta = timedelta(seconds=5)
     hold: timedelta = timedelta(seconds=60)
-    within: timedelta = timedelta(minutes=5)
+    within: timedelta = Field(timedelta(minutes=5), le=WITHIN_AT_MOST)
     worse_ratio: float = 1.5
     baseline: Reading | None = None
 

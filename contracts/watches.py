@@ -45,6 +45,6 @@ class SignalNow(Frozen):
     recovered: bool = False
 
 
-def gap(verification: Verification, every: timedelta) -> timedelta:
+def gap(hold: timedelta, every: timedelta) -> timedelta:
     """Give for how long nobody may have looked before a stretch of readings counts as broken."""
-    return max(3 * every, verification.hold / 3)
+    return max(3 * every, hold / 3, timedelta(seconds=2))  # a look may take a while itself

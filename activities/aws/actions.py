@@ -64,8 +64,6 @@ LOOK_WITHIN = timedelta(seconds=25)
 ENDPOINTS = 3
 # Route 53 takes a target as healthy when more of its checkers than this say so.
 HEALTHY_SHARE = 0.18
-# A deployment of ECS without a circuit breaker goes on for ever.
-ROLLOUT_DEADLINE = timedelta(minutes=15)
 MILLISECONDS = 1000
 WORDS = {True: "On", False: "Off"}
 REGION_SWITCH = "arc-region-switch"
@@ -464,6 +462,7 @@ class _OnService(_OnAws[OnServiceT, ServiceState]):
     """What the actions on an ECS service share."""
 
     state_type = ServiceState
+    settles_within: ClassVar[timedelta] = timedelta(minutes=20)
 
     def _look(self, request: OnServiceT) -> ServiceState:
         return look_at_service(self._aws, request)
@@ -542,7 +541,7 @@ class RollBackServiceAction(_OnService[RollBackService], Action[RollBackService]
     """Has an ECS service run a former revision of its task definition, named by its whole ARN.
 
     A new deployment is never forced. It is done when the new deployment has ended well, all its tasks run and
-    are healthy; it has failed when the circuit breaker says so, or after a deadline of ours, 15 minutes.
+    are healthy; it has failed when the circuit breaker says so.
 
     Idempotent: a second call finds that revision in place and starts no deployment.
     Undo: the revision that was there before.
@@ -600,12 +599,10 @@ class RollBackServiceAction(_OnService[RollBackService], Action[RollBackService]
             return Reached.SETTLING, "no deployment is there yet"
         running = f"{newest.running_count} of {newest.desired_count} tasks run"
         if newest.failed_tasks:
-            running += f", {newest.failed_tasks} have failed"
+            running += ", some have failed"  # without their number: a growing one is no progress
         if newest.rollout_state == "FAILED":
             return Reached.FAILED, f"its deployment failed ({newest.rollout_state_reason}); {running}"
         if newest.rollout_state == "IN_PROGRESS" or newest.running_count < newest.desired_count:
-            if self._aws.now() - newest.created_at > ROLLOUT_DEADLINE:
-                return Reached.FAILED, f"its deployment has not ended in {ROLLOUT_DEADLINE}; {running}"
             return Reached.SETTLING, running
         former = sum(one.running_count for one in state.deployments if one is not newest)
         if former:
@@ -1001,6 +998,7 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
     request_type = ExecuteRegionSwitch
     state_type = SwitchState
     risk = Risk.HIGH
+    settles_within = timedelta(minutes=60)
     idempotent = "A token made from the action's id makes a second call give the first one's execution."
     guarded = ("version", "last")
 
@@ -1157,6 +1155,7 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
     request_type = SwitchGlobalCluster
     state_type = GlobalState
     risk = Risk.HIGH
+    settles_within = timedelta(minutes=20)
     idempotent = "A second call finds that writer, or the move to it, and changes nothing."
 
     def _look(self, request: SwitchGlobalCluster) -> GlobalState:

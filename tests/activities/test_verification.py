@@ -1,20 +1,39 @@
-"""What a step did for the users: the rule, on made-up readings."""
+"""What a step did for the users: the rule, on made-up readings, and the loops, in a world of toys."""
+# ruff: noqa: ARG002  (the toys give what the protocol asks for and need little of it)
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from temporalio.testing import ActivityEnvironment
 
+from activities import verification
 from activities.registry import Registry
 from activities.verification import Watching, judge, says
-from contracts.actions import Probe, ProbeRequest
+from contracts.actions import Action, ActionRequest, Probe, ProbeRequest
 from contracts.catalogue import Catalogue
-from contracts.incidents import Effect
-from contracts.plans import ProbeCall, Reading, Verification
+from contracts.errors import ProviderUnavailableError
+from contracts.incidents import Effect, Severity
+from contracts.messages import VerifyOrder
+from contracts.outcomes import Direction, EffectResult, Progress, Reached
+from contracts.plans import (
+    WITHIN_AT_MOST,
+    Difference,
+    Observation,
+    ProbeCall,
+    Reading,
+    Risk,
+    Target,
+    Verification,
+)
 from ledger import Ledger
+from tests.ledger.samples import open_incident, plan
 
 START = datetime(2026, 11, 21, 14, 50, tzinfo=UTC)
 RULE = Verification(
@@ -104,58 +123,313 @@ class Errors(ProbeRequest[Reading]):
     probe: ClassVar[str] = "toy.errors"
 
 
-class ErrorsProbe(Probe[Errors, Reading]):
-    """Gives what it has, a moment apart; then the process dies."""
+class World(Probe[Errors, Reading]):
+    """Its two clocks, and the errors that are seen in it, a second apart; then the process dies."""
 
     request_type = Errors
 
     def __init__(self, *values: float | None) -> None:
         self.values = list(values)
         self.now = START
+        self.ticks = 0.0
+        self.looks = 0
+        self.meanwhile: dict[int, tuple[timedelta, timedelta]] = {}
 
-    def look(self, request: Errors) -> Reading:  # noqa: ARG002  (the protocol's)
+    def goes_on(self, by: timedelta = timedelta(seconds=1), ticks: timedelta | None = None) -> None:
+        """Let time pass, on the clock of the machine and on the monotonic one."""
+        self.now += by
+        self.ticks += (by if ticks is None else ticks).total_seconds()
+
+    def look(self, request: Errors) -> Reading:
         """Look once."""
         if not self.values:
             raise KeyboardInterrupt
-        self.now += timedelta(seconds=1)
+        self.looks += 1
+        self.goes_on(*self.meanwhile.get(self.looks, (timedelta(seconds=1), None)))
         return Reading(value=self.values.pop(0), at=self.now)
 
 
-def verify(home: Path, probe: ErrorsProbe) -> tuple[Effect, list[Reading]]:
-    """Verify a step as a worker does that knows what the one before it has kept."""
-    ledger = Ledger.open(f"sqlite:///{home / 'ledger.db'}", clock=lambda: probe.now)
-    ledger.migrate()
-    watching = Watching(
-        ledger=ledger, catalogue=Catalogue(), registry=Registry([], [probe]), clock=lambda: probe.now
-    )
-    rule = RULE.model_copy(update={"probe": ProbeCall(name="toy.errors", arguments={}), "every": MOMENT})
-    try:
-        return watching._judge(rule, ledger.watches.get("verification/INC-1/1/1/apply"))  # noqa: SLF001  (the loop itself)
-    finally:
-        ledger.close()
+class Rollout(ActionRequest):
+    """Have another version."""
+
+    action: ClassVar[str] = "toy.rollout"
+
+    @property
+    def target(self) -> Target:
+        """The only one."""
+        return Target(provider="toy", kind="deployment", path=("web",))
 
 
-def test_a_killed_worker_s_readings_count(tmp_path: Path) -> None:
+class RolloutAction(Action[Rollout]):
+    """Rolls out, and says how far it is, a minute apart; ``dies`` before the look of that number."""
+
+    request_type = Rollout
+    risk = Risk.LOW
+    idempotent = "yes"
+    settles_within: ClassVar[timedelta] = timedelta(minutes=15)
+
+    def __init__(self, world: World, *says: Progress | Exception) -> None:
+        self.world, self.says, self.looks, self.dies = world, says, 0, 0
+
+    def observe(self, request: Rollout) -> Observation:
+        """Look once."""
+        self.looks += 1
+        if self.looks == self.dies:
+            raise KeyboardInterrupt
+        self.world.goes_on(timedelta(minutes=1))
+        seen = self.says[min(self.looks, len(self.says)) - 1]
+        if isinstance(seen, Exception):
+            raise seen
+        return Observation(state=seen.model_dump(mode="json"), guard={}, at=self.world.now)
+
+    def is_reached(self, request: Rollout, observed: Observation) -> Progress:
+        """Give what was said."""
+        return Progress.model_validate(observed.state)
+
+    def change(self, request: Rollout, observed: Observation) -> tuple[Difference, ...]:
+        """Nothing."""
+        return ()
+
+    def preflight(self, request: Rollout, observed: Observation) -> tuple[str, ...]:
+        """Nothing stands against it."""
+        return ()
+
+    def apply(self, request: Rollout, observed: Observation, *, action_id: str) -> None:
+        """Never."""
+        raise AssertionError(action_id)
+
+    def undo(self, request: Rollout, observed: Observation) -> tuple[Rollout | None, str]:
+        """Nothing."""
+        return None, ""
+
+    def blast_radius(self, request: Rollout, observed: Observation) -> str:
+        """Say who."""
+        return "Everybody."
+
+
+class Scene:
+    """A verified step of a sealed plan, in a world of toys."""
+
+    def __init__(self, home: Path, world: World, *says: Progress | Exception, **rule: Any) -> None:
+        self.world = world
+        self.action = RolloutAction(world, *says)
+        self.rule = RULE.model_copy(
+            update={"probe": ProbeCall(name="toy.errors", arguments={}), "every": MOMENT} | rule
+        )
+        self.ledger = Ledger.open(f"sqlite:///{home / 'ledger.db'}", clock=lambda: world.now)
+        self.ledger.migrate()
+        open_incident(self.ledger)
+        self.plan = plan()
+        step = self.plan.steps[0].model_copy(
+            update={"action": Rollout().call(), "verification": self.rule if world.values else None}
+        )
+        self.plan = self.plan.model_copy(update={"steps": (step,)})
+        self.asked = self.ledger.approvals.ask(self.plan, severity=Severity.SEV2)
+
+    @property
+    def watching(self) -> Watching:
+        """The activities as a fresh worker has them."""
+        return Watching(
+            ledger=self.ledger,
+            catalogue=Catalogue(),
+            registry=Registry([self.action], [self.world]),
+            clock=lambda: self.world.now,
+            monotonic=lambda: self.world.ticks,
+        )
+
+    def verify(self) -> EffectResult:
+        """Verify the step as a worker does that knows what the one before it has kept."""
+        order = VerifyOrder(
+            incident=self.plan.incident,
+            mitigation=self.plan.mitigation,
+            step=1,
+            direction=Direction.APPLY,
+            plan_digest=self.asked.plan_digest,
+        )
+        result: EffectResult = ActivityEnvironment().run(self.watching.verify_step, order)
+        return result
+
+    def watch(self, hold: timedelta) -> tuple[bool, bool, str]:
+        """Watch the signal as monitoring does."""
+        watched = {"error_rate": self.rule}
+        return self.watching._monitor(watched, hold)  # noqa: SLF001  (the loop itself)
+
+
+Make = Callable[..., Scene]
+DONE = Progress(reached=Reached.YES, detail="36 of 36 pods")
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Make a scene that has settled, unless it says otherwise."""
+    monkeypatch.setattr(verification, "SETTLE_EVERY", 0)
+    with ExitStack() as stack:
+
+        def scene(world: World, *says: Progress | Exception, **rule: Any) -> Scene:
+            made = Scene(tmp_path, world, *(says or (DONE,)), **rule)
+            stack.callback(made.ledger.close)
+            return made
+
+        yield scene
+
+
+def values(result: EffectResult) -> list[float | None]:
+    """Give what was read."""
+    return [reading.value for reading in result.readings]
+
+
+def test_a_killed_worker_s_readings_count(make: Make) -> None:
     """The next worker goes on from what the killed one has read, where that was a moment ago."""
-    probe = ErrorsProbe(BAD, GOOD, GOOD, GOOD)
+    scene = make(World(BAD, GOOD, GOOD, GOOD))
     with pytest.raises(KeyboardInterrupt):
-        verify(tmp_path, probe)
-    probe.values = [GOOD] * 3
-    effect, seen = verify(tmp_path, probe)
+        scene.verify()
+    scene.world.values = [GOOD] * 3
+    result = scene.verify()
 
-    assert effect is Effect.EFFECTIVE
-    assert [reading.value for reading in seen] == [BAD, *[GOOD] * 6]
+    assert result.effect is Effect.EFFECTIVE
+    assert values(result) == [BAD, *[GOOD] * 6]
 
 
-def test_while_nobody_looked_nothing_was_healthy(tmp_path: Path) -> None:
+def test_while_nobody_looked_nothing_was_healthy(make: Make) -> None:
     """After a longer absence the stretch begins anew, and the time that is left is as it was."""
-    probe = ErrorsProbe(BAD, *[GOOD] * 5)
+    scene = make(World(BAD, *[GOOD] * 5))
     with pytest.raises(KeyboardInterrupt):
-        verify(tmp_path, probe)
-    probe.now += timedelta(minutes=5)
-    probe.values = [GOOD] * 6
-    effect, seen = verify(tmp_path, probe)
+        scene.verify()
+    scene.world.goes_on(timedelta(minutes=5))
+    scene.world.values = [GOOD] * 6
+    result = scene.verify()
 
-    assert effect is Effect.EFFECTIVE
-    assert [reading.value for reading in seen] == [BAD, *[GOOD] * 5, None, *[GOOD] * 6]
-    assert seen[6].detail == "nobody looked: the worker was away"
+    assert result.effect is Effect.EFFECTIVE
+    assert values(result) == [BAD, *[GOOD] * 5, None, *[GOOD] * 6]
+    assert result.readings[6].detail == "nobody looked: the worker was away, or its clock has jumped"
+
+
+HOUR = timedelta(hours=1)
+SECOND = timedelta(seconds=1)
+JUMPS = {
+    "forward": (HOUR, SECOND),
+    "back": (-HOUR, SECOND),
+    "suspended": (HOUR, SECOND),
+    "frozen": (HOUR, HOUR),
+}
+
+
+@pytest.mark.parametrize("jump", JUMPS.values(), ids=JUMPS)
+def test_a_clock_that_jumps_heals_nothing(make: Make, jump: tuple[timedelta, timedelta]) -> None:
+    """Two good looks with an hour between them on the clock are no stretch: it begins anew, and ends."""
+    world = World(*[BAD] * 3, *[GOOD] * 8)
+    world.meanwhile[5] = jump
+    result = make(world).verify()
+
+    assert result.effect is Effect.EFFECTIVE
+    assert values(result) == [*[BAD] * 3, GOOD, None, *[GOOD] * 6]
+
+
+@pytest.mark.parametrize("jump", JUMPS.values(), ids=JUMPS)
+def test_a_clock_that_jumps_ends_no_verification(make: Make, jump: tuple[timedelta, timedelta]) -> None:
+    """An hour that nobody has lived through does not make a step that still recovers ineffective."""
+    world = World(*[BAD] * 16, *[GOOD] * 6)
+    world.meanwhile[17] = jump
+    scene = make(world)
+
+    assert scene.verify().effect is Effect.EFFECTIVE
+
+
+def test_looks_that_are_always_late_end_too(make: Make) -> None:
+    """A source that answers slowly every time does not hold a verification up for ever."""
+    world = World(*[BAD] * 100)
+    world.meanwhile = dict.fromkeys(range(100), (timedelta(seconds=30), timedelta(seconds=30)))
+    result = make(world).verify()
+
+    assert result.effect is Effect.INEFFECTIVE
+    assert world.looks < 30
+
+
+@pytest.mark.parametrize("jump", JUMPS.values(), ids=JUMPS)
+def test_a_clock_that_jumps_keeps_nothing_stable(make: Make, jump: tuple[timedelta, timedelta]) -> None:
+    """Monitoring counts the time in which somebody looked, and begins anew after one in which nobody did."""
+    world = World(*[GOOD] * 100)
+    world.meanwhile[4] = jump
+    stable, regressed, _ = make(world).watch(timedelta(seconds=10))
+
+    assert (stable, regressed) == (True, False)
+    assert world.looks == 14
+
+
+def pods(*numbers: int, reached: Reached = Reached.SETTLING) -> list[Progress]:
+    """Give what a rollout says, a minute apart."""
+    return [Progress(reached=reached, detail=f"{number} of 36 pods are new") for number in numbers]
+
+
+def test_a_slow_rollout_that_goes_on_is_waited_for(make: Make) -> None:
+    """While it gets on it has its time anew, and what it does for the users is judged after that."""
+    scene = make(World(*[GOOD] * 6), *pods(*range(36)), DONE)
+    result = scene.verify()
+
+    assert (result.effect, result.settled) == (Effect.EFFECTIVE, DONE)
+    assert scene.action.looks == 37
+
+
+ENDS: list[tuple[str, Sequence[Progress | Exception], Effect, int, str]] = [
+    ("stands still", pods(15), Effect.INCONCLUSIVE, 15, "did not settle in time: 15 of 36"),
+    ("goes to and fro", pods(*[1, 2] * 99), Effect.INCONCLUSIVE, 16, "did not settle in time"),
+    ("never ends", pods(*range(999)), Effect.INCONCLUSIVE, 120, "did not settle in time: 119 of 36"),
+    (
+        "cannot be seen",
+        [*pods(1), *(ProviderUnavailableError(f"no answer {number}") for number in range(99))],
+        Effect.INCONCLUSIVE,
+        15,
+        "did not settle in time: no answer",
+    ),
+    (
+        "failed",
+        [*pods(1), *pods(2, reached=Reached.FAILED)],
+        Effect.INEFFECTIVE,
+        2,
+        "did not settle: 2 of 36",
+    ),
+    ("changed back", [*pods(1), *pods(0, reached=Reached.NO)], Effect.INEFFECTIVE, 2, "did not settle: 0 of"),
+]
+
+
+@pytest.mark.parametrize("ends", [one[1:] for one in ENDS], ids=[one[0] for one in ENDS])
+def test_what_does_not_settle(make: Make, ends: tuple[Sequence[Progress], Effect, int, str]) -> None:
+    """Out of time it may get there yet, so nobody can tell; only the provider says that it has failed."""
+    says, effect, minutes, said = ends
+    scene = make(World(GOOD), *says)
+    result = scene.verify()
+
+    assert (result.effect, scene.action.looks) == (effect, minutes)
+    assert said in result.detail
+
+
+def test_a_killed_worker_s_waiting_counts(make: Make) -> None:
+    """What does not settle is not waited for anew by each worker; while nobody waited, no time has passed."""
+    scene = make(World(GOOD), *pods(15))
+    scene.action.dies = 11
+    with pytest.raises(KeyboardInterrupt):
+        scene.verify()
+    scene.world.goes_on(HOUR)
+    result = scene.verify()
+
+    assert result.effect is Effect.INCONCLUSIVE
+    assert scene.action.looks == 16
+
+
+def test_what_has_settled_stays_so(make: Make) -> None:
+    """A worker that goes on while the step is judged does not wait for the rollout a second time."""
+    scene = make(World(BAD, BAD), *pods(35), DONE, *pods(35))
+    with pytest.raises(KeyboardInterrupt):
+        scene.verify()
+    scene.world.values = [GOOD] * 6
+
+    assert scene.verify().effect is Effect.EFFECTIVE
+    assert scene.action.looks == 2
+
+
+def test_nothing_is_waited_for_longer_than_an_attempt_may_take() -> None:
+    """What a catalogue or a plan may want fits into the limits that the engine has."""
+    longest = RULE.model_dump() | {"within": WITHIN_AT_MOST}
+    assert Verification.model_validate(longest).within == WITHIN_AT_MOST
+    with pytest.raises(ValidationError, match="less than or equal to 2 hours"):
+        Verification.model_validate(longest | {"within": WITHIN_AT_MOST + SECOND})
