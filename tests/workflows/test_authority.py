@@ -3,18 +3,25 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
+from temporalio import activity
+from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from authority.policy import DEFAULT
 from contracts import names
 from contracts.approvals import Approval, ApprovalState, Decision, Envelope, SignedDecision, Verdict
 from contracts.evidence import EvidenceKind
-from contracts.incidents import AttemptEnd, Incident, Phase, Role
+from contracts.incidents import AttemptEnd, Effect, Incident, Phase, Role
+from contracts.messages import MitigationOrder, PlanAnswer, StepBrief, StepOrder, VerifyOrder
+from contracts.outcomes import Direction, EffectResult, Outcome, StepResult
+from runtime import temporal
 from runtime.clock import utc_now
 from runtime.policy import load_policy
 from tests import site as sites
 from tests.site import Site, until
+from workflows.mitigation import MitigationWorkflow
 
 TWO, NOBODY, GRANTED, SIGNALLED, BROKEN, OUTSIDE = (f"s{number}" for number in range(6))
 POLICY = DEFAULT.replace('@id("one-person")\npermit (principal, action == Action::"run", resource)\nwhen {',
@@ -165,3 +172,61 @@ async def test_broken_glass(running: Site) -> None:
     assert signed.decision.break_glass
     assert await first_end(running, incident.id) is AttemptEnd.INEFFECTIVE
     assert question.request.id in [one.request.id for one in running.ledger.reviews.list(open_only=True)]
+
+
+async def test_a_step_that_is_forced_early(running: Site) -> None:
+    """An order to force that comes before its step verifies is kept, and used once the step has run."""
+    went: list[tuple[str, Direction, str]] = []
+    is_forced = asyncio.Event()
+
+    @activity.defn(name=names.RUN_STEP)
+    async def run(order: StepOrder) -> StepResult:
+        went.append(("run", order.direction, order.signed.decision.reason))
+        await is_forced.wait()
+        return StepResult(action="INC-1/1/1", outcome=Outcome.DONE)
+
+    @activity.defn(name=names.VERIFY_STEP)
+    async def verify(order: VerifyOrder) -> EffectResult:
+        went.append(("verify", order.direction, ""))
+        return EffectResult(effect=Effect.EFFECTIVE, detail="it helps", ended_at=utc_now())
+
+    now = utc_now()
+    decision = Decision(
+        request="APR-1",
+        incident="INC-1",
+        mitigation="INC-1/1",
+        plan_digest="d" * 64,
+        policy_digest="0" * 64,
+        verdict=Verdict.APPROVE,
+        person="ada",
+        authenticated_by="local",
+        reason="go",
+        decided_at=now,
+        expires_at=now + timedelta(minutes=1),
+    )
+    force = decision.model_copy(update={"forced": (1,), "reason": "at once"})
+    step = StepBrief(number=1, title="Move", verified=True, undoable=False)
+    answer = PlanAnswer(mitigation="INC-1/1", approval="APR-1", expires_at=decision.expires_at, steps=(step,))
+    queue, order = f"queue-{uuid4()}", MitigationOrder(incident="INC-1", answer=answer)
+    versioned = WorkerDeploymentConfig(version=temporal.version(running.config), use_worker_versioning=True)
+    async with Worker(
+        running.client,
+        task_queue=queue,
+        workflows=[MitigationWorkflow],
+        activities=[run, verify],
+        deployment_config=versioned,
+    ):
+        handle = await running.client.start_workflow(
+            MitigationWorkflow.run, order, id=f"forced-{queue}", task_queue=queue
+        )
+        for one in (decision, force):
+            await handle.execute_update(names.UPDATE_DECIDE, running.signer.sign(one))
+        is_forced.set()
+        result = await handle.result()
+
+    assert result.end is AttemptEnd.EFFECTIVE
+    assert went == [
+        ("run", Direction.APPLY, "go"),
+        ("run", Direction.FORCE, "at once"),
+        ("verify", Direction.FORCE, ""),
+    ]
