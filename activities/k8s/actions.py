@@ -7,7 +7,7 @@ status writes move it all the time.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from activities.k8s.models import (
@@ -116,6 +116,8 @@ class _Patches(ABC, Generic[RequestT, StateT]):
     state_type: type[StateT]
     guarded: ClassVar[tuple[str, ...]]
     subresource: ClassVar[str] = ""
+    # Longer than a deployment's own deadline for progress, ten minutes: so the cluster has its say first.
+    settles_within: ClassVar[timedelta] = timedelta(minutes=15)
 
     def __init__(self, api: KubernetesApi, clock: Callable[[], datetime]) -> None:
         self._api = api
