@@ -149,12 +149,16 @@ def _lacking(signed: SignedDecision, plan: Plan, step: int | None, direction: Di
     alone = not signed.others and not decision.break_glass
     grant = decision.grant
     beyond = outside(grant, plan, decision.decided_at) if grant is not None else {}
+    forced = direction is Direction.FORCE
+    asks_two = step is not None and not decision.break_glass and plan.needs((step,)) is Needs.TWO
+    one_forces = not any(step in one.decision.forced for one in signed.others)
     return {
         "it is for another request": any(o.decision.request != decision.request for o in signed.others),
         "one person has approved twice": len(people) <= len(signed.others),
         "no step is approved by everybody": not numbers,
         f"step {step} is not among the approved ones": step is not None and step not in numbers,
-        f"step {step} may not be forced": direction is Direction.FORCE and step not in decision.forced,
+        f"step {step} may not be forced": forced and step not in decision.forced,
+        "two people have to force it": forced and asks_two and one_forces,
         "the policy denies it": needs is Needs.DENIED,
         "two people have to approve it": needs is Needs.TWO and alone,
         "a person has to approve it": decision.authenticated_by == "policy" and needs is not Needs.NOBODY,

@@ -28,7 +28,7 @@ from contracts.errors import ConflictError, ForbiddenError, InputError, NotFound
 from contracts.evidence import ENGINE, EvidenceKind
 from contracts.incidents import AttemptEnd, Severity
 from contracts.messages import ClosedApproval
-from contracts.plans import Needs, Plan
+from contracts.plans import Needs, Plan, Step
 from ledger import evidence, grants, incidents, ladders, outbox, rows
 from ledger.database import Database
 from ledger.schema import approval as approvals
@@ -218,10 +218,10 @@ class Approvals:
         with self._database.write() as connection:
             row = rows.find(connection, approvals, approval)
             now = self._database.now()
-            repeated = _repeated(row, answer)
-            if repeated is not None:
-                return repeated
             try:
+                repeated = _repeated(connection, row, answer, now)
+                if repeated is not None:
+                    return repeated
                 plan = _check(connection, row, answer, policy, now)
                 return self._take(connection, row, plan, answer, signer=signer, trace=trace)
             except (ConflictError, ForbiddenError) as error:
@@ -260,9 +260,8 @@ class Approvals:
         decision = signed.decision
         with self._database.read() as connection:
             row = rows.one(connection, approvals, mitigation=decision.mitigation)
-            keys = [f"{decision.request}/force/{step}" for step in decision.forced]
-            forced = [(evidence.body_of(connection, key) or {}).get("signed") for key in keys]
-        return signed.model_dump(mode="json") in [row and row.signed, *forced]
+            forced = [_signed_in(connection, f"{decision.request}/force/{step}") for step in decision.forced]
+        return signed in forced or (row is not None and signed.model_dump(mode="json") == row.signed)
 
     def plan(self, digest: str) -> Plan:
         """Give the sealed plan with this digest.
@@ -304,7 +303,7 @@ class Approvals:
             declared_by = incidents.find(connection, plan.incident).declared_by
             for grant in grants.usable(connection, plan.service, plan.environment, now, verifier):
                 # Who asks for something, or wrote it just now, does not say yes to it, ahead of time neither.
-                own = grant.given_by == declared_by or (plan.fresh and grant.given_by == plan.author)
+                own = grant.given_by in {declared_by, plan.requester, plan.author if plan.fresh else None}
                 if own and not policy.solo:
                     continue
                 beyond = outside(grant, plan, now)
@@ -338,24 +337,37 @@ class Approvals:
     ) -> SignedDecision:
         """Switch a step of an approved plan to its ungraceful variant, once: again gives what is recorded.
 
+        A step that asks two people is forced by two, unless the glass was broken for its plan: the first
+        order is kept, the second is carried out.
+
         Raises:
             NotFoundError: There is no such request.
-            ConflictError: It is not approved, or somebody else has forced the step before.
+            ConflictError: It is not approved, or others have forced the step before.
             InputError: The step is not among the approved ones, or has no such variant.
             ForbiddenError: The person may not decide it.
         """
         with self._database.write() as connection:
             row = rows.find(connection, approvals, approval)
             request = _request(row)
-            if request.state is not ApprovalState.APPROVED or request.signed is None:
+            if request.signed is None or request.state is not ApprovalState.APPROVED:
                 raise ConflictError(f"{_standing(request)}: only an approved plan's steps can be forced")
             plan = _plan(connection, request.plan_digest)
             allowed = approved(request.signed, plan)
             if step not in allowed or plan.steps[step - 1].forced is None:
                 raise InputError(f"{request.mitigation}: step {step} was not approved or cannot be forced")
+            key = f"{request.id}/force/{step}"
+            forced, first = (_signed_in(connection, one) for one in (key, f"{key}/first"))
+            for recorded in (forced, first):
+                if recorded is not None and person in _forced_by(recorded):
+                    return forced or recorded
             incident = incidents.read(connection, request.incident)
-            policy.check_may_decide(incident, person, plan=plan, groups=groups)
-            before = (request.signed, *request.signed.others)
+            asked = plan.model_copy(update={"steps": _chosen(plan, (step,))})
+            given = () if first is None else (first,)
+            names = () if first is None else (first.decision.person,)
+            policy.check_may_decide(incident, person, plan=asked, groups=groups, given=names)
+            if forced is not None:
+                raise ConflictError(f"{key}: {' and '.join(_forced_by(forced))} forced it before")
+            before = given or (request.signed, *request.signed.others)
             decision = request.signed.decision.model_copy(
                 update={
                     "person": person,
@@ -373,14 +385,12 @@ class Approvals:
                 one.model_copy(update={"others": ()}) for one in before if one.decision.person != person
             )
             signed = signer.sign(decision).model_copy(update={"others": tuple(others)})
-            key = f"{request.id}/force/{step}"
-            known = evidence.body_of(connection, key)
-            if known is not None:
-                recorded = SignedDecision.model_validate(known["signed"])
-                if recorded.decision.person == person:
-                    return recorded
-                raise ConflictError(f"{key}: {recorded.decision.person} has forced it before")
             said = f"{person} forces step {step} of {request.mitigation}: {reason}"
+            if asked.needs() is Needs.TWO and not given and not decision.break_glass:
+                said = said.replace(" forces", ", the first of two, forces", 1)
+                self._log(connection, EvidenceKind.APPROVAL_GIVEN, f"{key}/first", said, signed)
+                ladders.look_again(connection, self._database.now, subject=request.id)
+                return signed
             self._log(connection, EvidenceKind.FORCED, key, said, signed)
             self._deliver(connection, key, signed, trace)
             return signed
@@ -412,7 +422,8 @@ class Approvals:
         )
         signed = signer.sign(decision)
         if answer.verdict is Verdict.APPROVE:
-            others = () if answer.break_glass else request.given
+            given = tuple(one for one in request.given if one.decision.person != answer.person)
+            others = () if answer.break_glass else given
             signed = signed.model_copy(update={"others": others})
             numbers = approved(signed, plan)
             if not numbers:
@@ -420,7 +431,7 @@ class Approvals:
             if plan.needs(numbers) is Needs.TWO and not others and not answer.break_glass:
                 rows.change(connection, approvals, row, given=[signed.model_dump(mode="json")])
                 said = f"{answer.person} approves {request.mitigation}, the first of two: {request.title}"
-                key = f"{request.id}/given/{answer.person}"
+                key = f"{request.id}/given/{signed.signature[:16]}"
                 self._log(connection, EvidenceKind.APPROVAL_GIVEN, key, said, signed)
                 ladders.look_again(connection, self._database.now, subject=request.id)
                 return signed
@@ -452,6 +463,16 @@ class Approvals:
         outbox.add(connection, now, kind, key, incident=incident, payload=payload, trace=trace)
 
 
+def _signed_in(connection: Connection, key: str) -> SignedDecision | None:
+    """Give the decision that an entry of the log holds, if there is one."""
+    body = evidence.body_of(connection, key)
+    return None if body is None else SignedDecision.model_validate(body["signed"])
+
+
+def _forced_by(signed: SignedDecision) -> list[str]:
+    return [one.decision.person for one in (signed, *signed.others) if one.decision.forced]
+
+
 def _request(row: Row[Any]) -> ApprovalRequest:
     return ApprovalRequest.model_validate(rows.facts(approvals, row))
 
@@ -470,20 +491,33 @@ def _plan(connection: Connection, seal: str) -> Plan:
     return plan
 
 
-def _repeated(row: Row[Any], answer: _Answer) -> SignedDecision | None:
+def _repeated(connection: Connection, row: Row[Any], answer: _Answer, now: datetime) -> SignedDecision | None:
     """Give the recorded decision or approval if this is the same person's same answer again.
 
-    Who has given the first of two approvals and then breaks the glass says something else, while it waits.
+    The first of two approvals counts only while its request waits. Until then its giver may still say
+    something else: fewer steps, other guardrails, a broken glass.
     """
-    same = (answer.person, answer.verdict, answer.plan_digest)
     request = _request(row)
-    recorded = request.given if request.signed is None else (request.signed, *request.signed.others)
+    waits = request.state is ApprovalState.PENDING and now < request.expires_at
+    recorded = request.given if waits else ()
+    if request.signed is not None:
+        recorded = (request.signed, *request.signed.others)
     for signed in recorded:
         said = signed.decision
-        again = request.signed is not None or answer.break_glass <= said.break_glass
-        if (said.person, said.verdict, said.plan_digest) == same and again:
+        same = (said.person, said.verdict) == (answer.person, answer.verdict)
+        if not same or said.plan_digest != answer.plan_digest:
+            continue
+        plan = _plan(connection, request.plan_digest)
+        more = answer.break_glass and not said.break_glass and waits
+        same = _chosen(plan, said.steps) == _chosen(plan, answer.steps)
+        if said.verdict is Verdict.REJECT or (same and said.overrides == answer.overrides and not more):
             return signed
     return None
+
+
+def _chosen(plan: Plan, numbers: tuple[int, ...]) -> tuple[Step, ...]:
+    """Give the steps that numbers mean; none means all."""
+    return tuple(step for step in plan.steps if not numbers or step.number in numbers)
 
 
 def _check(connection: Connection, row: Row[Any], answer: _Answer, policy: Policy, now: datetime) -> Plan:
@@ -513,11 +547,11 @@ def _check(connection: Connection, row: Row[Any], answer: _Answer, policy: Polic
             f"{request.id}: the policy has changed since {plan.mitigation} was sealed: plan again"
         )
     incident = incidents.read(connection, request.incident)
-    given = tuple(one.decision.person for one in request.given)
+    given = tuple(one.decision.person for one in request.given if one.decision.person != answer.person)
     if answer.verdict is Verdict.REJECT:
         policy.check_may_reject(incident, answer.person, plan=plan, groups=answer.groups, given=given)
         return plan
-    chosen = tuple(step for step in plan.steps if not answer.steps or step.number in answer.steps)
+    chosen = _chosen(plan, answer.steps)
     narrow = plan.model_copy(update={"steps": chosen})
     if narrow.needs() is Needs.DENIED:
         denied = ", ".join(str(step.number) for step in chosen if step.needs is Needs.DENIED)
@@ -537,7 +571,9 @@ def _said_so_far(request: ApprovalRequest) -> str:
 
 
 def _standing(request: ApprovalRequest) -> str:
-    at = request.closed_at.isoformat() if request.closed_at else "an unknown time"
+    if request.closed_at is None:
+        return f"{request.id} waits for an answer"
+    at = request.closed_at.isoformat()
     if request.signed is not None:
         return f"{request.id} was {request.state.value} by {request.signed.decision.person} at {at}"
     return f"{request.id} was closed as {request.state.value} at {at}: {request.closed_reason}"

@@ -259,8 +259,7 @@ class Deciders(RuleBasedStateMachine):
             return
         chosen = frozenset(steps) or asked.numbers
         if expected[0] == "given":
-            asked.given.append((person, chosen))
-            asked.signed.append(signed)
+            asked.given, asked.signed = [(person, chosen)], [signed]
             return
         self._won(asked, verdict, signed, frozenset() if glass else chosen, glass=glass, steps=steps)
 
@@ -278,7 +277,7 @@ class Deciders(RuleBasedStateMachine):
         asked.signed = [signed]
         asked.steps = frozenset()
         if verdict is Verdict.APPROVE:
-            others = [] if glass else [their for _, their in asked.given]
+            others = [] if glass else [their for name, their in asked.given if name != signed.decision.person]
             mine = (frozenset(steps) or asked.numbers) if glass else chosen
             asked.steps = mine.intersection(*others) if others else mine
 
@@ -311,9 +310,16 @@ class Deciders(RuleBasedStateMachine):
     ) -> tuple[str, str]:
         """Say what the rules make of an answer: refused, again, given or won; and what that is called."""
         said = [one.decision for last in asked.signed for one in (last, *last.others)]
-        decided = asked.state in {ApprovalState.APPROVED, ApprovalState.REJECTED}
-        recorded = [one for one in said if decided or glass <= one.break_glass]  # else the glass says more
-        if not stale and (person, verdict) in [(one.person, one.verdict) for one in recorded]:
+        waits = asked.state is ApprovalState.PENDING and self.clock() < asked.plan.expires_at
+        counts = waits or asked.state in {ApprovalState.APPROVED, ApprovalState.REJECTED}
+        chosen = frozenset(steps) or asked.numbers
+        if not stale and any(
+            counts
+            and (person, verdict) == (one.person, one.verdict)
+            and (verdict is Verdict.REJECT or chosen == (frozenset(one.steps) or asked.numbers))
+            and (glass <= one.break_glass or not waits)  # while it waits a broken glass says more
+            for one in said
+        ):
             return "again", "duplicate"
         if asked.state is not ApprovalState.PENDING:
             return "refused", "late"
@@ -325,21 +331,21 @@ class Deciders(RuleBasedStateMachine):
         if verdict is Verdict.REJECT:
             may = person in {self.commander, self.lead, self.requester}  # a no is always safe
             return ("won", "rejected") if may else ("refused", "not the person")
-        chosen = frozenset(steps) or asked.numbers
         needs = asked.plan.needs(chosen)
         if needs is Needs.DENIED:
             return "refused", "denied step"
         if glass:
             may = person in (self.commander, self.lead)
             return ("won", "break-glass") if may else ("refused", "not the person")
-        names = [name for name, _ in asked.given]
+        others = [(name, their) for name, their in asked.given if name != person]
+        names = [name for name, _ in others]
         second = needs is Needs.TWO and self.commander in names and person == self.lead
-        if person in names or person == self.requester or not (person == self.commander or second):
+        if person == self.requester or not (person == self.commander or second):
             return "refused", "not the person"
-        both = chosen.intersection(*(their for _, their in asked.given))
+        both = chosen.intersection(*(their for _, their in others))
         if not both:
             return "refused", "no common step"
-        if asked.given:
+        if others:
             return "won", "second of two"
         return ("given", "first of two") if asked.plan.needs(both) is Needs.TWO else ("won", "approved")
 

@@ -121,6 +121,38 @@ def test_the_first_of_two_again(ledger: Ledger, signer: Signer) -> None:
     assert state(ledger) is ApprovalState.PENDING
 
 
+def test_the_first_of_two_narrows(ledger: Ledger, signer: Signer, verifier: Verifier) -> None:
+    """Who said yes to all may still say yes to less while the second is awaited: the last word counts."""
+    sealed = ask(ledger, Needs.TWO, Needs.TWO)
+    decide(ledger, signer, sealed, "ada")
+    less = decide(ledger, signer, sealed, "ada", steps=(1,))
+    both = decide(ledger, signer, sealed, "grace")
+
+    assert (less.decision.steps, both.others) == ((1,), (less,))
+    verifier.check_approves(both, sealed, now=NOON, step=1)
+    with pytest.raises(ForbiddenError, match="step 2 is not among the approved ones"):
+        verifier.check_approves(both, sealed, now=NOON, step=2)
+    assert kinds(ledger) == [EvidenceKind.APPROVAL_GIVEN, EvidenceKind.APPROVAL_GIVEN, EvidenceKind.DECISION]
+    with pytest.raises(ConflictError, match="was approved by grace"):
+        decide(ledger, signer, sealed, "ada")
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_the_first_of_two_comes_to_nothing(
+    ledger: Ledger, signer: Signer, clock: Clock, *, closed: bool
+) -> None:
+    """Asked again about a question that is over, nobody is told that the yes still counts."""
+    sealed = ask(ledger, Needs.TWO)
+    decide(ledger, signer, sealed, "ada")
+    if closed:
+        ledger.approvals.close("APR-1", ApprovalState.WITHDRAWN, "the incident is over")
+    else:
+        clock.forward(sealed.expires_at - sealed.sealed_at)
+
+    with pytest.raises(ConflictError, match="closed as withdrawn" if closed else "expired at"):
+        decide(ledger, signer, sealed, "ada")
+
+
 def test_a_crowd_of_two(ledger: Ledger, signer: Signer) -> None:
     """Of many who approve at once two count, each once."""
     sealed = ask(ledger, Needs.TWO)
@@ -380,31 +412,56 @@ def test_no_glass_no_review(ledger: Ledger, signer: Signer) -> None:
             ledger.reviews.add(approval, person="bob", was_right=True, remark="fine")
 
 
+def force(ledger: Ledger, signer: Signer, step: int, person: str) -> SignedDecision:
+    """Order that a step is forced."""
+    said: dict[str, Any] = {"authenticated_by": "local", "reason": "it hangs", "policy": POLICY}
+    return ledger.approvals.force("APR-1", step, person=person, signer=signer, trace=TRACE, **said)
+
+
 def test_force(ledger: Ledger, signer: Signer, verifier: Verifier) -> None:
     """The commander forces an approved step: a decision of its own, delivered once."""
+    sealed = ask(ledger, Needs.ONE)
+    decide(ledger, signer, sealed, "ada", overrides=("freeze",))
+    forced = force(ledger, signer, 1, "ada")
+
+    assert (forced.decision.forced, forced.overrides) == ((1,), ("freeze",))
+    verifier.check_approves(forced, sealed, now=NOON, step=1, direction=Direction.FORCE)
+    assert force(ledger, signer, 1, "ada") == forced
+    assert kinds(ledger).count(EvidenceKind.FORCED) == 1
+    with pytest.raises(InputError, match="step 2 was not approved"):
+        force(ledger, signer, 2, "ada")
+    with pytest.raises(ForbiddenError):
+        force(ledger, signer, 1, "bob")
+
+
+def test_two_force_what_asks_two(ledger: Ledger, signer: Signer, verifier: Verifier) -> None:
+    """Of two who approved the graceful way neither goes the other way alone."""
     sealed = ask(ledger, Needs.TWO)
     decide(ledger, signer, sealed, "ada")
     both = decide(ledger, signer, sealed, "grace", overrides=("freeze",))
-    order = partial(
-        ledger.approvals.force,
-        "APR-1",
-        authenticated_by="local",
-        reason="it hangs",
-        policy=POLICY,
-        signer=signer,
-        trace=TRACE,
-    )
-    forced = order(1, person="ada")
+    first = force(ledger, signer, 1, "ada")
 
-    assert forced.decision.forced == (1,)
+    with pytest.raises(ForbiddenError, match="two people have to force it"):
+        verifier.check_approves(first, sealed, now=NOON, step=1, direction=Direction.FORCE)
+    assert not ledger.approvals.has_recorded(first)
+    assert force(ledger, signer, 1, "ada") == first
+    assert delivered(ledger) == [both]
+    second = force(ledger, signer, 1, "grace")
+
+    verifier.check_approves(second, sealed, now=NOON, step=1, direction=Direction.FORCE)
+    assert ([one.decision for one in second.others], second.overrides) == ([first.decision], both.overrides)
+    assert ledger.approvals.has_recorded(second)
+    assert [force(ledger, signer, 1, person) for person in ("ada", "grace")] == [second, second]
+    assert delivered(ledger) == [both, second]
+
+
+def test_one_forces_what_broke_the_glass(ledger: Ledger, signer: Signer, verifier: Verifier) -> None:
+    """Where nobody else could be found for the plan, nobody else is asked for its ungraceful way."""
+    sealed = ask(ledger, Needs.TWO)
+    decide(ledger, signer, sealed, "ada", break_glass=True)
+    forced = force(ledger, signer, 1, "ada")
+
     verifier.check_approves(forced, sealed, now=NOON, step=1, direction=Direction.FORCE)
-    assert (both.overrides, forced.overrides) == ((), ())
-    assert order(1, person="ada") == forced
-    assert kinds(ledger).count(EvidenceKind.FORCED) == 1
-    with pytest.raises(InputError, match="step 2 was not approved"):
-        order(2, person="ada")
-    with pytest.raises(ForbiddenError):
-        order(1, person="bob")
 
 
 def test_force_needs_an_approval(ledger: Ledger, signer: Signer) -> None:
