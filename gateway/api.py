@@ -19,7 +19,7 @@ from contracts.playbooks import Playbook
 from gateway.asking import READS, By
 from gateway.engine import Engine
 from gateway.live import Live
-from gateway.orders import LONGEST_REASON, LONGEST_TITLE, DecisionOrder, Orders
+from gateway.orders import LONGEST_REASON, DecisionOrder, Declaration, Orders
 
 PAGE: Final = 1_000
 SSE_HEADERS: Final = {"X-Accel-Buffering": "no"}
@@ -27,15 +27,6 @@ SSE_HEADERS: Final = {"X-Accel-Buffering": "no"}
 Limit = Annotated[int, Query(ge=1, le=PAGE)]
 After = Annotated[int, Query(ge=-1)]
 Key = Annotated[str, Header(alias="Idempotency-Key", max_length=100)]
-
-
-class Declaration(Strict):
-    """An incident that a person opens."""
-
-    title: str = Field(max_length=LONGEST_TITLE)
-    service: str
-    environment: str = "production"
-    severity: Severity
 
 
 class Reason(Strict):
@@ -94,7 +85,7 @@ def incidents_router(orders: Orders, live: Live) -> APIRouter:  # noqa: C901  (a
     @routes.post("/incidents", status_code=201)
     def declare_incident(order: Declaration, principal: By) -> Incident:
         """Open an incident without an alert."""
-        return orders.declare(principal=principal, **dict(order))
+        return orders.declare(order, principal)
 
     @routes.get("/incidents/{incident}", dependencies=READS)
     def get_incident(incident: str) -> Incident:

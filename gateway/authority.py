@@ -100,19 +100,15 @@ class Authority:
             ForbiddenError: The person may not, or nobody could approve this alone.
         """
         self.check_may_grant(order, principal)
+        facts = {name: value for name, value in order if name not in {"lasts", "reason"}}
         orders, clock = self.orders, self.orders.ledger.database.now
         given = orders.ledger.grants.give(
-            order.envelope,
-            service=order.service,
-            environment=order.environment,
-            incident=order.incident,
-            person=principal.person,
-            authenticated_by=principal.authenticated_by,
             reason=spoken(order.reason, "a reason", LONGEST_REASON),
             expires_at=clock() + order.lasts,
-            uses=order.uses,
-            after=order.after,
+            person=principal.person,
+            authenticated_by=principal.authenticated_by,
             signer=orders.signer,
+            **facts,
         )
         orders.wake()
         return given

@@ -17,14 +17,13 @@ from contracts.incidents import OPEN_PHASES, Phase, Role, Severity
 from contracts.messages import CommandKind
 from gateway.asking import Looks, Sent
 from gateway.deciding import Deciding
-from gateway.forms import Filled, choice, see
+from gateway.forms import Filled, choice, model, see
 from gateway.handoffs import Handovers
-from gateway.orders import Orders, said
+from gateway.orders import Declaration, Orders, said
 from gateway.pages import Pages
 
 _SHOWN = 300  # entries of the timeline on the page; the log itself has all of them
-_PAGE = 1_000
-_MOST_PAGES = 20
+_READ = 20_000
 _LISTED = 200
 _CLOSED_SHOWN = 25
 _STATUS_KEPT = timedelta(seconds=5)  # the public page asks the ledger no more often, whoever reloads it
@@ -172,14 +171,9 @@ class Console:
     def declare(self, sent: Sent, form: Filled) -> Response:
         """Open an incident."""
         service, _, environment = form.get("place", "").partition("|")
-        incident = self._orders.declare(
-            title=form.get("title", ""),
-            service=service,
-            environment=environment,
-            severity=choice(Severity, form.get("severity", "")),
-            principal=sent.principal,
-        )
-        return see(f"/incidents/{incident.id}")
+        severity, place = form.get("severity", ""), {"service": service, "environment": environment}
+        order = model(Declaration, title=form.get("title", ""), severity=choice(Severity, severity), **place)
+        return see(f"/incidents/{self._orders.declare(order, sent.principal).id}")
 
     def assign(self, incident: str, sent: Sent, form: Filled) -> Response:
         """Give a role to somebody; command is offered, for the other to accept."""
@@ -201,14 +195,7 @@ class Console:
         return see(f"/incidents/{incident}")
 
     def _entries(self, incident: str) -> list[EvidenceEntry]:
-        entries: list[EvidenceEntry] = []
-        for _ in range(_MOST_PAGES):
-            after = entries[-1].index if entries else -1
-            page = self._ledger.evidence.entries(incident=incident, after=after, limit=_PAGE)
-            entries += page
-            if len(page) < _PAGE:
-                break
-        return entries
+        return self._ledger.evidence.entries(incident=incident, limit=_READ)
 
     def _public(self) -> list[PublicIncident]:
         listed = self._ledger.incidents.list(open_only=True, limit=_LISTED)

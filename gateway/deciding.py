@@ -140,7 +140,7 @@ class Deciding:
         if request.expires_at <= identity.now():
             late = f"{approval} has expired: ask for a new plan"
             return Question(found, tokens, refusal=late, no_reject=late)
-        person, groups = session.person.id, self._groups(session)
+        person, groups = session.person.id, self._orders.groups(session.principal)
         refusal, closed = self._closed(found, incident, person, groups)
         is_grantable = plan.needs() in {Needs.NOBODY, Needs.ONE} and not plan.violations
         is_denied = all(step.needs is Needs.DENIED for step in plan.steps)
@@ -230,9 +230,6 @@ class Deciding:
         listed = sorted(self._ledger.reviews.list(limit=_LISTED), key=lambda one: one.request.id not in still)
         return self._pages.page("reviews.html", session, listed=[_shown(one, session) for one in listed])
 
-    def _groups(self, session: Session) -> tuple[str, ...]:
-        return groups_of(self._orders.catalogue, session.person.id, session.principal.groups)
-
     def _closed(
         self, found: approvals.Approval, incident: Incident, person: str, groups: tuple[str, ...]
     ) -> tuple[str, dict[int, str]]:
@@ -289,7 +286,7 @@ class Deciding:
             if (entry.mitigation, entry.direction) == (request.mitigation, Direction.APPLY)
             and entry.state is not JournalState.PLANNED
         }
-        person, groups = session.person.id, self._groups(session)
+        person, groups = session.person.id, self._orders.groups(session.principal)
         return Question(
             found,
             tokens,

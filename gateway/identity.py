@@ -4,6 +4,7 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
 from typing import Final
 from urllib.parse import unquote
 
@@ -36,7 +37,7 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # What an order's path needs of a token. The first that fits counts; whatever is not named needs ``command``.
 _SCOPES: Final = (
     ("/v1/incidents", Scope.DECLARE),
-    ("/v1/approvals/", Scope.APPROVE),
+    ("/v1/approvals/*", Scope.APPROVE),
     ("/v1/grants", Scope.APPROVE_HIGH),
 )
 
@@ -132,6 +133,12 @@ def host_of(connection: HTTPConnection) -> str:
 class Identity:
     """Knows everybody who asks, and refuses the rest; what it refuses to somebody known is evidence.
 
+    Attributes:
+        how: By which way people sign in: ``oidc`` or ``local``.
+        cookie: The name of the session's cookie.
+        people: Everybody who may sign in.
+        now: Gives the time by which sessions and tokens end.
+
     Raises:
         InputError: The settings would let others than this machine reach local mode, or name a provider
             that cannot be trusted.
@@ -146,30 +153,14 @@ class Identity:
         self._local_token = configuration.local_token(settings).encode() if self.how == LOCAL else b""
         self._alert_token = settings.alert_token.encode()
         self._origin = settings.public_url
-        self._catalogue = catalogue
+        # Browsers reach us by https, so that cookies may insist on it; they take the prefix only then.
+        self.is_secure = self._origin.startswith("https:")
+        self.cookie = "__Host-stanch" if self.is_secure else "stanch_session"
+        self.people = catalogue.people
+        self.now = clock
         self._ledger = ledger
-        self._clock = clock
         self._seen: dict[str, datetime] = {}
         self._noted: set[str] = set()
-
-    @property
-    def people(self) -> tuple[Person, ...]:
-        """Everybody who may sign in."""
-        return self._catalogue.people
-
-    def now(self) -> datetime:
-        """Give the time by which sessions and tokens end."""
-        return self._clock()
-
-    @property
-    def is_secure(self) -> bool:
-        """Whether browsers reach us by https, so that cookies may insist on it."""
-        return self._origin.startswith("https:")
-
-    @property
-    def cookie(self) -> str:
-        """The name of the session's cookie; browsers take the prefix by https only."""
-        return "__Host-stanch" if self.is_secure else "stanch_session"
 
     def person(self, person: str) -> Person:
         """Find a person.
@@ -177,7 +168,7 @@ class Identity:
         Raises:
             ForbiddenError: The catalogue has nobody of that id.
         """
-        for known in self._catalogue.people:
+        for known in self.people:
             if known.id == person:
                 return known
         raise ForbiddenError(
@@ -207,7 +198,7 @@ class Identity:
             ForbiddenError: The person is not in the catalogue, or the token may not do this.
         """
         path = connection.url.path
-        scope = next((scope for start, scope in _SCOPES if _fits(path, start)), Scope.COMMAND)
+        scope = next((scope for of, scope in _SCOPES if fnmatchcase(path, of)), Scope.COMMAND)
         token = self._authorize(connection, scope)
         named = unquote(connection.headers.get(PERSON_HEADER, ""))
         if token is None:
@@ -220,7 +211,7 @@ class Identity:
             except ForbiddenError:
                 self._refused_to_nobody(connection, "an order came for somebody who is not in the catalogue")
                 raise
-            return Principal(person.id, LOCAL, signed_in_at=self._clock())
+            return Principal(person.id, LOCAL, signed_in_at=self.now())
         if token.person is None or named not in {"", token.person}:
             refusal = (
                 f"{token.id} ({token.name}) is a machine's: only a person gives orders"
@@ -301,7 +292,7 @@ class Identity:
         if found is None or found.authenticated_by != self.how:
             self._refused_to_nobody(connection, "a form came without a session that is known")
             raise SignInNeededError("sign in to see this")
-        now = self._clock()
+        now = self.now()
         if now >= found.expires_at or now >= found.used_at + IDLE:
             self._refused_to_nobody(connection, "a form came in a session that is over")
             raise SignInNeededError("your session is over: sign in again")
@@ -325,7 +316,7 @@ class Identity:
             facts: JsonObject = {"path": connection.url.path[:200], "about": about[:500]}
             self.refused(f"form/{attempt}", session.person.id, str(error), facts)
             raise
-        if self._clock() - session.used_at >= NOTED:
+        if self.now() - session.used_at >= NOTED:
             self._ledger.sessions.use(session.secret)
 
     def _check_ours(self, connection: HTTPConnection, session: Session, token: str, about: str) -> None:
@@ -359,7 +350,7 @@ class Identity:
     def is_fresh(self, principal: Principal) -> bool:
         """Say whether a person's sign-in is new enough for what risks much."""
         at = principal.signed_in_at
-        return at is not None and self._clock() - at < self.fresh_within
+        return at is not None and self.now() - at < self.fresh_within
 
     def check_fresh(self, principal: Principal, what: str) -> None:
         """Check that a person has signed in lately.
@@ -408,7 +399,7 @@ class Identity:
             kind=kind,
             incident=None,
             actor=actor,
-            at=self._clock(),
+            at=self.now(),
             summary=one_line(f"Refused to {actor}: {refusal}"),
             body={"refusal": refusal} | facts,
         )
@@ -423,7 +414,7 @@ class Identity:
             self._noted = {one for one in self._noted if one.endswith(hour)} | {key}
 
     def _hour(self) -> str:
-        return f"{self._clock():%Y-%m-%dT%H}"
+        return f"{self.now():%Y-%m-%dT%H}"
 
     def seen(self, token: ApiToken) -> datetime | None:
         """Say when a token was last used, as far as this process or the ledger knows."""
@@ -445,7 +436,7 @@ class Identity:
                 self._refused_to_nobody(connection, f"an order ({scope}) came without a token that is known")
             wanted = wanted and f" with {wanted}"
             raise UnauthenticatedError(f"send Authorization: Bearer <token>{wanted or _OWN_TOKEN[self.how]}")
-        now, is_order = self._clock(), connection.scope["method"] not in SAFE_METHODS
+        now, is_order = self.now(), connection.scope["method"] not in SAFE_METHODS
         error = _wrong_with(token, scope, now)
         if error and is_order:
             key = f"{token.id}/{scope}/{type(error).__name__}/{self._hour()}"
@@ -489,7 +480,3 @@ def has_bearer(connection: HTTPConnection, token: bytes) -> bool:
 def _bearer(connection: HTTPConnection) -> str:
     scheme, _, sent = connection.headers.get("authorization", "").partition(" ")
     return sent.strip() if scheme.lower() == "bearer" else ""
-
-
-def _fits(path: str, start: str) -> bool:
-    return path.startswith(start) if start.endswith("/") else path == start

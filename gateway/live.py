@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from contracts.errors import StanchError
 from contracts.evidence import EvidenceEntry
+from ledger.evidence import EvidenceLog
 
 EVERY: Final = 0.3  # seconds: below what a person notices, far above what a query costs
 BEAT: Final = 15.0  # seconds: proxies cut a silent stream after 30 or more
@@ -20,20 +21,6 @@ KEPT: Final = 2_000  # entries in memory; who is further behind reads the ledger
 PAGE: Final = 500
 
 log = logging.getLogger(__name__)
-
-
-class EvidenceReader(Protocol):
-    """The part of the ledger that is read here."""
-
-    def entries(
-        self, *, incident: str | None = None, after: int = -1, limit: int = 1000
-    ) -> list[EvidenceEntry]:
-        """Give entries in order."""
-        ...
-
-    def size(self) -> int:
-        """Give how many there are."""
-        ...
 
 
 @dataclass
@@ -65,7 +52,7 @@ class Live:
 
     def __init__(
         self,
-        evidence: EvidenceReader,
+        evidence: EvidenceLog,
         *,
         every: float = EVERY,
         beat: float = BEAT,

@@ -1,8 +1,8 @@
 """Mitigations in force: who may undo, extend or keep one, its routes and its page."""
 
-from collections.abc import Collection
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
@@ -21,7 +21,6 @@ from gateway.asking import READS, By, Looks, Sent
 from gateway.identity import Principal
 from gateway.orders import LONGEST_REASON, Orders, spoken
 from gateway.pages import Pages
-from ledger.in_force import MitigationsInForce
 
 SPANS: Final = {"4": "4 hours", "24": "1 day", "72": "3 days", "168": "7 days", "720": "30 days"}
 
@@ -57,46 +56,24 @@ class Mitigations:
 
     orders: Orders
 
-    def undo(
-        self, mitigation: str, *, steps: Collection[int] = (), reason: str, principal: Principal
+    def do(
+        self, what: Callable[..., object], mitigation: str, order: Reason, principal: Principal
     ) -> InForce:
-        """Ask that a mitigation be undone: its way back is planned, and decided like any plan.
+        """Give an order about a mitigation to the ledger: undo it, extend it, or make it permanent.
 
         Raises:
-            InputError: There is no reason.
+            InputError: There is no reason, or the ledger cannot use the order.
             NotFoundError: It left nothing behind, or there is none.
             ForbiddenError: The person may not order this.
-            ConflictError: It is undone or permanent, or a step is not in force.
+            ConflictError: It is undone or permanent, its undo runs, or a step is not in force.
         """
-        in_force, why = self._checked(mitigation, reason, principal)
-        in_force.order_undo(mitigation, steps=steps, person=principal.person, reason=why)
-        return self._done(mitigation)
-
-    def extend(self, mitigation: str, *, until: datetime, reason: str, principal: Principal) -> InForce:
-        """Give a mitigation more time, or less.
-
-        Raises:
-            InputError: There is no reason, or the time is over or too far away.
-            NotFoundError: It left nothing behind, or there is none.
-            ForbiddenError: The person may not order this.
-            ConflictError: It is undone or permanent.
-        """
-        in_force, why = self._checked(mitigation, reason, principal)
-        in_force.extend(mitigation, until=until, person=principal.person, reason=why)
-        return self._done(mitigation)
-
-    def make_permanent(self, mitigation: str, *, reason: str, principal: Principal) -> InForce:
-        """Say that what a mitigation has changed stays.
-
-        Raises:
-            InputError: There is no reason.
-            NotFoundError: It left nothing behind, or there is none.
-            ForbiddenError: The person may not order this.
-            ConflictError: It is undone, or its undo runs.
-        """
-        in_force, why = self._checked(mitigation, reason, principal)
-        in_force.make_permanent(mitigation, person=principal.person, reason=why)
-        return self._done(mitigation)
+        refusal = self._refusal(self.orders.ledger.in_force.get(mitigation), principal.person)
+        if refusal:
+            raise ForbiddenError(refusal)
+        why = spoken(order.reason, "a reason", LONGEST_REASON)
+        what(mitigation, person=principal.person, **(dict(order) | {"reason": why}))
+        self.orders.wake()
+        return self.orders.ledger.in_force.get(mitigation)
 
     def shown(self, person: str) -> list[Shown]:
         """Give what is in force, the next to end first, as it is shown to a person."""
@@ -107,17 +84,6 @@ class Mitigations:
             question = asked.request if asked and asked.request.closed_at is None else None
             listed.append(Shown(found=found, question=question, refusal=self._refusal(found, person)))
         return listed
-
-    def _checked(self, mitigation: str, reason: str, principal: Principal) -> tuple[MitigationsInForce, str]:
-        in_force = self.orders.ledger.in_force
-        refusal = self._refusal(in_force.get(mitigation), principal.person)
-        if refusal:
-            raise ForbiddenError(refusal)
-        return in_force, spoken(reason, "a reason", LONGEST_REASON)
-
-    def _done(self, mitigation: str) -> InForce:
-        self.orders.wake()
-        return self.orders.ledger.in_force.get(mitigation)
 
     def _refusal(self, found: InForce, person: str) -> str:
         """Say why a person may not order anything about it; empty when they may."""
@@ -156,17 +122,17 @@ def router(mitigations: Mitigations) -> APIRouter:
     @routes.post("/{incident}/{number}/undo", status_code=202)
     def undo_mitigation(incident: str, number: str, order: UndoOrder, principal: By) -> InForce:
         """Ask for the way back; while one is on its way, asking again changes nothing."""
-        return mitigations.undo(f"{incident}/{number}", principal=principal, **dict(order))
+        return mitigations.do(ledger.in_force.order_undo, f"{incident}/{number}", order, principal)
 
     @routes.post("/{incident}/{number}/extend")
     def extend_mitigation(incident: str, number: str, order: Extension, principal: By) -> InForce:
         """Say until when it stays."""
-        return mitigations.extend(f"{incident}/{number}", principal=principal, **dict(order))
+        return mitigations.do(ledger.in_force.extend, f"{incident}/{number}", order, principal)
 
     @routes.post("/{incident}/{number}/make-permanent")
     def make_mitigation_permanent(incident: str, number: str, order: Reason, principal: By) -> InForce:
         """Say that it stays for good."""
-        return mitigations.make_permanent(f"{incident}/{number}", principal=principal, **dict(order))
+        return mitigations.do(ledger.in_force.make_permanent, f"{incident}/{number}", order, principal)
 
     return routes
 
@@ -174,6 +140,7 @@ def router(mitigations: Mitigations) -> APIRouter:
 def pages(mitigations: Mitigations, pages: Pages) -> APIRouter:
     """Give the page of what is in force, and its forms."""
     routes = APIRouter(include_in_schema=False)
+    ledger = mitigations.orders.ledger.in_force
 
     @routes.get("/mitigations")
     def in_force(session: Looks) -> Response:
@@ -182,17 +149,20 @@ def pages(mitigations: Mitigations, pages: Pages) -> APIRouter:
 
     @routes.post("/mitigations/{incident}/{number}/{order}")
     def ordered(incident: str, number: str, order: str, session: Sent, form: forms.Filled) -> Response:
-        mitigation, reason = f"{incident}/{number}", form.get("reason", "")
+        reason = form.get("reason", "")
+        what: Callable[..., object]
+        told: Reason
         match order:
             case "undo":
-                mitigations.undo(mitigation, reason=reason, principal=session.principal)
+                what, told = ledger.order_undo, forms.model(UndoOrder, reason=reason)
             case "extend" if form.get("hours") in SPANS:
                 until = mitigations.orders.identity.now() + timedelta(hours=int(form["hours"]))
-                mitigations.extend(mitigation, until=until, reason=reason, principal=session.principal)
+                what, told = ledger.extend, forms.model(Extension, reason=reason, until=until)
             case "make-permanent":
-                mitigations.make_permanent(mitigation, reason=reason, principal=session.principal)
+                what, told = ledger.make_permanent, forms.model(Reason, reason=reason)
             case _:
                 raise InputError("undo it, extend it by one of the spans, or make it permanent")
+        mitigations.do(what, f"{incident}/{number}", told, session.principal)
         return forms.see("/mitigations")
 
     return routes

@@ -25,6 +25,15 @@ LONGEST_REASON = 2_000
 LONGEST_TITLE = 200
 
 
+class Declaration(Strict):
+    """An incident that a person opens."""
+
+    title: str = Field(max_length=LONGEST_TITLE)
+    service: str
+    environment: str = "production"
+    severity: Severity
+
+
 class DecisionOrder(Strict):
     """A person's answer to an approval request; ``plan_digest`` says which plan the person has seen.
 
@@ -53,14 +62,13 @@ class Orders:
     policy: Policy
     wake: Callable[[], None]
 
-    def declare(
-        self, *, title: str, service: str, environment: str, severity: Severity, principal: Principal
-    ) -> Incident:
+    def declare(self, order: Declaration, principal: Principal) -> Incident:
         """Open an incident without an alert.
 
         Raises:
             InputError: There is no title, or the catalogue has no such service or environment.
         """
+        service, environment = order.service, order.environment
         known = self.catalogue.service(service)
         if known is None:
             names = ", ".join(entry.name for entry in self.catalogue.services) or "none yet"
@@ -68,15 +76,10 @@ class Orders:
         if environment not in known.environments:
             names = ", ".join(known.environments)
             raise InputError(f"service {service} has no environment {environment[:64]!r}; it has {names}")
+        title = spoken(order.title, "a title", LONGEST_TITLE)
         with span("incident declared", {}, service=service) as trace:
-            incident = self.ledger.incidents.declare(
-                title=spoken(title, "a title", LONGEST_TITLE),
-                service=service,
-                environment=environment,
-                severity=severity,
-                person=principal.person,
-                trace=trace,
-            )
+            facts = dict(order) | {"title": title}
+            incident = self.ledger.incidents.declare(person=principal.person, trace=trace, **facts)
         self.wake()
         return incident
 

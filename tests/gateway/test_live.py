@@ -16,12 +16,13 @@ from contracts.evidence import EvidenceEntry, EvidenceKind
 from gateway import live
 from gateway.live import Live
 from gateway.server import GRACE
+from ledger.evidence import EvidenceLog
 from tests.gateway.conftest import NIGHT, Door
 from tests.gateway.seed import Scene
 
 
 @dataclass
-class Log:
+class Log(EvidenceLog):
     """An evidence log in memory that counts how it is read, and can be away."""
 
     held: list[EvidenceEntry] = field(default_factory=list)
