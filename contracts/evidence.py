@@ -48,6 +48,7 @@ class EvidenceKind(StrEnum):
     RECOVERED = "recovered"
     SIGN_IN_REFUSED = "sign_in_refused"
     ACCESS = "access"
+    SIGNING_KEY = "signing_key"
 
 
 ENGINE = "stanch"

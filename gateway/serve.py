@@ -71,6 +71,7 @@ async def serve(config: Settings, listening: socket.socket) -> None:
     ledger = Ledger.open(config.ledger_url, clock=utc_now)
     ledger.migrate()
     signer = Signer(settings.signing_key(config))
+    ledger.evidence.signs(signer)
     client = await temporal.connect(config, lazy=True)
     dispatching = dispatcher(config, ledger=ledger, client=client, catalogue=catalogue, signer=signer)
     app = build(

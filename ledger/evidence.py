@@ -172,6 +172,16 @@ class EvidenceLog:
                 raise NotFoundError(f"evidence log: {old} entries are not a beginning of {new}")
             return _computed(connection, partial(merkle.consistency, old, new))
 
+    def signs(self, signer: Signer) -> None:
+        """Say in the log that a key signs from now on; one that the log has seen before is no news."""
+        key, said = (
+            f"signing-key/{signer.key_id}",
+            f"The gateway signs with the key {signer.key_id} from now on",
+        )
+        with self._database.write() as connection:
+            kind, now, body = EvidenceKind.SIGNING_KEY, self._database.now(), {"key_id": signer.key_id}
+            note(connection, kind, key, said, incident=None, at=now, body=body)
+
     def checkpoint(self, signer: Signer, origin: str = "stanch") -> str | None:
         """Sign and keep the tree's size and root as a C2SP checkpoint, if the log has grown since the last.
 

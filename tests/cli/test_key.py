@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from authority.decisions import Signer, Verifier, key_id
 from contracts.approvals import Envelope, Verdict
 from contracts.errors import InputError, UnknownKeyError
+from contracts.evidence import EvidenceKind
 from contracts.incidents import Severity
 from ledger import Ledger, audit
 from runtime import settings as configuration
@@ -146,6 +147,9 @@ def test_what_the_old_key_signed(home: Path) -> None:
     decide(1, first)
     ledger.evidence.checkpoint(first)
     second = Signer(configuration.rotate_key(config))
+    clock.forward(timedelta(minutes=1))
+    for starts in (first, second, second, first):
+        ledger.evidence.signs(starts)
     decide(2, second)
     ledger.evidence.checkpoint(second)
     ledger.approvals.consider("APR-3", policy=POLICY, signer=second, verifier=running)
@@ -160,4 +164,8 @@ def test_what_the_old_key_signed(home: Path) -> None:
         with pytest.raises(UnknownKeyError, match=r"signed by the unknown key [0-9a-f]{16}$"):
             stranger.check_signature(one)
     assert (report.problems, report.checkpoints, report.decisions) == ((), 2, 3)
+    told = [one for one in ledger.evidence.entries() if one.kind is EvidenceKind.SIGNING_KEY]
+    assert [(one.key, one.at) for one in told] == [
+        (f"signing-key/{signer.key_id}", NOON + timedelta(minutes=1)) for signer in (first, second)
+    ]
     ledger.close()
