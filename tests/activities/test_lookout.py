@@ -29,7 +29,15 @@ from contracts.evidence import EvidenceKind
 from contracts.in_force import StepInForce
 from contracts.incidents import AttemptEnd, Effect, Phase, Severity
 from contracts.messages import RecordRequest, VerifyOrder
-from contracts.outcomes import Direction, MitigationResult, Outcome, Progress, Reached, StepResult
+from contracts.outcomes import (
+    Direction,
+    EffectResult,
+    MitigationResult,
+    Outcome,
+    Progress,
+    Reached,
+    StepResult,
+)
 from contracts.plans import Difference, Observation, Plan, ProbeCall, Reading, Target, Verification
 from contracts.readiness import CheckState, ServiceReadiness
 from contracts.watches import KEPT, SignalNow
@@ -400,6 +408,39 @@ def test_a_repeated_verification_gives_the_first_judgement(scene: Scene) -> None
     assert first.effect is Effect.EFFECTIVE
     assert ActivityEnvironment().run(watching.verify_step, order) == first
     assert len(scene.told(EvidenceKind.VERIFICATION)) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "effect"),
+    [(0.5, 0.4, Effect.INEFFECTIVE), (0.5, 0.8, Effect.WORSE), (None, 0.4, Effect.WORSE)],
+)
+def test_a_step_is_compared_with_what_was_just_before_it(
+    scene: Scene, before: float | None, after: float, effect: Effect
+) -> None:
+    """What got bad while a person thought is not the step's doing; without readings the sealed one counts."""
+    sealed = Reading(value=0.1, at=NOON)
+    plan = scene.ask(hold=timedelta(), within=timedelta(), baseline=sealed)
+    for said in (0.1, *[before] * 20, 0.9, before):
+        scene.errors.says = said if before else None
+        scene.turn(timedelta(seconds=10))
+    scene.run(plan)
+    scene.clock.forward(timedelta(seconds=1))
+    scene.errors.says = 0.01  # the lookout may look once more before it learns of the decision
+    scene.turn()
+    scene.errors.says = after
+    watching = Watching(
+        ledger=scene.ledger, catalogue=scene.catalogue, registry=scene.registry, clock=scene.clock
+    )
+    digest = scene.ledger.approvals.get("APR-1").request.plan_digest
+    about = {"incident": "INC-1", "mitigation": "INC-1/1", "step": 1, "direction": Direction.APPLY}
+    order = VerifyOrder(**about, plan_digest=digest)
+    seen: EffectResult = ActivityEnvironment().run(watching.verify_step, order)
+    told = "median of 13 readings; 0.1 when the plan was sealed" if before else ""
+
+    assert seen.effect is effect
+    assert seen.baseline is not None
+    assert (seen.baseline.value, seen.baseline.detail) == (before or 0.1, told)
+    assert seen.detail.endswith(f"; before it: {told}" if told else "(healthy is below 0.05)")
 
 
 def test_what_is_in_force_is_looked_at(in_force: Scene) -> None:
