@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterable
 from datetime import datetime
+from typing import TypeGuard
 
 from pydantic import JsonValue
 
@@ -13,7 +14,7 @@ from contracts.errors import InputError
 from contracts.plans import ActionCall, Needs, Plan, Risk, Step
 
 _RISKS = list(Risk)
-_LIMIT = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)\s*(<=|>=|=)\s*(\S.*?)\s*", re.DOTALL)
+_LIMIT = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_.]*)\s*(<=|>=|=)\s*(\S.*?)\s*", re.DOTALL)
 
 
 def outside(grant: Grant, plan: Plan, at: datetime) -> dict[int, str]:
@@ -42,7 +43,11 @@ def _outside(grant: Grant, step: Step) -> str:
         return f"{grant.id} ends at risk {envelope.max_risk.value}, the step has {step.risk.value}"
     if step.needs in (Needs.TWO, Needs.DENIED):
         return f"the policy asks more for it than one person's grant: {step.needs.value}"
-    beyond = [name for name, bound in envelope.limits.items() if not _holds(bound, action, name)]
+    beyond = [
+        name
+        for name, bound in envelope.limits.items()
+        if name.rpartition(".")[0] in ("", action.name) and not _holds(bound, action, name.rpartition(".")[2])
+    ]
     return f"{grant.id} bounds {', '.join(sorted(beyond))}" if beyond else ""
 
 
@@ -61,7 +66,7 @@ def _holds(bound: Bound, action: ActionCall, name: str) -> bool:
         return False
     if bound.at_least is None and bound.at_most is None:
         return True
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not _is_number(value):
         return False
     return (bound.at_least is None or value >= bound.at_least) and (
         bound.at_most is None or value <= bound.at_most
@@ -69,18 +74,28 @@ def _holds(bound: Bound, action: ActionCall, name: str) -> bool:
 
 
 def around(plan: Plan) -> Envelope:
-    """Give an envelope around a plan with steps: its actions and targets, and no number larger than in it."""
-    numbers: dict[str, list[float]] = {}
-    for step in plan.steps:
-        for name, value in step.action.arguments.items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                numbers.setdefault(name, []).append(value)
+    """Give an envelope around a plan with steps: its actions and targets, asked for no more than in it.
+
+    No number is larger, and whatever else is asked for is among what the plan asks for: a graceful way is no
+    yes to the ungraceful one. Where there are several actions each limit names its own.
+    """
+    several = len({step.action.name for step in plan.steps}) > 1
+    asked: dict[str, list[JsonValue]] = {}
+    for action in (step.action for step in plan.steps):
+        for name, value in action.arguments.items():
+            if value not in (*action.target.path, action.target.kind):  # that is bounded already
+                asked.setdefault(f"{action.name}.{name}" if several else name, []).append(value)
     return Envelope(
         actions=tuple(dict.fromkeys(step.action.name for step in plan.steps)),
         targets=tuple(dict.fromkeys(str(step.action.target) for step in plan.steps)),
-        limits={name: Bound(at_most=max(values)) for name, values in numbers.items()},
+        limits={name: _around(values) for name, values in asked.items()},
         max_risk=plan.risk,
     )
+
+
+def _around(values: list[JsonValue]) -> Bound:
+    numbers = [value for value in values if _is_number(value)]
+    return Bound(at_most=max(numbers)) if len(numbers) == len(values) else Bound(one_of=tuple(values))
 
 
 def read_limits(lines: Iterable[str]) -> dict[str, Bound]:
@@ -103,7 +118,7 @@ def read_limits(lines: Iterable[str]) -> dict[str, Bound]:
             limits[name] = bound.model_copy(update={"one_of": (*(bound.one_of or ()), value)})
             continue
         field = "at_most" if sign == "<=" else "at_least"
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if not _is_number(value) or not math.isfinite(value):
             raise InputError(f"{line[:80]!r}: {text[:40]!r} is no number")
         if getattr(bound, field) is not None:
             raise InputError(f"{name} is limited twice by {sign}: say it once")
@@ -119,6 +134,10 @@ def write_limits(envelope: Envelope) -> list[str]:
         lines += [f"{name} <= {_number(bound.at_most)}"] if bound.at_most is not None else []
         lines += [f"{name} = {json.dumps(value, ensure_ascii=False)}" for value in bound.one_of or ()]
     return lines
+
+
+def _is_number(value: JsonValue) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _number(value: float) -> str:

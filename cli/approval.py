@@ -145,7 +145,9 @@ def _ahead(args: argparse.Namespace, approval: approvals.Approval) -> JsonObject
         raise InputError("a yes ahead of time needs a --reason, and at least one minute")
     plan = approval.plan
     envelope = around(plan)
-    limits = {**envelope.limits, **read_limits(args.limit)}
+    limits = dict(envelope.limits)
+    for name, bound in read_limits(args.limit).items():  # with or without the action's name before it
+        limits[next((known for known in limits if known.endswith(f".{name}")), name)] = bound
     return {
         "incident": plan.incident,
         "service": plan.service,

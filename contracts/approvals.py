@@ -41,7 +41,8 @@ class Envelope(Frozen):
     Attributes:
         actions: Names of actions, ``k8s.scale``.
         targets: Targets as they are written, ``k8s:deployment/demo/shop/web``; one may end in ``/*``.
-        limits: Argument to bound; an argument that is not named may be anything.
+        limits: Argument to bound; an argument that is not named may be anything. With an action's name before
+            it, ``k8s.scale_deployment.replicas``, it is about that action alone; else about every one.
         max_risk: A step that risks more is outside.
     """
 
@@ -49,6 +50,14 @@ class Envelope(Frozen):
     targets: tuple[str, ...] = Field(min_length=1)
     limits: dict[str, Bound] = {}
     max_risk: Risk = Risk.LOW
+
+    @model_validator(mode="after")
+    def _limits_its_own(self) -> "Envelope":
+        for name in self.limits:
+            action = name.rpartition(".")[0]
+            if action and action not in self.actions:
+                raise ValueError(f"{name} is a limit of {action}, which is not among the actions")
+        return self
 
 
 class Grant(Frozen):

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from authority.grants import around, outside, read_limits, write_limits
 from contracts.approvals import Bound, Envelope
@@ -112,9 +113,64 @@ def test_a_limit_said_twice() -> None:
         read_limits(["replicas<=10", "replicas<=20"])
 
 
-def test_an_envelope_around_a_plan() -> None:
-    """It has the plan's actions and targets, and holds every number at what it is; so the plan is inside."""
-    found = around(one_step())
+def asking(**arguments: Any) -> Plan:
+    """Give the plan with other arguments of its step."""
+    action = one_step().steps[0].action
+    return one_step(action=action.model_copy(update={"arguments": dict(action.arguments) | arguments}))
 
-    assert found.limits == {"replicas": Bound(at_most=6)}
-    assert outside(enveloped(**dict(found)), one_step(), LATER) == {}
+
+def test_an_envelope_around_a_plan() -> None:
+    """It has the plan's actions and targets, and holds everything at what it is; so the plan is inside."""
+    found = around(asking(key=one_step().steps[0].action.target.path[-1]))
+    same = {"zone": Bound(one_of=("a",)), "deep": Bound(one_of=(True,))}
+
+    assert found.limits == {"replicas": Bound(at_most=6)} | same
+    assert (
+        outside(enveloped(**dict(found)), asking(key=one_step().steps[0].action.target.path[-1]), LATER) == {}
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "beyond"),
+    [
+        ({"replicas": 5}, None),
+        ({"replicas": 7}, "replicas"),
+        ({"zone": "b"}, "zone"),
+        ({"deep": False}, "deep"),
+        ({"mode": "ungraceful"}, "mode"),
+        ({"states": {"eu": False, "us": False}}, "states"),
+        ({"maximum": 9}, "maximum"),
+    ],
+)
+def test_an_envelope_around_a_plan_is_not_wider_than_it(
+    arguments: dict[str, Any], beyond: str | None
+) -> None:
+    """A plan that asks for anything else, such as the ungraceful way, is asked about again."""
+    shown = {"mode": "graceful", "states": {"eu": False, "us": True}, "maximum": None}
+    given = enveloped(**dict(around(asking(**shown))))
+
+    found = outside(given, asking(**(shown | arguments)), LATER)
+
+    assert found == ({1: f"GRT-1 bounds {beyond}"} if beyond else {})
+
+
+def test_an_envelope_around_several_actions() -> None:
+    """Each limit is of its own action, so the plan is inside, and what one of them exceeds is not."""
+    first = one_step().steps[0]
+    pause = first.action.model_copy(update={"name": "k8s.set_sync", "arguments": {"paused": True}})
+    both = (first, first.model_copy(update={"number": 2, "action": pause}))
+    whole = one_step().model_copy(update={"steps": both})
+    given = enveloped(**dict(around(whole)))
+    resumed = pause.model_copy(update={"arguments": {"paused": False}})
+    other = whole.model_copy(update={"steps": (first, both[1].model_copy(update={"action": resumed}))})
+
+    assert "launchdarkly.set_flag.replicas <= 6" in write_limits(given.envelope)
+    assert read_limits(write_limits(given.envelope)) == given.envelope.limits
+    assert outside(given, whole, LATER) == {}
+    assert outside(given, other, LATER) == {2: "GRT-1 bounds k8s.set_sync.paused"}
+
+
+def test_a_limit_of_an_action_that_is_not_named() -> None:
+    """A limit that would bound nothing is a mistake, and is said."""
+    with pytest.raises(ValidationError, match=r"is a limit of k8s\.scale, which is not among the actions"):
+        Envelope(actions=("k8s.restart",), targets=("x",), limits={"k8s.scale.replicas": Bound(at_most=1)})
