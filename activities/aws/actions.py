@@ -67,6 +67,7 @@ HEALTHY_SHARE = 0.18
 MILLISECONDS = 1000
 WORDS = {True: "On", False: "Off"}
 REGION_SWITCH = "arc-region-switch"
+ROUTING, LISTED = "route53-recovery-cluster", "list_routing_controls"
 SCALABLE = ("application-autoscaling", "describe_scalable_targets", "ScalableTargets")
 EXECUTIONS_KEPT = 5
 UNDER_WAY = {"inProgress", "pausedByFailedStep", "pausedByOperator", "pending", "pendingManualApproval"}
@@ -896,8 +897,8 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
         return Reach(places={name: (was, request.states.get(name, was)) for name, was in is_on.items()})
 
     def _look(self, request: SetRoutingControls) -> RoutingState:
-        panel = self._aws.panel(request, request.panel)
-        answer = self._aws.route(request, panel, "list_routing_controls", {"ControlPanelArn": panel.arn})
+        panel = self._aws.panel(request)
+        answer = self._read(request, ROUTING, LISTED, ControlPanelArn=panel.arn)
         with reading(request.where, "routing controls"):
             states = {
                 one["RoutingControlArn"]: one["RoutingControlState"] for one in answer["RoutingControls"]
@@ -915,35 +916,28 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
 
     def _steady(self, request: SetRoutingControls, state: RoutingState) -> tuple[timedelta, set[str]]:
         changed = {name for name, on in request.states.items() if state.on[name] is not on}
-        return self._aws.panel(request, request.panel).wait, changed
+        return self._aws.panel(request).wait, changed
 
     def _guard(self, request: SetRoutingControls, state: RoutingState) -> JsonObject:
         return dict(state.on)
 
     def _resource(self, request: SetRoutingControls, state: RoutingState) -> str:
-        return self._aws.panel(request, request.panel).controls[next(iter(request.states))]
+        return self._aws.panel(request).controls[next(iter(request.states))]
 
     def _wanted(self, request: SetRoutingControls, state: RoutingState) -> Wanted:
         wanted: Wanted = {name: (WORDS[state.on[name]], WORDS[on]) for name, on in request.states.items()}
         return wanted | _overridden(request.override_rules, wanted)
 
     def _checks(self, request: SetRoutingControls, state: RoutingState, longest_lag: timedelta) -> Said:
-        panel = self._aws.panel(request, request.panel)
-        silent = []
-        for endpoint in panel.endpoints:
-            alone = {"name": f"{panel.name}@{endpoint.region}", "endpoints": (endpoint,)}
-            ask = {"ControlPanelArn": panel.arn}
-            try:
-                self._aws.route(request, panel.model_copy(update=alone), "list_routing_controls", ask)
-            except UNSEEN:
-                silent.append(endpoint.region)
-        answering = len(panel.endpoints) - len(silent)
-        said = f"{answering} of {len(panel.endpoints)} endpoints answer"
-        said += f", not {', '.join(silent)}" if silent else ""
-        yield "endpoints", OK if answering >= min(ENDPOINTS, len(panel.endpoints)) else NOT_READY, said
+        panel = self._aws.panel(request)
+        silent = self._aws.silent(request, LISTED, {"ControlPanelArn": panel.arn})
+        count = len(panel.endpoints)
+        answering = count - len(silent)
+        said = f"{answering} of {count} endpoints answer{', not ' if silent else ''}{', '.join(silent)}"
+        yield "endpoints", OK if answering >= min(ENDPOINTS, count) else NOT_READY, said
 
     def _refusals(self, request: SetRoutingControls, state: RoutingState) -> tuple[str, ...]:
-        least = self._aws.panel(request, request.panel).at_least_on
+        least = self._aws.panel(request).at_least_on
         after = state.on | request.states
         if sum(after.values()) >= least or OUR_RULE in request.override_rules:
             return ()
@@ -951,7 +945,7 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
         return (f"{request.where}: {said}; to go against it, name {OUR_RULE} in override_rules",)
 
     def _call(self, request: SetRoutingControls, state: RoutingState, action_id: str) -> Call:
-        arns = self._aws.panel(request, request.panel).controls
+        arns = self._aws.panel(request).controls
         params: dict[str, Any] = {
             "UpdateRoutingControlStateEntries": [
                 {"RoutingControlArn": arns[name], "RoutingControlState": WORDS[on]}
@@ -961,12 +955,7 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
         rules = [rule for rule in request.override_rules if rule != OUR_RULE]
         if rules:
             params["SafetyRulesToOverride"] = rules
-        return "route53-recovery-cluster", "update_routing_control_states", params
-
-    def _send(self, request: SetRoutingControls, state: RoutingState, action_id: str) -> Json:
-        panel = self._aws.panel(request, request.panel)
-        _, operation, params = self._call(request, state, action_id)
-        return self._aws.route(request, panel, operation, params, action=request.action, action_id=action_id)
+        return ROUTING, "update_routing_control_states", params
 
     def _progress(self, request: SetRoutingControls, state: RoutingState) -> tuple[Reached, str]:
         said = ", ".join(f"{name} {WORDS[on]}" for name, on in state.on.items())

@@ -17,12 +17,14 @@ from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
 from botocore.session import Session as CoreSession  # type: ignore[import-untyped]
 
-from activities.aws.models import InRegion, Json
+from activities.aws.models import InPanel, InRegion, Json
 from activities.wire import retry_after
-from contracts.catalogue import Aws, AwsAccount, RoutingPanel
+from contracts.catalogue import Aws, AwsAccount, RoutingEndpoint, RoutingPanel
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError, one_line
 
 ROUTING = "route53-recovery-cluster"
+By = tuple[str, str]  # the action that changes something, and its id
+LOOK: By = ("", "")
 # Seconds from the order to the call. Credentials may be fetched in between, and the `in_flight` of the
 # actions counts on it that a change goes out by then or not at all.
 SIGNED_WITHIN = 3.0
@@ -30,50 +32,24 @@ LIMITED = {"MaxItems", "MaxRecords", "maxResults"}
 PAGED = ("describe_", "get_metric_data", "list_")
 
 # As codes, whatever the HTTP status: services disagree on it.
-DENIED = {
-    "AccessDenied",
-    "AccessDeniedException",
-    "AuthorizationError",
-    "UnauthorizedOperation",
-    "UnauthorizedException",
-}
-BAD_CREDENTIALS = {
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "IncompleteSignature",
-    "InvalidClientTokenId",
-    "InvalidSignatureException",
-    "MissingAuthenticationToken",
-    "RequestExpired",
-    "RequestTimeTooSkewed",
-    "SignatureDoesNotMatch",
-    "UnrecognizedClientException",
-}
+DENIED = re.compile("(AccessDenied|Authorization|UnauthorizedOperation|Unauthorized)(Exception|Error)?")
+BAD_CREDENTIALS = re.compile(
+    "ExpiredToken(Exception)?|IncompleteSignature|InvalidClientTokenId|InvalidSignatureException|"
+    "MissingAuthenticationToken|RequestExpired|RequestTimeTooSkewed|SignatureDoesNotMatch|"
+    "UnrecognizedClientException"
+)
 # AWS says that it has turned the request away for now.
-BUSY = {
-    "ConcurrentUpdateException",
-    "EndpointTemporarilyUnavailableException",
-    "PriorRequestNotComplete",
-    "RequestLimitExceeded",
-    "RequestThrottled",
-    "RequestThrottledException",
-    "ResourceContention",
-    "ScalingActivityInProgress",
-    "ThrottledException",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequestsException",
-    "UpdateInProgressException",
-}
-SLOW = {"RequestTimeout", "RequestTimeoutException"}
+BUSY = re.compile(
+    "(ConcurrentUpdate|EndpointTemporarilyUnavailable|PriorRequestNotComplete|RequestLimitExceeded|"
+    "RequestThrottled|ResourceContention|ScalingActivityInProgress|Throttled|Throttling|TooManyRequests|"
+    "UpdateInProgress)(Exception|Fault)?"
+)
+SLOW = re.compile("RequestTimeout(Exception)?")
 # The target is in a state that does not allow it: reading it again tells which.
-CONFLICT = {
-    "ConflictException",
-    "IllegalStateException",
-    "InvalidDBClusterStateFault",
-    "InvalidGlobalClusterStateFault",
-    "OperationAborted",
-}
+CONFLICT = re.compile(
+    "ConflictException|IllegalStateException|InvalidDBClusterStateFault|InvalidGlobalClusterStateFault|"
+    "OperationAborted"
+)
 MEANT = {
     "ScalingActivityInProgress": "a scaling activity or its cooldown is still under way; it is tried again",
     "ResourceContention": "another update of it is still pending; it is tried again",
@@ -146,61 +122,66 @@ class AwsClient:
 
     def read(self, at: InRegion, service: str, operation: str, params: Json) -> Json:
         """Ask; every page of the answer, and once more when the answer was lost."""
-        client = self._client(at, service)
         try:
-            return self._send(at, client, operation, params)
+            return self._ask(at, service, operation, params)
         except ProviderUnavailableError as error:
-            # What was turned away in words would be turned away again at once.
-            if isinstance(error.__cause__, exceptions.ClientError):
+            # What was turned away in words would be turned away again at once; a panel has five endpoints.
+            if isinstance(at, InPanel) or isinstance(error.__cause__, exceptions.ClientError):
                 raise
-            return self._send(at, client, operation, params)
+            return self._ask(at, service, operation, params)
 
     def change(
         self, at: InRegion, service: str, operation: str, params: Json, *, action: str, action_id: str
     ) -> Json:
         """Send a change, once; the action's id is in the user agent, so that CloudTrail has it."""
-        return self._send(at, self._client(at, service, action=action), operation, params, action_id)
+        return self._ask(at, service, operation, params, (action, action_id))
 
-    def panel(self, at: InRegion, name: str) -> RoutingPanel:
+    def panel(self, at: InPanel) -> RoutingPanel:
         """Find a control panel of the account in the catalogue."""
-        panel = self._panels.get(name)
+        panel = self._panels.get(at.panel)
         if panel is None or panel.account != at.account:
             known = ", ".join(sorted(self._panels)) or "none"
             raise ActionRefusedError(f"{at.where}: no such panel in the catalogue, which has {known}")
         return panel
 
-    def route(
-        self,
-        at: InRegion,
-        panel: RoutingPanel,
-        operation: str,
-        params: Json,
-        *,
-        action: str = "",
-        action_id: str = "",
-    ) -> Json:
-        """Ask a routing control cluster, or with an action's id change it, at whichever endpoint takes it.
+    def silent(self, at: InPanel, operation: str, params: Json) -> list[str]:
+        """Name the regions of a panel's endpoints that do not answer a question."""
+        silent = []
+        for endpoint in self.panel(at).endpoints:
+            try:
+                self._ask_endpoint(at, endpoint, operation, params)
+            except (ActionRefusedError, ProviderUnavailableError):
+                silent.append(endpoint.region)
+        return silent
+
+    def _ask(self, at: InRegion, service: str, operation: str, params: Json, by: By = LOOK) -> Json:
+        """Send a call once, or to the endpoints of a panel until one takes it.
 
         The one that answered last comes first, then the others in the catalogue's order. A change goes on to
         the next one only while it has certainly not been taken.
         """
-        first = self._answered.get(panel.name, 0)
-        count = len(panel.endpoints)
-        said = ""
+        if not isinstance(at, InPanel):
+            return self._send(at, self._client(at, service, action=by[0]), operation, params, by[1])
+        endpoints = self.panel(at).endpoints
+        first, count, said = self._answered.get(at.panel, 0), len(endpoints), ""
         for number in (number % count for number in range(first, first + count)):
-            endpoint = panel.endpoints[number]
-            there = at.model_copy(update={"region": endpoint.region})
             try:
-                client = self._client(there, ROUTING, action=action, url=endpoint.url)
-                answer = self._send(at, client, operation, params, action_id)
+                answer = self._ask_endpoint(at, endpoints[number], operation, params, by)
             except ProviderUnavailableError as error:
                 if error.may_have_applied:
                     raise
-                said = f"{endpoint.region}: {error}"
+                said = f"{endpoints[number].region}: {error}"
             else:
-                self._answered[panel.name] = number
+                self._answered[at.panel] = number
                 return answer
         raise ProviderUnavailableError(f"{at.where}: none of {count} endpoints answers, the last was {said}")
+
+    def _ask_endpoint(
+        self, at: InPanel, endpoint: RoutingEndpoint, operation: str, params: Json, by: By = LOOK
+    ) -> Json:
+        there = at.model_copy(update={"region": endpoint.region})
+        client = self._client(there, ROUTING, action=by[0], url=endpoint.url)
+        return self._send(at, client, operation, params, by[1])
 
     def allows(self, at: InRegion, verb: str, *, action: str = "", resource: str = "*") -> bool | None:
         """Say whether our role may do something; ``None`` when AWS does not tell."""
@@ -248,7 +229,7 @@ class AwsClient:
                 return pages
             answer: Json = call(**params)
         except exceptions.ClientError as error:
-            if error.response.get("Error", {}).get("Code") in BAD_CREDENTIALS:
+            if BAD_CREDENTIALS.fullmatch(str(error.response.get("Error", {}).get("Code"))):
                 self._forget(at.account)
             raise _refusal(at, client, operation, error, lost=lost, now=self.now()) from error
         except (exceptions.BotoCoreError, ResponseParserError, *STRANGE) as error:
@@ -326,23 +307,22 @@ def _refusal(
     said, about = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
     status = int(about.get("HTTPStatusCode", 500))
     code, message = str(said.get("Code", "")), one_line(said.get("Message") or said.get("Code") or status)
-    code = code.removesuffix("Fault") if code not in CONFLICT else code
     # Credentials may come from another call than ours, and then ours was never sent.
     ours = error.operation_name == client.meta.method_to_api_mapping.get(operation)
-    if code in DENIED:
+    if DENIED.fullmatch(code):
         verb = _iam_name(client, error.operation_name) if ours else f"sts:{error.operation_name}"
         return ActionRefusedError(f"{at.where}: the credential may not do {verb} ({message})")
-    if code in BAD_CREDENTIALS:
+    if BAD_CREDENTIALS.fullmatch(code):
         return ActionRefusedError(
             f"AWS account {at.account}: the credential was refused ({MEANT.get(code, message)})"
         )
-    if code in CONFLICT and "safety" in message.lower().replace(" ", ""):
-        return ActionRefusedError(f"{at.where}: a safety rule is against it ({message})")
-    if code in CONFLICT:
+    if CONFLICT.fullmatch(code):
+        if "safety" in message.lower():
+            return ActionRefusedError(f"{at.where}: a safety rule is against it ({message})")
         return PreconditionFailedError(f"{at.where}: {message}")
-    busy = code in BUSY or status == HTTPStatus.TOO_MANY_REQUESTS
+    busy = BUSY.fullmatch(code) is not None or status == HTTPStatus.TOO_MANY_REQUESTS
     # A request that took too long may have arrived in full, whatever HTTP calls the client's fault.
-    slow = status == HTTPStatus.REQUEST_TIMEOUT or code in SLOW
+    slow = status == HTTPStatus.REQUEST_TIMEOUT or SLOW.fullmatch(code)
     if busy or slow or not 400 <= status < 500:  # noqa: PLR2004  (what HTTP calls the client's fault)
         return ProviderUnavailableError(
             f"{at.where}: {MEANT.get(code, message)}",

@@ -167,6 +167,12 @@ class Quota(Frozen):
         return f"{used} of {self.limit:g} used of quota {self.name}"
 
 
+# AWS has an object for each process, and we have its name.
+ProcessName = Annotated[
+    str, BeforeValidator(lambda said: said["ProcessName"] if isinstance(said, dict) else said)
+]
+
+
 class GroupState(Pascal, Seen):
     """A group as it was read: the ``state`` of an observation.
 
@@ -183,19 +189,11 @@ class GroupState(Pascal, Seen):
     cooldown: int = Field(0, alias="DefaultCooldown")
     instances: tuple[Instance, ...] = ()
     target_groups: tuple[str, ...] = Field((), alias="TargetGroupARNs")
-    suspended: tuple[str, ...] = ()
+    suspended: tuple[ProcessName, ...] = Field((), alias="SuspendedProcesses")
     status: str = ""
     healthy: dict[str, int] = {}
     activity: str = ""
     quota: Quota | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _names_of_processes(cls, said: Any) -> Any:
-        if isinstance(said, dict) and "SuspendedProcesses" in said:
-            names = [process["ProcessName"] for process in said["SuspendedProcesses"]]
-            return {**said, "suspended": names}
-        return said
 
 
 # ECS.
@@ -482,11 +480,19 @@ class Mode(StrEnum):
     UNGRACEFUL = "ungraceful"
 
 
-class SetRoutingControls(AwsRequest):
+class InPanel(InRegion):
+    """Where a control panel is: at the endpoints that the catalogue names for it, in no region alone."""
+
+    words = "control panel {0.panel}, account {0.account}"
+
+    region: Region = "us-west-2"
+    panel: Slug
+
+
+class SetRoutingControls(InPanel, AwsRequest):
     """Have routing controls of a control panel on or off, all in one call.
 
     Attributes:
-        region: Of no importance here: the catalogue names the panel's five endpoints.
         states: Name of each control in the catalogue to whether it is on; others stay as they are.
         override_rules: ARNs of the safety rules that are overridden, each by name, and ``at-least-on`` for
             the catalogue's own.
@@ -495,10 +501,7 @@ class SetRoutingControls(AwsRequest):
     action: ClassVar[str] = "aws.set_routing_controls"
     kind = "routing_panel"
     path = ("panel",)
-    words = "control panel {0.panel}, account {0.account}"
 
-    region: Region = "us-west-2"
-    panel: Slug
     states: Annotated[dict[Slug, bool], Field(min_length=1)]
     override_rules: tuple[Rule, ...] = ()
 
@@ -787,20 +790,11 @@ class AwsService(Protocol):
     ) -> Json:
         """Send a change, once."""
 
-    def panel(self, at: InRegion, name: str) -> RoutingPanel:
+    def panel(self, at: InPanel) -> RoutingPanel:
         """Find a control panel of the account in the catalogue."""
 
-    def route(
-        self,
-        at: InRegion,
-        panel: RoutingPanel,
-        operation: str,
-        params: Json,
-        *,
-        action: str = "",
-        action_id: str = "",
-    ) -> Json:
-        """Ask a routing control cluster, or with an action's id change it, at whichever endpoint takes it."""
+    def silent(self, at: InPanel, operation: str, params: Json) -> list[str]:
+        """Name the regions of a panel's endpoints that do not answer a question."""
 
     def allows(self, at: InRegion, verb: str, *, action: str = "", resource: str = "*") -> bool | None:
         """Say whether our role may do something; ``None`` when AWS does not tell."""
