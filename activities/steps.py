@@ -327,12 +327,20 @@ class Steps:
             return tuple(changed(run.step.observed, observed))
         if run.order.direction is Direction.FORCE:
             return ()  # the graceful change is under way: the target is not as it was, and need not be
-        # An undo is due only while our own change is still in place.
-        action, applied = self._registry.action(run.step.action)
-        progress = action.is_reached(applied, observed)
-        if progress.reached is Reached.NO:
-            return (Difference(path="what the step had done", before=None, after=progress.detail),)
-        return ()
+        # An undo is due only while our own change is still in place, as its own action sees it: the undo's
+        # may look at something else. Which of its two ways has made it is not always known.
+        forced = self._ledger.journal.get(
+            names.action_id(run.plan.mitigation, run.step.number, Direction.FORCE.value)
+        )
+        said = []
+        for call in (run.step.action, run.step.forced if _may_have_acted(forced) else None):
+            if call is not None:
+                action, applied = self._registry.action(call)
+                progress = action.is_reached(applied, action.observe(applied))
+                if progress.reached is not Reached.NO:
+                    return ()
+                said.append(progress.detail)
+        return (Difference(path="what the step had done", before=None, after="; ".join(said)),)
 
     def _drifted(self, run: Running, observed: Observation, drift: tuple[Difference, ...]) -> StepResult:
         said = ", ".join(difference.path for difference in drift)

@@ -389,6 +389,22 @@ def test_undo_leaves_alone_what_somebody_else_changed(scene: Scene) -> None:
     assert scene.applied == applied
 
 
+def test_undo_takes_back_what_was_forced(scene: Scene) -> None:
+    """After the ungraceful variant its own change is the one that has to be in place."""
+    (step,) = scene.plan.steps
+    other = step.undo  # what a flag has two of; elsewhere it is the same move in another mode
+    plan = scene.plan.model_copy(update={"steps": (step.model_copy(update={"forced": other}),)})
+    scene.plan = plan.model_copy(update={"mitigation": f"{scene.incident}/2"})
+    scene.signed = scene.approve(scene.plan)
+    decision = scene.signed.decision.model_copy(update={"forced": (1,)})
+    scene.run()
+    forced = scene.run(scene.order(Direction.FORCE, Signer(KEY_PAIR).sign(decision)))
+    result = scene.run(scene.order(Direction.UNDO))
+
+    assert (forced.outcome, scene.applied) == (Outcome.DONE, 2)
+    assert (result.outcome, result.detail) == (Outcome.DONE, "nothing had to be done")
+
+
 def forged(scene: Scene, **changes: object) -> SignedDecision:
     """Give a decision with changes, signed by somebody who is not the gateway."""
     decision = Decision.model_validate(scene.signed.decision.model_dump() | changes)

@@ -36,12 +36,12 @@ REQUEST = CallHook(hook="shed-load", desired={"recommendations": "off"})
 class Approved:
     """One approved step that calls a hook, and its undo."""
 
-    def __init__(self, spec: Hook, ledger: Ledger) -> None:
+    def __init__(self, spec: Hook, ledger: Ledger, *others: Hook) -> None:
         self.ledger = ledger
-        self.action = CallHookAction(client(spec))
+        self.action = CallHookAction(client(spec, *others))
         # Of this one alone: its calls cannot be on their way for long.
         self.action.in_flight = timedelta(seconds=0.3)  # type: ignore[misc]
-        environment = ServiceEnvironment(hooks=(spec,))
+        environment = ServiceEnvironment(hooks=(spec, *others))
         self.catalogue = Catalogue(services=(Service(name="shop", environments={"production": environment}),))
         declared = {"title": "t", "service": "shop", "environment": "production", "person": "grace"}
         incident = ledger.incidents.declare(**declared, severity=Severity.SEV2, trace={})
@@ -121,12 +121,12 @@ def approved(endpoint: FakeEndpoint, tmp_path: Path) -> Iterator[Callable[..., A
     """Give an approved step for a hook without a status."""
     with ExitStack() as stack:
 
-        def approve(**more: Any) -> Approved:
+        def approve(*others: Hook, status_url: str | None = None, **more: Any) -> Approved:
             ledger = Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}", clock=utc_now)
             stack.callback(ledger.close)
             ledger.migrate()
             endpoint.once = more.get("once_per_key", False)
-            return Approved(hook(endpoint.url, None, **more), ledger)
+            return Approved(hook(endpoint.url, status_url, **more), ledger, *others)
 
         yield approve
 
@@ -171,3 +171,33 @@ def test_what_nobody_can_look_at_settles_by_its_answer_and_is_undone(
 
     assert step.run(Direction.UNDO).outcome is Outcome.DONE
     assert endpoint.state["recommendations"] == "on"
+
+
+def test_another_hook_takes_back(endpoint: FakeEndpoint, approved: Callable[..., Approved]) -> None:
+    """The declared undo runs while the step's own change is in place, whatever its own hook tells."""
+    with FakeEndpoint({"load": "shed"}) as other:
+        back = hook(other.url, other.status_url, name="give-back")
+        undo = {"hook": "give-back", "desired": {"load": "full"}}
+        step = approved(back, status_url=endpoint.status_url, undo=undo)
+        step.run()
+        result = step.run(Direction.UNDO)
+
+        assert (result.outcome, result.detail) == (Outcome.DONE, "")
+        assert other.state == {"load": "full"}
+
+
+def test_another_hook_takes_nothing_back_of_somebody_else(
+    endpoint: FakeEndpoint, approved: Callable[..., Approved]
+) -> None:
+    """What was changed since by somebody else is left alone, though the undo's own hook does not tell it."""
+    with FakeEndpoint({"load": "shed"}) as other:
+        back = hook(other.url, other.status_url, name="give-back")
+        undo = {"hook": "give-back", "desired": {"load": "full"}}
+        step = approved(back, status_url=endpoint.status_url, undo=undo)
+        step.run()
+        endpoint.state["recommendations"] = "half"
+        result = step.run(Direction.UNDO)
+
+        assert result.outcome is Outcome.NOT_DONE
+        assert [one.path for one in result.drift] == ["what the step had done"]
+        assert other.orders() == []
