@@ -29,6 +29,7 @@ TOLD = {
 }
 # An underscore within a word is no markup, all else that could be is escaped.
 MARKUP = re.compile(r"[\\`*{}\[\]<>#|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+NAMING = ("person", "before")  # where the body of an entry has somebody
 BLANK = "_(to be written by a person)_"
 
 
@@ -42,7 +43,7 @@ def compose(incident: Incident, entries: Sequence[EvidenceEntry], in_force: Sequ
     """
     told = [entry for entry in entries if entry.kind in TOLD]
     began, ended = _span(incident, told)
-    blameless = _Blameless(incident)
+    blameless = _Blameless(incident, told)
     parts = [
         f"# Postmortem {incident.id}: {_inline(incident.title)}",
         "> Draft by the system from its evidence. Lines marked *to be written* need a person.",
@@ -50,10 +51,10 @@ def compose(incident: Incident, entries: Sequence[EvidenceEntry], in_force: Sequ
         _summary(incident, began, ended),
         "## Timeline",
         "All times UTC.",
-        "\n".join(f"- {entry.at:%H:%M:%S} - {_inline(blameless(entry))}" for entry in told) or BLANK,
+        "\n".join(f"- {entry.at:%H:%M:%S} - {_inline(blameless(entry.summary))}" for entry in told) or BLANK,
         "## Root Cause",
         f"{BLANK} What in the system made this possible? What is known:",
-        _known(incident),
+        _known(incident, blameless),
         "## Contributing Factors",
         f"- {BLANK}",
         "## Action Items",
@@ -69,20 +70,19 @@ def _title(role: Role) -> str:
 class _Blameless:
     """Puts roles in the place of people: the system is the subject, not a name."""
 
-    def __init__(self, incident: Incident) -> None:
+    def __init__(self, incident: Incident, entries: Sequence[EvidenceEntry]) -> None:
         self._roles = {person: f"the {_title(role)}" for role, person in incident.roles.items()}
+        named = [one for entry in entries for one in (entry.actor, *map(entry.body.get, NAMING))]
+        people = {one for one in named if isinstance(one, str) and one != ENGINE and ":" not in one}
+        names = "|".join(map(re.escape, {*self._roles, *people} - {""})) or "(?!)"  # which matches nothing
+        self._people = re.compile(rf"(?<![\w.-])({names})(?!\.?[\w-])")
 
     def role(self, person: str) -> str:
         """Say who somebody is, without the name."""
         return self._roles.get(person, "a responder" if person else "nobody")
 
-    def __call__(self, entry: EvidenceEntry) -> str:
-        text = entry.summary
-        people = {**self._roles}
-        if entry.actor != ENGINE and ":" not in entry.actor:
-            people[entry.actor] = self.role(entry.actor)
-        for person, role in people.items():
-            text = " ".join(role if word.strip(".,:;()") == person else word for word in text.split(" "))
+    def __call__(self, text: str) -> str:
+        text = self._people.sub(lambda found: self.role(found[1]), text)
         return text[:1].upper() + text[1:]
 
 
@@ -104,9 +104,9 @@ def _summary(incident: Incident, began: datetime, ended: datetime) -> str:
     return "\n".join(lines)
 
 
-def _known(incident: Incident) -> str:
+def _known(incident: Incident, blameless: "_Blameless") -> str:
     lines = [
-        f"- {_inline(attempt.title)}: {attempt.end.value}. {_inline(attempt.detail)}".rstrip()
+        f"- {_inline(attempt.title)}: {attempt.end.value}. {_inline(blameless(attempt.detail))}".rstrip()
         for attempt in incident.attempts
     ]
     return "\n".join(lines) or "- No mitigation was tried."

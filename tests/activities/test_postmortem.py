@@ -109,6 +109,22 @@ def test_names_no_person() -> None:
     assert "grace" not in text
 
 
+def test_names_nobody_who_had_a_role_or_was_overruled() -> None:
+    """Who has handed a role over, and whom a detail names, are no more named than who has one at the end."""
+    taken = entry(
+        3, "ada takes command; until now bo had it: bo, he is ill.", EvidenceKind.ROLE_ASSIGNED, "ada"
+    )
+    taken = taken.model_copy(update={"body": {"person": "ada", "before": "bo"}})
+    refused = entry(4, "kim-2 rejects", EvidenceKind.DECISION, "kim-2")
+    tried = attempt(1, "Board the boat", AttemptEnd.REJECTED).model_copy(update={"detail": "kim-2: no kim"})
+    text = compose(incident(attempts=(tried,)), [taken, refused])
+
+    said = "The Incident Commander takes command; until now a responder had it: a responder, he is ill."
+    assert said in text
+    assert "Board the boat: rejected. A responder: no kim" in text
+    assert "kim-2" not in text
+
+
 def test_leaves_inner_workings_out() -> None:
     """What belongs to the log alone is not on the timeline that people read."""
     assert "is about to" not in compose(incident(), ENTRIES)
