@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from authority.decisions import key_id
 from contracts.approvals import ApprovalRequest
 from contracts.incidents import Incident, Phase
+from ledger import Ledger
 from runtime import settings
+from runtime.clock import utc_now
 from tests.runtime.product import Product, is_running, product, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -68,6 +71,12 @@ def test_stops_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     assert "was killed" not in running.said()
     assert running.said().endswith("stopped; `stanch up` goes on from here\n")
     assert took < 10
+    # The evidence begins with the key that signs.
+    ledger = Ledger.open(settings.Settings(home=tmp_path).ledger_url, clock=utc_now)
+    begins = ledger.evidence.entries(limit=1)[0]
+    ledger.close()
+    signs = key_id(settings.signing_key(settings.Settings(home=tmp_path)).public_key())
+    assert begins.key == f"signing-key/{signs}"
 
 
 def test_goes_on_after_kill_of_everything(tmp_path: Path) -> None:
