@@ -163,9 +163,9 @@ def build(
     questions = deciding.Deciding(powers, pages)
     in_force = mitigations.Mitigations(orders)
     failovers = readiness.Readinesses(orders)
-    rooms = console.Console(orders, handovers, questions, pages, clock=clock)
+    rooms = console.Console(orders, handovers, questions, pages)
     for routes in (
-        intake.router(intake.Intake(settings, ledger, catalogue, measures, identity, wake=wake)),
+        intake.router(intake.Intake(orders, measures, most=settings.max_body)),
         api.incidents_router(orders, live),
         api.approvals_router(orders),
         authority.router(powers),

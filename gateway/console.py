@@ -2,7 +2,6 @@
 
 import hashlib
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -49,22 +48,14 @@ class PublicIncident:
 class Console:
     """What the pages show and what their forms do."""
 
-    def __init__(
-        self,
-        orders: Orders,
-        handovers: Handovers,
-        deciding: Deciding,
-        pages: Pages,
-        *,
-        clock: Callable[[], datetime],
-    ) -> None:
+    def __init__(self, orders: Orders, handovers: Handovers, deciding: Deciding, pages: Pages) -> None:
         self._orders = orders
         self._handovers = handovers
         self._deciding = deciding
         self._ledger = orders.ledger
         self._catalogue = orders.catalogue
         self._pages = pages
-        self._clock = clock
+        self._clock = orders.identity.now
         self._status: tuple[datetime, list[PublicIncident]] | None = None
         self._status_lock = threading.Lock()
 

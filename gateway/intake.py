@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Final, NoReturn
 
@@ -11,15 +10,13 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import JsonValue
 
 from contracts.base import Frozen
-from contracts.catalogue import Catalogue
 from contracts.errors import ForbiddenError, InputError, NotFoundError, ProviderUnavailableError
-from gateway.identity import Identity, UnauthenticatedError
+from gateway.identity import UnauthenticatedError
 from gateway.metrics import Metrics
+from gateway.orders import Orders
 from gateway.sources import SOURCES, Parsed
 from gateway.sources.reading import storable
 from gateway.tracing import span
-from ledger import Ledger
-from runtime.settings import Settings
 
 DEEPEST: Final = 32
 READ_WITHIN: Final = 10.0  # seconds for a whole body; a sender on the same network needs milliseconds
@@ -72,22 +69,12 @@ class _Body:
 class Intake:
     """Takes deliveries of every source; never talks to the engine."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        ledger: Ledger,
-        catalogue: Catalogue,
-        metrics: Metrics,
-        identity: Identity,
-        *,
-        wake: Callable[[], None],
-    ) -> None:
-        self._identity = identity
-        self._most = settings.max_body
-        self._ledger = ledger
-        self._catalogue = catalogue
+    def __init__(self, orders: Orders, metrics: Metrics, *, most: int) -> None:
+        """Put it together; ``most`` is the size of the largest body, in bytes."""
+        self._orders = orders
+        self._inbox = orders.ledger.inbox
         self._metrics = metrics
-        self._wake = wake
+        self._most = most
 
     async def read(self, source: str, request: Request) -> _Body:
         """Read the body once, capped in size and time, after the sender has shown its token.
@@ -101,7 +88,7 @@ class Intake:
         if source not in SOURCES:
             raise NotFoundError(f"no alert source is called that; there is {', '.join(SOURCES)}")
         try:
-            await asyncio.to_thread(self._identity.check_source, request)
+            await asyncio.to_thread(self._orders.identity.check_source, request)
         except (UnauthenticatedError, ForbiddenError):
             self._metrics.deliveries.labels(source, "unauthorized").inc()
             raise
@@ -116,14 +103,10 @@ class Intake:
                         break
         except TimeoutError:
             return _Body(bytes(content), 408, f"the body did not arrive within {READ_WITHIN:.0f} s")
-        if size > self._most:
-            return _Body(
-                bytes(content),
-                413,
-                f"the body is larger than {self._most} bytes: lower the receiver's max_alerts, "
-                "or raise STANCH_MAX_BODY",
-            )
-        return _Body(bytes(content))
+        if size <= self._most:
+            return _Body(bytes(content))
+        why = "lower the receiver's max_alerts, or raise STANCH_MAX_BODY"
+        return _Body(bytes(content), 413, f"the body is larger than {self._most} bytes: {why}")
 
     def take(self, source: str, request: Request, body: _Body) -> IntakeAnswer:
         """Store one delivery, or record why not.
@@ -142,17 +125,17 @@ class Intake:
     def _take(self, source: str, request: Request, body: _Body, trace: dict[str, str]) -> IntakeAnswer:
         try:
             _check_envelope(request, body)
-            parsed = SOURCES[source](_json(body.content), self._catalogue)
+            parsed = SOURCES[source](_json(body.content), self._orders.catalogue)
             _check_usable(parsed)
         except InputError as error:
-            self._ledger.inbox.refuse(source, body.content, str(error))
+            self._inbox.refuse(source, body.content, str(error))
             self._metrics.deliveries.labels(source, "refused").inc()
             log.warning("refused a delivery from %s: %s", source, json.dumps(str(error)))
             raise
-        receipt = self._ledger.inbox.accept(source, body.content, parsed.alerts, trace=trace)
-        self._wake()
+        receipt = self._inbox.accept(source, body.content, parsed.alerts, trace=trace)
+        self._orders.wake()
         if parsed.refused:
-            self._ledger.inbox.refuse(source, body.content, _sentences(parsed.refused))
+            self._inbox.refuse(source, body.content, _sentences(parsed.refused))
         self._metrics.deliveries.labels(source, "accepted").inc()
         for result, count in (
             ("accepted", receipt.accepted),

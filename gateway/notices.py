@@ -57,17 +57,18 @@ class Notifier:
         climb = partial(self._ledger.notices.climb, catalogue=self._catalogue)
         tell = partial(self._ledger.notices.tell, catalogue=self._catalogue)
         return {
-            ladders.LADDER: lambda message: asyncio.to_thread(climb, **_arguments(message)),
+            ladders.LADDER: lambda message: asyncio.to_thread(climb, **message.payload),
             ladders.SEND: self._send,
             ladders.TELL: lambda message: asyncio.to_thread(
-                tell, message.key, message.incident, **_arguments(message)
+                tell, message.key, message.incident, **message.payload
             ),
             ladders.HANDOFF: lambda message: asyncio.to_thread(self._ledger.handoffs.lapse, message.key),
         }
 
     async def _send(self, message: OutboxMessage) -> datetime | None:
         notices = self._ledger.notices
-        notice = await asyncio.to_thread(notices.outgoing, **_arguments(message))
+        facts: dict[str, Any] = dict(message.payload)  # what the ledger's method of this kind takes
+        notice = await asyncio.to_thread(notices.outgoing, **facts)
         if notice is None:
             return None
         try:
@@ -132,8 +133,3 @@ def router(orders: Orders) -> APIRouter:
         return ledger.notices.list(incident=ledger.incidents.get(incident).id)
 
     return routes
-
-
-def _arguments(message: OutboxMessage) -> dict[str, Any]:
-    """Give what the ledger's method of this kind takes: the payload that the ledger itself wrote."""
-    return dict(message.payload)

@@ -70,28 +70,24 @@ RAIL: Final = (Phase.DETECTED, Phase.TRIAGE, Phase.MITIGATING, Phase.MONITORING,
 _AFTER_RESOLVED: Final = {Phase.LEARNING, Phase.CLOSED}
 
 # What matters most when the timeline is skimmed at night.
-LOUD: Final = {
-    EvidenceKind.ATTENTION_NEEDED,
-    EvidenceKind.DECISION_REFUSED,
-    EvidenceKind.ALERT_REFUSED,
-    EvidenceKind.DRIFT,
-    EvidenceKind.REFUSED,
-    EvidenceKind.ESCALATION,
-}
-HUMAN: Final = {
-    EvidenceKind.DECISION,
-    EvidenceKind.ROLE_ASSIGNED,
-    EvidenceKind.HANDOFF,
-    EvidenceKind.COMMAND,
-    EvidenceKind.INCIDENT_DECLARED,
-    EvidenceKind.SEVERITY_CHANGED,
-    EvidenceKind.APPROVAL_ASKED,
-}
-DEEDS: Final = {
-    EvidenceKind.INTENT,
-    EvidenceKind.OUTCOME,
-    EvidenceKind.VERIFICATION,
-    EvidenceKind.MITIGATION_ENDED,
+_TONES: Final = {
+    EvidenceKind.ATTENTION_NEEDED: "loud",
+    EvidenceKind.DECISION_REFUSED: "loud",
+    EvidenceKind.ALERT_REFUSED: "loud",
+    EvidenceKind.DRIFT: "loud",
+    EvidenceKind.REFUSED: "loud",
+    EvidenceKind.ESCALATION: "loud",
+    EvidenceKind.DECISION: "human",
+    EvidenceKind.ROLE_ASSIGNED: "human",
+    EvidenceKind.HANDOFF: "human",
+    EvidenceKind.COMMAND: "human",
+    EvidenceKind.INCIDENT_DECLARED: "human",
+    EvidenceKind.SEVERITY_CHANGED: "human",
+    EvidenceKind.APPROVAL_ASKED: "human",
+    EvidenceKind.INTENT: "deed",
+    EvidenceKind.OUTCOME: "deed",
+    EvidenceKind.VERIFICATION: "deed",
+    EvidenceKind.MITIGATION_ENDED: "deed",
 }
 
 _MINUTE: Final = 60
@@ -249,8 +245,4 @@ def kind(of: EvidenceKind) -> str:
 
 def tone(of: EvidenceKind) -> str:
     """Give the class that styles an entry of the timeline."""
-    if of in LOUD:
-        return "loud"
-    if of in HUMAN:
-        return "human"
-    return "deed" if of in DEEDS else "plain"
+    return _TONES.get(of, "plain")
