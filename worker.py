@@ -66,7 +66,7 @@ def registry(catalogue: Catalogue, *, secret: Callable[[str], str] = settings.se
             aws.MetricProbe(accounts),
             aws.ReadinessProbe(accounts),
             aws.ServiceHistoryProbe(accounts),
-            k8s.RolloutHistoryProbe(clusters),
+            k8s.RolloutHistoryProbe(clusters, utc_now),
             k8s.RolloutStatusProbe(clusters, utc_now),
             k8s.WarningEventsProbe(clusters, utc_now),
             launchdarkly.FlagStateProbe(flags),

@@ -47,6 +47,7 @@ from contracts.outcomes import Progress, Reached
 from contracts.plans import Difference, Observation, Reach, Risk
 
 Patch = list[dict[str, Any]]
+Wanted = dict[str, tuple[Any, Any]]
 Fields = dict[tuple[str, ...], Any]
 RequestT = TypeVar("RequestT", bound=Change)
 StateT = TypeVar("StateT", bound=Seen)
@@ -227,10 +228,6 @@ class _Patches(ABC, Generic[RequestT, StateT]):
             if before != after
         )
 
-    def _progress(self, request: RequestT, state: StateT) -> Progress:
-        """Say how it is, where what was asked for is there."""
-        return state.progress(request.where)
-
     @abstractmethod
     def _look(self, request: RequestT) -> tuple[KubernetesObject, StateT]:
         """Read the target, and the metadata of what is patched."""
@@ -240,7 +237,7 @@ class _Patches(ABC, Generic[RequestT, StateT]):
         """Give the path of the field that it sets."""
 
     @abstractmethod
-    def _wanted(self, request: RequestT, state: StateT) -> dict[str, tuple[Any, Any]]:
+    def _wanted(self, request: RequestT, state: StateT) -> Wanted:
         """Give each field that is asked for, as it is and as it should be."""
 
     @abstractmethod
@@ -254,6 +251,10 @@ class _Patches(ABC, Generic[RequestT, StateT]):
     @abstractmethod
     def _instead(self, request: RequestT, state: StateT) -> str:
         """Say how it is, where what was asked for is not there."""
+
+    @abstractmethod
+    def _progress(self, request: RequestT, state: StateT) -> Progress:
+        """Say how it is, where what was asked for is there."""
 
     @abstractmethod
     def _undo(self, request: RequestT, state: StateT) -> tuple[dict[str, Any], str]:
@@ -271,6 +272,9 @@ class _Template(_Patches[RequestT, TemplateT]):
 
     def _field(self, request: RequestT) -> tuple[str, ...]:
         return TEMPLATE
+
+    def _progress(self, request: RequestT, state: TemplateT) -> Progress:
+        return state.progress(request.where)
 
     def _stops(self, request: RequestT, state: TemplateT) -> Iterable[str]:
         """Say why a new template would not reach the pods."""
@@ -297,17 +301,15 @@ class RestartDeploymentAction(_Template[RestartDeployment, DeploymentState], Act
         found, state = read_deployment(self._api, request)
         return found["metadata"], state
 
-    def _wanted(self, request: RestartDeployment, state: DeploymentState) -> dict[str, tuple[Any, Any]]:
+    def _wanted(self, request: RestartDeployment, state: DeploymentState) -> Wanted:
         path = f"spec.template.metadata.annotations[{RESTARTED_AT}]"
         return {path: (_restarted_at(state), request.restarted_at)}
 
     def _patch(self, request: RestartDeployment, state: DeploymentState) -> tuple[Fields, Fields]:
         where = (*TEMPLATE, *ANNOTATIONS)
         there = state.template.get("metadata", {}).get("annotations")
-        return _generation(state), {
-            **({} if there else {where: {}}),
-            (*where, RESTARTED_AT): request.restarted_at,
-        }
+        made: Fields = {} if there else {where: {}}
+        return _generation(state), {**made, (*where, RESTARTED_AT): request.restarted_at}
 
     def _instead(self, request: RestartDeployment, state: DeploymentState) -> str:
         last = _restarted_at(state)
@@ -355,7 +357,7 @@ class RollBackDeploymentAction(_Template[RollBackDeployment, RollBackState], Act
             return ()
         return template_differences(state.template, request.template) + super()._change(request, state)
 
-    def _wanted(self, request: RollBackDeployment, state: RollBackState) -> dict[str, tuple[Any, Any]]:
+    def _wanted(self, request: RollBackDeployment, state: RollBackState) -> Wanted:
         changes = _annotation_changes(request, state)
         return {f"metadata.annotations[{key}]": change for key, change in changes.items()}
 
@@ -416,7 +418,7 @@ class ScaleDeploymentAction(_Patches[ScaleDeployment, ScaleState], Action[ScaleD
         state = state.model_copy(update={"replicas": spec.get("replicas", 0)})
         return found["metadata"], ScaleState(**dict(state), scale=spec, **self._limited(request, state))
 
-    def _wanted(self, request: ScaleDeployment, state: ScaleState) -> dict[str, tuple[Any, Any]]:
+    def _wanted(self, request: ScaleDeployment, state: ScaleState) -> Wanted:
         return {"spec.replicas": (state.replicas, request.replicas)}
 
     def _stops(self, request: ScaleDeployment, state: ScaleState) -> Iterable[str]:
@@ -476,7 +478,7 @@ class SetAutoscalerLimitsAction(_Patches[SetAutoscalerLimits, LimitsState], Acti
         seen = {**dict(state), **self._limited(request, state), **marks(request.limits, found["metadata"])}
         return found["metadata"], LimitsState(**seen, **limits)
 
-    def _wanted(self, request: SetAutoscalerLimits, state: LimitsState) -> dict[str, tuple[Any, Any]]:
+    def _wanted(self, request: SetAutoscalerLimits, state: LimitsState) -> Wanted:
         return {
             f"autoscaler {request.autoscaler} spec.minReplicas": (state.minimum, request.minimum),
             f"autoscaler {request.autoscaler} spec.maxReplicas": (state.maximum, request.maximum),
@@ -540,7 +542,7 @@ class SetSyncAction(_Patches[SetSync, SyncState], Action[SetSync]):
         state = SyncState.read(request, found)
         return found["metadata"], state
 
-    def _wanted(self, request: SetSync, state: SyncState) -> dict[str, tuple[Any, Any]]:
+    def _wanted(self, request: SetSync, state: SyncState) -> Wanted:
         there = request.suspended is state.suspended
         if request.kind == "application" and not request.suspended:
             there = request.value == state.value
@@ -564,7 +566,13 @@ class SetSyncAction(_Patches[SetSync, SyncState], Action[SetSync]):
         return tests, sets
 
     def _instead(self, request: SetSync, state: SyncState) -> str:
-        return state.said
+        return f"its sync is {'paused' if state.suspended else 'not paused'}"
+
+    def _progress(self, request: SetSync, state: SyncState) -> Progress:
+        late = state.suspended and state.busy
+        said = late * "; one that began before is still running (argocd app terminate-op ends it)"
+        detail = f"{request.where}: {self._instead(request, state)}{said}"
+        return Progress(reached=Reached.YES, detail=detail)
 
     def _undo(self, request: SetSync, state: SyncState) -> tuple[dict[str, Any], str]:
         back = {"suspended": state.suspended, "restore": None if state.suspended else state.value}
@@ -576,13 +584,10 @@ class SetSyncAction(_Patches[SetSync, SyncState], Action[SetSync]):
         what = f"{request.kind.replace('_', ' ')} {request.where}"
         if request.suspended:
             said = f"{tool} leaves {what} alone: nothing new in Git is rolled out there until it is resumed."
-            return said + (
-                " A sync of it is running now and may still apply once more." if state.busy else ""
-            )
+            return said + state.busy * " A sync of it is running now and may still apply once more."
+        changes = state.sync == "OutOfSync"
         said = f"{tool} applies to {what} what is in Git."
-        return said + (
-            " Now it is not as Git has it, so that this changes it." if state.sync == "OutOfSync" else ""
-        )
+        return said + changes * " Now it is not as Git has it, so that this changes it."
 
 
 ACTIONS = (
@@ -595,16 +600,14 @@ ACTIONS = (
 
 
 def _notes(at: InDeployment, state: DeploymentState) -> str:
-    notes = []
-    if state.progress(at.where).reached is not Reached.YES:
-        notes.append(" Its last rollout is not complete.")
-        if state.in_order:
-            notes.append(
-                " A pod that never got ready may have to be deleted by hand before the next is made."
-            )
-    if state.held:
-        notes.append(f" Its partition keeps {state.held} pods as they are.")
-    return "".join(notes)
+    is_under_way = state.progress(at.where).reached is not Reached.YES
+    stuck = "A pod that never got ready may have to be deleted by hand before the next is made."
+    notes = {
+        "Its last rollout is not complete.": is_under_way,
+        stuck: is_under_way and state.in_order,
+        f"Its partition keeps {state.held} pods as they are.": state.held,
+    }
+    return "".join(f" {note}" for note, holds in notes.items() if holds)
 
 
 def _too_many(state: ScaleState, wanted: int) -> tuple[str, ...]:
@@ -636,9 +639,7 @@ def _mark(state: LimitsState | SyncState) -> Fields:
     return {} if state.mark is None else {(*ANNOTATIONS, ACTION): state.mark}
 
 
-def _annotation_changes(
-    request: RollBackDeployment, state: RollBackState
-) -> dict[str, tuple[str | None, str | None]]:
+def _annotation_changes(request: RollBackDeployment, state: RollBackState) -> Wanted:
     if request.annotations is None:
         return {}
     now, wanted = own_annotations(state.annotations), own_annotations(request.annotations)

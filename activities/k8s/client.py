@@ -15,7 +15,7 @@ from kubernetes import client, config
 from urllib3 import Retry, exceptions
 
 from activities.k8s.actions import Patch
-from activities.k8s.models import MANAGER, RESOURCES, InCluster, KubernetesObject
+from activities.k8s.models import MANAGER, RESOURCES, InCluster, KubernetesObject, reading
 from contracts.catalogue import Cluster
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError, one_line
 
@@ -34,6 +34,7 @@ RETRIES = Retry(
     raise_on_redirect=False,
     respect_retry_after_header=False,
 )
+EXPRESSIONS = {"In": "{} in ({})", "NotIn": "{} notin ({})", "Exists": "{}", "DoesNotExist": "!{}"}
 NEVER_SENT = (exceptions.NewConnectionError, exceptions.ConnectTimeoutError, exceptions.ProxyError)
 
 
@@ -72,11 +73,8 @@ class KubernetesClusters:
         """Read the objects of a kind in the same namespace."""
         resource, query = RESOURCES[what], [("fieldSelector", fields)] if fields else []
         if selected_by is not None:
-            try:
+            with reading(at, f"a {at.resource.kind}"):
                 query.append(("labelSelector", _label_selector(selected_by["spec"]["selector"])))
-            except (AttributeError, KeyError, TypeError) as error:
-                said = f"the answer does not look like a {at.resource.kind}"
-                raise ProviderUnavailableError(f"{at.where}: {said}") from error
         path = f"/{resource.api}/namespaces/{at.namespace}/{resource.name}"
         answer = self._send(at, "GET", path, query=query)
         items = answer.get("items") or []
@@ -86,19 +84,10 @@ class KubernetesClusters:
 
     def may_patch(self, at: InCluster, subresource: str = "") -> bool:
         """Ask whether our credential may patch the object, or a subresource of it."""
-        attributes = {
-            "group": at.resource.group,
-            "resource": at.resource.name,
-            "subresource": subresource,
-            "verb": "patch",
-            "namespace": at.namespace,
-            "name": at.name,
-        }
-        review = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": attributes},
-        }
+        what = {"group": at.resource.group, "resource": at.resource.name, "subresource": subresource}
+        asked = {**what, "verb": "patch", "namespace": at.namespace, "name": at.name}
+        review = {"kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": asked}}
+        review["apiVersion"] = "authorization.k8s.io/v1"
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
         answer = self._send(at, "POST", path, body=review)
         return bool((answer.get("status") or {}).get("allowed"))
@@ -140,10 +129,7 @@ class KubernetesClusters:
                 method,
                 path,
                 query_params=query,
-                header_params={
-                    "Accept": JSON,
-                    "Content-Type": JSON_PATCH if method == "PATCH" else JSON,
-                },
+                header_params={"Accept": JSON, "Content-Type": JSON_PATCH if method == "PATCH" else JSON},
                 body=body,
                 auth_settings=["BearerToken"],
             )
@@ -194,19 +180,14 @@ class KubernetesClusters:
             if cluster.kubeconfig is None:
                 config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
             else:
-                config.load_kube_config(  # type: ignore[no-untyped-call]
-                    config_file=cluster.kubeconfig,
-                    context=cluster.context,
-                    client_configuration=settings,
-                    persist_config=False,
-                )
+                where = (cluster.kubeconfig, cluster.context, settings)
+                config.load_kube_config(*where, persist_config=False)  # type: ignore[no-untyped-call]
         except Exception as error:
             said = f"its credentials cannot be read from {source}: {one_line(error)}"
             raise ActionRefusedError(f"cluster {at.cluster}: {said}") from error
         if not settings.host.startswith(("https://", "http://")):
-            raise ActionRefusedError(
-                f"cluster {at.cluster}: {settings.host or 'nothing'} is no URL of a server"
-            )
+            host = settings.host or "nothing"
+            raise ActionRefusedError(f"cluster {at.cluster}: {host} is no URL of a server")
         settings.retries = RETRIES
         return client.ApiClient(settings)
 
@@ -227,15 +208,8 @@ def _path(at: InCluster, subresource: str) -> str:
 def _label_selector(selector: dict[str, Any]) -> str:
     terms = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
     for term in selector.get("matchExpressions") or ():
-        key, values = term["key"], ",".join(term.get("values") or ())
-        terms.append(
-            {
-                "In": f"{key} in ({values})",
-                "NotIn": f"{key} notin ({values})",
-                "Exists": key,
-                "DoesNotExist": f"!{key}",
-            }[term["operator"]]
-        )
+        values = ",".join(term.get("values") or ())
+        terms.append(EXPRESSIONS[term["operator"]].format(term["key"], values))
     return ",".join(terms)
 
 

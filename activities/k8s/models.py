@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -24,6 +23,7 @@ from contracts.plans import Difference, Reading, Target
 
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 REVISION = "deployment.kubernetes.io/revision"
+APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 OURS = "stanch.dev/"
 ACTION = f"{OURS}action"
 # In a pod template: the version of the stored data that a release works with, and the oldest one whose
@@ -37,17 +37,13 @@ EVENTS_SHOWN = 100
 UNPULLABLE = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 
 # These belong to the Deployment and not to one of its revisions: kubectl leaves them in a rollback, we too.
-BOOKKEEPING = frozenset(
-    {
-        "kubectl.kubernetes.io/last-applied-configuration",
-        REVISION,
-        "deployment.kubernetes.io/revision-history",
-        "deployment.kubernetes.io/desired-replicas",
-        "deployment.kubernetes.io/max-replicas",
-        "deprecated.deployment.rollback.to",
-        ACTION,
-    }
-)
+BOOKKEEPING = {
+    *(APPLIED, REVISION, ACTION, "deprecated.deployment.rollback.to"),
+    *(
+        f"deployment.kubernetes.io/{name}"
+        for name in ("revision-history", "desired-replicas", "max-replicas")
+    ),
+}
 
 # Names become segments of a URL, so nothing else may pass.
 Namespace = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
@@ -140,11 +136,7 @@ class Change(InCluster, ActionRequest):
     """What an action is asked for."""
 
 
-class ChangeDeployment(InDeployment, Change):
-    """The same of a deployment."""
-
-
-class RestartDeployment(ChangeDeployment):
+class RestartDeployment(InDeployment, Change):
     """Have all pods replaced, with the template as it is.
 
     Attributes:
@@ -164,7 +156,7 @@ class RestartDeployment(ChangeDeployment):
         return value
 
 
-class RollBackDeployment(ChangeDeployment):
+class RollBackDeployment(InDeployment, Change):
     """Have the pod template of a former revision.
 
     Attributes:
@@ -194,7 +186,7 @@ class RollBackDeployment(ChangeDeployment):
         return f"{super().attempt} {template_hash(_before_restart(self.template))}"
 
 
-class ScaleDeployment(ChangeDeployment):
+class ScaleDeployment(InDeployment, Change):
     """Have this many pods. A DaemonSet has one on each node, so it cannot be asked for."""
 
     action: ClassVar[str] = "k8s.scale_deployment"
@@ -203,7 +195,7 @@ class ScaleDeployment(ChangeDeployment):
     replicas: int = Field(ge=0, le=10_000)
 
 
-class SetAutoscalerLimits(ChangeDeployment):
+class SetAutoscalerLimits(InDeployment, Change):
     """Have the autoscaler of a deployment keep its count between these two.
 
     Attributes:
@@ -227,9 +219,7 @@ class SetAutoscalerLimits(ChangeDeployment):
     @property
     def limits(self) -> InCluster:
         """Where the autoscaler is."""
-        return InCluster(
-            cluster=self.cluster, namespace=self.namespace, name=self.autoscaler, kind="autoscaler"
-        )
+        return InCluster.model_validate({**dict(self), "name": self.autoscaler, "kind": "autoscaler"})
 
 
 class SetSync(Change):
@@ -378,23 +368,16 @@ class History(InDeployment):
         """Say why a release cannot work with the data that a later one has left; empty when none says so."""
         kept = [one.number for one in self.revisions if same_template(one.template, template)]
         later = [one for one in self.revisions if not kept or one.number > max(kept)]
-        declared = [(_declared(one.template, SCHEMA_BACK_TO), one) for one in later]
-        least, revision = max(
-            ((number, one) for number, one in declared if number is not None),
-            key=lambda pair: pair[0],
-            default=(None, None),
-        )
+        declared = {_declared(one.template, SCHEMA_BACK_TO): one for one in reversed(later)}
+        least = max((number for number in declared if number is not None), default=-inf)
         has = _declared(template, SCHEMA)
-        if least is None or revision is None or (has is not None and inf > has >= least):
+        if least == -inf or (has is not None and inf > has >= least):
             return ""
-        needs = revision.template["metadata"]["annotations"][SCHEMA_BACK_TO]
-        said = (
-            f"revision {revision.number} ({', '.join(revision.images)}) has changed the stored data: with it"
-        )
+        last = declared[least]
+        needs = last.template["metadata"]["annotations"][SCHEMA_BACK_TO]
         mine = "declares none" if has is None else f"has {template['metadata']['annotations'][SCHEMA]}"
-        return (
-            f"{said} work releases of schema {needs} or later ({SCHEMA_BACK_TO}); this one {mine} ({SCHEMA})"
-        )
+        said = f"revision {last.number} ({', '.join(last.images)}) has changed the stored data: with it work"
+        return f"{said} releases of schema {needs} or later ({SCHEMA_BACK_TO}); this one {mine} ({SCHEMA})"
 
 
 class RolloutHistory(InDeployment, ProbeRequest[History]):
@@ -480,7 +463,7 @@ _OWN = {
 }
 
 
-class Seen(Frozen, ABC):
+class Seen(Frozen):
     """An object as it was read: the ``state`` of an observation.
 
     Attributes:
@@ -496,10 +479,6 @@ class Seen(Frozen, ABC):
     mark: str | None = None
     made_by: str = ""
     owners: tuple[Owner, ...] = ()
-
-    @abstractmethod
-    def progress(self, where: str) -> Progress:
-        """Say whether its last change is carried out."""
 
 
 def marks(at: InCluster, metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -560,7 +539,7 @@ class DeploymentState(Seen):
         with reading(at, f"a {at.resource.kind}"):
             metadata, spec = deployment["metadata"], deployment["spec"]
             annotations = dict(metadata.get("annotations") or {})
-            annotations.pop("kubectl.kubernetes.io/last-applied-configuration", None)
+            annotations.pop(APPLIED, None)
             template = bare_template(spec["template"])
             number = annotations.get(REVISION, "")
             return cls(
@@ -649,14 +628,10 @@ class Autoscaler(Frozen):
             ProviderUnavailableError: They are not what autoscalers look like.
         """
         with reading(at, "autoscalers"):
-            targets = ((one, one["spec"]["scaleTargetRef"]) for one in found)
+            every = [(one["metadata"]["name"], one["spec"], one["spec"]["scaleTargetRef"]) for one in found]
             return tuple(
-                cls(
-                    name=one["metadata"]["name"],
-                    minimum=one["spec"].get("minReplicas", 1),
-                    maximum=one["spec"]["maxReplicas"],
-                )
-                for one, target in targets
+                cls(name=name, minimum=spec.get("minReplicas", 1), maximum=spec["maxReplicas"])
+                for name, spec, target in every
                 if (target["kind"], target["name"]) == (at.resource.kind, at.name)
             )
 
@@ -720,17 +695,6 @@ class SyncState(Seen):
     around: JsonObject | None = None
     busy: bool = False
     sync: str = ""
-
-    @property
-    def said(self) -> str:
-        """How it is, in words."""
-        return f"its sync is {'paused' if self.suspended else 'not paused'}"
-
-    def progress(self, where: str) -> Progress:
-        """Say that it is as it should be, and whether a sync is still running that began before."""
-        late = "; one that began before is still running (argocd app terminate-op ends it)"
-        said = f"{where}: {self.said}{late if self.suspended and self.busy else ''}"
-        return Progress(reached=Reached.YES, detail=said)
 
     @classmethod
     def read(cls, at: InCluster, found: KubernetesObject) -> "SyncState":
@@ -879,9 +843,8 @@ def room(at: InCluster, template: Mapping[str, Any], quotas: Iterable[Kubernetes
                 each, used = _per_pod(template, resource), (status.get("used") or {}).get(resource, "0")
                 if each:
                     left = max(Decimal(0), quantity(hard) - quantity(used)) // each
-                    name = quota["metadata"]["name"]
-                    said = {"quota": name, "resource": resource, "used": str(used), "hard": str(hard)}
-                    found.append(Room(**said, pods=int(left)))
+                    said = {"resource": resource, "used": str(used), "hard": str(hard)}
+                    found.append(Room(quota=quota["metadata"]["name"], **said, pods=int(left)))
     return min(found, key=lambda one: one.pods, default=None)
 
 
@@ -934,12 +897,9 @@ def template_hash(template: Mapping[str, Any]) -> str:
 
 
 def _before_restart(template: Template) -> Template:
-    marks = template.get("metadata", {}).get("annotations")
-    if not marks or RESTARTED_AT not in marks:
-        return template
     plain = deepcopy(template)
-    del plain["metadata"]["annotations"][RESTARTED_AT]
-    if not plain["metadata"]["annotations"]:
+    marks = plain.get("metadata", {}).get("annotations") or {}
+    if marks.pop(RESTARTED_AT, None) is not None and not marks:
         del plain["metadata"]["annotations"]
     return plain
 
@@ -1031,17 +991,13 @@ _CONTAINER = {
     "args": [],
     "ports": {"protocol": "TCP"},
     "env": {"value": "", "valueFrom": _REFERENCE},
-    "livenessProbe": _PROBE,
-    "readinessProbe": _PROBE,
-    "startupProbe": _PROBE,
+    **dict.fromkeys(("livenessProbe", "readinessProbe", "startupProbe"), _PROBE),
     "lifecycle": {"postStart": _HTTP_GET, "preStop": _HTTP_GET},
 }
 _SOURCE = {"serviceAccountToken": {"expirationSeconds": 3600}, "downwardAPI": {"items": _REFERENCE}}
 _VOLUME = {
     "emptyDir": {},
-    "secret": _FILES,
-    "configMap": _FILES,
-    "downwardAPI": _FILES,
+    **dict.fromkeys(("secret", "configMap", "downwardAPI"), _FILES),
     "hostPath": {"type": ""},
     "projected": {"defaultMode": 420, "sources": _SOURCE},
 }
@@ -1053,8 +1009,7 @@ _TEMPLATE = {
         "dnsPolicy": "ClusterFirst",
         "schedulerName": "default-scheduler",
         "securityContext": {},
-        "containers": _CONTAINER,
-        "initContainers": _CONTAINER,
+        **dict.fromkeys(("containers", "initContainers"), _CONTAINER),
         "volumes": _VOLUME,
     },
 }
@@ -1093,29 +1048,27 @@ def _pull_policy(image: str) -> str:
 def _differences(before: Any, after: Any, path: str) -> Iterator[Difference]:
     if before == after:
         return
-    if (
-        isinstance(before or after, dict)
-        and isinstance(before, dict | None)
-        and isinstance(after, dict | None)
-    ):
-        before, after = before or {}, after or {}
-        for key in sorted(before.keys() | after.keys()):
-            plain = key.replace("-", "").replace("_", "").isalnum()
-            yield from _differences(
-                before.get(key), after.get(key), f"{path}.{key}" if plain else f"{path}[{key}]"
-            )
-    elif isinstance(before, list) and isinstance(after, list):
-        one, other = _by_name(before), _by_name(after)
-        if [name for name in one if name in other] == [name for name in other if name in one] != []:
-            for name in {**one, **other}:
-                yield from _differences(one.get(name), other.get(name), f"{path}[{name}]")
-        elif len(before) == len(after):
-            for number, pair in enumerate(zip(before, after, strict=True)):
-                yield from _differences(*pair, f"{path}[{number}]")
-        else:
-            yield Difference(path=path, before=before, after=after)
-    else:
+    pairs = _pairs(before, after)
+    if not pairs:
         yield Difference(path=path, before=before, after=after)
+    for name, one, other in pairs:
+        yield from _differences(one, other, path + name)
+
+
+def _pairs(before: Any, after: Any) -> list[tuple[str, Any, Any]]:
+    """Give what belongs together in two values, and how it is called; nothing for what has no parts."""
+    if isinstance(before or after, dict) and all(isinstance(one, dict | None) for one in (before, after)):
+        before, after = before or {}, after or {}
+        keys = sorted(before.keys() | after.keys())
+        plain = {key: key.replace("-", "").replace("_", "").isalnum() for key in keys}
+        return [(f".{key}" if plain[key] else f"[{key}]", before.get(key), after.get(key)) for key in keys]
+    if not isinstance(before, list) or not isinstance(after, list):
+        return []
+    one, other = _by_name(before), _by_name(after)
+    if [name for name in one if name in other] == [name for name in other if name in one] != []:
+        return [(f"[{name}]", one.get(name), other.get(name)) for name in {**one, **other}]
+    same_length = zip(before, after, strict=True) if len(before) == len(after) else ()
+    return [(f"[{number}]", *pair) for number, pair in enumerate(same_length)]
 
 
 def _by_name(items: list[Any]) -> dict[str, Any]:

@@ -9,27 +9,28 @@ from contracts.actions import Probe
 from contracts.outcomes import Reached
 
 
-class RolloutHistoryProbe(Probe[RolloutHistory, History]):
+class _Looks:
+    """What the probes share: the clusters, and the time."""
+
+    def __init__(self, api: KubernetesApi, clock: Callable[[], datetime]) -> None:
+        self._api = api
+        self._clock = clock
+
+
+class RolloutHistoryProbe(_Looks, Probe[RolloutHistory, History]):
     """Read the revisions that a deployment can be rolled back to."""
 
     request_type = RolloutHistory
-
-    def __init__(self, api: KubernetesApi) -> None:
-        self._api = api
 
     def look(self, request: RolloutHistory) -> History:
         """Look once: the deployment and its former revisions."""
         return read_history(self._api, request)[2]
 
 
-class RolloutStatusProbe(Probe[RolloutStatus, Rollout]):
+class RolloutStatusProbe(_Looks, Probe[RolloutStatus, Rollout]):
     """Read whether a deployment's last rollout is done; it measures how much of it is."""
 
     request_type = RolloutStatus
-
-    def __init__(self, api: KubernetesApi, clock: Callable[[], datetime]) -> None:
-        self._api = api
-        self._clock = clock
 
     def look(self, request: RolloutStatus) -> Rollout:
         """Look once; a rollout that is not complete is never 1, also while former pods serve."""
@@ -40,14 +41,10 @@ class RolloutStatusProbe(Probe[RolloutStatus, Rollout]):
         return Rollout(**dict(progress), value=value, at=self._clock())
 
 
-class WarningEventsProbe(Probe[WarningEvents, Warnings]):
+class WarningEventsProbe(_Looks, Probe[WarningEvents, Warnings]):
     """Read the warnings about a deployment, its ReplicaSets and its pods; it measures how many there are."""
 
     request_type = WarningEvents
-
-    def __init__(self, api: KubernetesApi, clock: Callable[[], datetime]) -> None:
-        self._api = api
-        self._clock = clock
 
     def look(self, request: WarningEvents) -> Warnings:
         """Look once."""

@@ -197,7 +197,7 @@ class Place:
 
     def history(self) -> History:
         """Ask our probe."""
-        return RolloutHistoryProbe(self.api).look(RolloutHistory(**self.where))
+        return RolloutHistoryProbe(self.api, now).look(RolloutHistory(**self.where))
 
     def settled(self, wanted: Reached = Reached.YES) -> dict[str, Any]:
         """Wait until its last rollout is done, or has failed, and give it."""

@@ -154,13 +154,16 @@ def test_templates_that_differ_are_told_apart(other: dict[str, Any]) -> None:
 
 
 def test_an_empty_selector_is_not_an_absent_one() -> None:
-    """In an affinity `{}` selects everything and nothing at all selects nothing."""
+    """In an affinity `{}` selects everything and nothing at all selects nothing; either way that is told."""
     term: dict[str, Any] = {"topologyKey": "zone"}
     one, other = template(), template()
     one["spec"]["affinity"] = {"podAffinity": {"required": [term]}}
     other["spec"]["affinity"] = {"podAffinity": {"required": [{**term, "labelSelector": {}}]}}
+    path = "spec.template.spec.affinity.podAffinity.required[0].labelSelector"
 
     assert not same_template(one, other)
+    assert template_differences(one, other) == (Difference(path=path, before=None, after={}),)
+    assert template_differences(other, one) == (Difference(path=path, before={}, after=None),)
 
 
 @pytest.mark.parametrize(

@@ -136,8 +136,8 @@ def test_what_is_not_there_is_refused(shop: Place) -> None:
     with pytest.raises(ActionRefusedError, match=r"^shop/api in cluster demo: no such deployment$"):
         RolloutStatusProbe(shop.api, now).look(RolloutStatus(**missing))
     with pytest.raises(ActionRefusedError, match=r"^shop/api in cluster demo: no such deployment$"):
-        RolloutHistoryProbe(shop.api).look(RolloutHistory(**missing))
+        RolloutHistoryProbe(shop.api, now).look(RolloutHistory(**missing))
     with pytest.raises(
         ActionRefusedError, match=r"^shop/web in cluster prod: no such cluster in the catalogue"
     ):
-        RolloutHistoryProbe(shop.api).look(RolloutHistory(**unknown))
+        RolloutHistoryProbe(shop.api, now).look(RolloutHistory(**unknown))
