@@ -3,10 +3,11 @@
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import urllib3
 from urllib3.exceptions import (
@@ -30,6 +31,27 @@ PROBLEMS = (  # the first that fits; some are subclasses of others
     (SSLError, "its certificate or TLS is not accepted"),
     (ProtocolError, "the connection was cut or what came is not HTTP"),
 )
+
+
+# What reading an answer raises that is not what it should be.
+STRANGE = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
+
+
+@contextmanager
+def reading(content: bytes, otherwise: str) -> Iterator[Any]:
+    """Give the JSON of an answer, to be read within this.
+
+    Args:
+        content: The answer.
+        otherwise: What is said when it is not JSON, or not as it is read.
+
+    Raises:
+        ProviderUnavailableError: It is not.
+    """
+    try:
+        yield json.loads(content)
+    except STRANGE as error:
+        raise ProviderUnavailableError(otherwise) from error
 
 
 class Answer(NamedTuple):

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 
 import urllib3
-from pydantic import ValidationError
 from urllib3.exceptions import HTTPError, LocationValueError, NameResolutionError
 
 from activities import wire
@@ -125,12 +124,9 @@ class HookClient:
         answer = self._ask("GET", hook, hook.status_url, f"look-{time.time_ns()}")
         if answer.status != HTTPStatus.OK:
             raise self._no(hook, answer, changes=False)
-        try:
-            return HookStatus.model_validate_json(answer.content)
-        except ValidationError as error:
-            raise errors.ProviderUnavailableError(
-                f"hook {hook.name}: {hook.status_url} answers something else than a status"
-            ) from error
+        otherwise = f"hook {hook.name}: {hook.status_url} answers something else than a status"
+        with wire.reading(answer.content, otherwise) as said:
+            return HookStatus.model_validate(said)
 
     def check(self, hook: Hook) -> None:
         """See that the secret is usable and, where no status tells so, that somebody answers.

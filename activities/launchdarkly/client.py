@@ -1,11 +1,11 @@
 """LaunchDarkly over its REST API, observed through its own server SDK. SDK exceptions stop here."""
 
-import contextlib
 import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
@@ -35,8 +35,6 @@ TURNED_AWAY: dict[int, str] = {
     HTTPStatus.CONFLICT: "somebody else is changing it right now",
     HTTPStatus.TOO_MANY_REQUESTS: "LaunchDarkly is throttling this account",
 }
-# What reading an answer raises that is not as the API promises.
-STRANGE = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
 
 
 class _Observer:
@@ -142,7 +140,7 @@ class LaunchDarklyClient:
             return known[1]
         path = _path(*place, "dependent-flags")
         followers: tuple[str, ...] | None = None
-        with contextlib.suppress(ActionRefusedError, ProviderUnavailableError):
+        with suppress(ActionRefusedError, ProviderUnavailableError):
             body = self._rest(project, "GET", path, key, headers={"LD-API-Version": "beta"})
             with _read(body, key) as said:
                 followers = tuple(str(item["key"]) for item in said["items"])
@@ -171,7 +169,7 @@ class LaunchDarklyClient:
         body = ask(body=patch, headers=sent, changes=not dry_run)
         if not dry_run:
             # What it says is for later reads only: by now the change is made.
-            with contextlib.suppress(ActionRefusedError, ProviderUnavailableError):
+            with suppress(ActionRefusedError, ProviderUnavailableError):
                 self._seen(project, environment, key, body)
 
     def audit(
@@ -384,19 +382,9 @@ def _path(*segments: str) -> str:
     return "/".join(("/api/v2/flags", *(quote(segment, safe="") for segment in segments)))
 
 
-@contextlib.contextmanager
-def _read(body: bytes, what: str) -> Iterator[Any]:
-    """Give an answer, to be read within this; a field that is ``null`` is one that is not there.
-
-    Raises:
-        ProviderUnavailableError: It is not what the API promises.
-    """
-    try:
-        yield json.loads(body)
-    except STRANGE as error:
-        raise ProviderUnavailableError(
-            f"{what}: LaunchDarkly's answer is not what its API promises"
-        ) from error
+def _read(body: bytes, what: str) -> AbstractContextManager[Any]:
+    """Give an answer, to be read within this; a field that is ``null`` is one that is not there."""
+    return wire.reading(body, f"{what}: LaunchDarkly's answer is not what its API promises")
 
 
 def _time(milliseconds: int) -> datetime:

@@ -60,6 +60,8 @@ ERRORS = {
 }
 AFTER = (Fault.ERROR_AFTER, Fault.TIMEOUT_AFTER, Fault.CUT_AFTER, Fault.STALE_READ, Fault.NONSENSE)
 Answer = tuple[int, Any]
+Place = tuple[str, str, str]  # project, environment, key
+SOMEBODY = "Ariel Flores"
 
 
 class _Refused(Exception):  # noqa: N818  (an answer, not a mistake)
@@ -187,28 +189,18 @@ class FakeLaunchDarkly:
         """Create a boolean flag that serves true while it is on, in one more environment."""
         with self._lock:
             flag = self.state.flags.setdefault(project, {}).setdefault(key, self._new_flag(key))
-            flag["environments"][environment] = self._new_config(
-                environment, on=on, prerequisites=prerequisites
-            )
-            self._record(
-                project,
-                environment,
-                key,
-                action="createFlag",
-                verb="created the flag",
-                comment="",
-                by="Ariel Flores",
-            )
-            self._publish(project, environment, key)
+            flag["environments"][environment] = self._new_config(on=on, prerequisites=prerequisites)
+            self._record((project, environment, key), "createFlag", "created the flag")
+            self._publish((project, environment, key))
 
     def add_rule(self, project: str, environment: str, key: str) -> None:
         """Change the targeting as somebody else would."""
-        self._patch(project, environment, key, [{"kind": "addRule"}], comment="", by="Ariel Flores")
+        self._patch((project, environment, key), [{"kind": "addRule"}])
 
-    def turn(self, project: str, environment: str, key: str, *, on: bool, by: str = "Ariel Flores") -> None:
+    def turn(self, project: str, environment: str, key: str, *, on: bool, by: str = SOMEBODY) -> None:
         """Turn a flag on or off as somebody else would."""
         kind = "turnFlagOn" if on else "turnFlagOff"
-        self._patch(project, environment, key, [{"kind": kind}], comment="", by=by)
+        self._patch((project, environment, key), [{"kind": kind}], by=by)
 
     def fail(self, fault: Fault, *, method: str = "", path: str = "", times: int = 1) -> None:
         """Let this happen to the next requests with this method whose path contains this."""
@@ -340,29 +332,22 @@ class FakeLaunchDarkly:
         ):
             raise _Refused(Fault.BAD_REQUEST, "this change would cause a pending scheduled change to fail")
         dry_run = seen.query.get("dryRun") == "true"
-        flag, seen.changed = self._patch(
-            project,
-            environment,
-            key,
-            patch["instructions"],
-            comment=patch.get("comment", ""),
-            by=self.state.names.get(seen.headers.get("authorization", ""), "Stanch"),
-            dry_run=dry_run,
-        )
+        comment, by = patch.get("comment", ""), self.state.names.get(seen.headers["authorization"], "Stanch")
+        place, asked = (project, environment, key), patch["instructions"]
+        flag, seen.changed = self._patch(place, asked, comment=comment, by=by, dry_run=dry_run)
         return 200, flag
 
     def _patch(
         self,
-        project: str,
-        environment: str,
-        key: str,
+        place: Place,
         instructions: list[dict[str, Any]],
         *,
-        comment: str,
-        by: str,
+        comment: str = "",
+        by: str = SOMEBODY,
         dry_run: bool = False,
     ) -> tuple[dict[str, Any], bool]:
         """Apply instructions; a version and an event only when they change something."""
+        project, environment, key = place
         with self._lock:
             before = self.state.flags[project][key]
             flag = copy.deepcopy(before)
@@ -386,32 +371,21 @@ class FakeLaunchDarkly:
             verbs = {"turnFlagOn": "turned on the flag", "turnFlagOff": "turned off the flag"}
             action = "updateOn" if kind in verbs else "updateRules"
             verb = verbs.get(kind, "updated the flag")
-            self._record(project, environment, key, action=action, verb=verb, comment=comment, by=by)
-            self._publish(project, environment, key)
+            self._record(place, action, verb, comment=comment, by=by)
+            self._publish(place)
             return flag, True
 
-    def _record(
-        self, project: str, environment: str, key: str, *, action: str, verb: str, comment: str, by: str
-    ) -> None:
-        first, _, last = by.partition(" ")
+    def _record(self, place: Place, action: str, verb: str, *, comment: str = "", by: str = SOMEBODY) -> None:
+        (project, environment, key), (first, _, last) = place, by.partition(" ")
         entry = {
-            "_links": {"canonical": {"href": f"/api/v2/flags/{project}/{key}", "type": "application/json"}},
             "_id": f"{len(self.state.audit):024x}",
-            "_accountId": "0" * 24,
             "date": self.milliseconds(),
             "accesses": [{"action": action, "resource": f"proj/{project}:env/{environment}:flag/{key}"}],
             "kind": "flag",
             "name": key,
             "description": f"* {verb.capitalize()}\n",
-            "shortDescription": "",
             "comment": comment,
-            "member": {
-                "_links": {},
-                "_id": "1",
-                "email": "a@example.com",
-                "firstName": first,
-                "lastName": last,
-            },
+            "member": {"email": "a@example.com", "firstName": first, "lastName": last},
             "titleVerb": verb,
             "title": f"[{by}](mailto:a@example.com) {verb} [{key}](https://app.example) in `{environment}`",
         }
@@ -421,9 +395,10 @@ class FakeLaunchDarkly:
             fresh.write_text(json.dumps(asdict(self.state), indent=1), encoding="utf-8")
             fresh.replace(self._file)
 
-    def _publish(self, project: str, environment: str, key: str) -> None:
+    def _publish(self, changed: Place) -> None:
         if self.muted:
             return
+        project, environment, key = changed
         data = _for_sdk(self.state.flags[project][key], environment)
         event = _event("patch", {"path": f"/flags/{key}", "data": data})
         for place, events in self._streams:
@@ -477,23 +452,17 @@ class FakeLaunchDarkly:
             "key": key,
             "name": key.replace("-", " ").capitalize(),
             "kind": "boolean",
-            "description": "",
-            "_version": 1,
             "creationDate": self.milliseconds(),
             "variations": variations,
-            "temporary": True,
-            "tags": [],
             "archived": False,
-            "defaults": {"onVariation": 0, "offVariation": 1},
             "environments": {},
         }
 
-    def _new_config(self, environment: str, *, on: bool, prerequisites: tuple[str, ...]) -> dict[str, Any]:
+    def _new_config(self, *, on: bool, prerequisites: tuple[str, ...]) -> dict[str, Any]:
         return {
             "on": on,
             "archived": False,
             "salt": "00000000000000000000000000000000",
-            "sel": "",
             "lastModified": self.milliseconds(),
             "version": 1,
             "targets": [],
@@ -502,10 +471,6 @@ class FakeLaunchDarkly:
             "fallthrough": {"variation": 0},
             "offVariation": 1,
             "prerequisites": [{"key": key, "variation": 0} for key in prerequisites],
-            "_site": {"href": "", "type": "text/html"},
-            "_environmentName": environment,
-            "trackEvents": False,
-            "trackEventsFallthrough": False,
         }
 
 

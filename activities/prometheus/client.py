@@ -2,49 +2,19 @@
 
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlencode
 
 import urllib3
-from pydantic import Field, ValidationError
 
 from activities import wire
 from activities.prometheus.models import Answered
-from contracts.base import Frozen
 from contracts.catalogue import Prometheus
 from contracts.errors import ActionRefusedError, ProviderUnavailableError, one_line
 
 LARGEST_ANSWER = 4 * 1024 * 1024  # bytes; an answer of one series has some hundred
 LONGEST_SAID = 300  # characters of Prometheus' own words that go into our sentence
-ModelT = TypeVar("ModelT", bound=Frozen)
-
-
-class _Sample(Frozen):
-    value: tuple[float, float] | None = None
-
-
-class _Vector(Frozen):
-    kind: Literal["vector"] = Field(alias="resultType")
-    result: tuple[_Sample, ...]
-
-
-class _Scalar(Frozen):
-    kind: Literal["scalar"] = Field(alias="resultType")
-    result: tuple[float, float]
-
-
-class _Other(Frozen):
-    kind: Literal["matrix", "string"] = Field(alias="resultType")
-
-
-class _Success(Frozen):
-    status: Literal["success"]
-    data: Annotated[_Vector | _Scalar | _Other, Field(discriminator="kind")]
-    warnings: tuple[str, ...] = ()
-
-
-class _Failure(Frozen):
-    error: str = ""
+NO_NUMBER = {"matrix", "string"}
+KINDS = {"vector", "scalar"} | NO_NUMBER
 
 
 class PrometheusClient:
@@ -91,26 +61,24 @@ class PrometheusClient:
         )
         if answer.status != HTTPStatus.OK:
             raise _error(source, query, answer)
-        success = _parsed(_Success, answer.content)
-        if success is None:
-            raise ProviderUnavailableError(
-                f"{source}: its answer is not Prometheus'; is {url} the right address?"
-            )
-        data, asked = success.data, one_line(query, LONGEST_SAID)
-        warnings = tuple(one_line(warning, LONGEST_SAID) for warning in success.warnings[:3])
-        if isinstance(data, _Scalar):
-            return Answered(values=(data.result[1],), warnings=warnings)
-        if isinstance(data, _Other):
-            raise ActionRefusedError(f"{source}: {asked} gives a {data.kind}; make it an instant vector")
-        values = [sample.value[1] for sample in data.result if sample.value is not None]
-        if len(values) < len(data.result):
-            raise ActionRefusedError(f"{source}: {asked} gives a histogram; make it a number")
-        return Answered(values=tuple(values), warnings=warnings)
+        asked = one_line(query, LONGEST_SAID)
+        wrong = f"{source}: its answer is not Prometheus'; is {url} the right address?"
+        with wire.reading(answer.content, wrong) as said:
+            kind, result = said["data"]["resultType"], said["data"]["result"]
+            if (said["status"], kind in KINDS) != ("success", True):
+                raise ValueError(kind)
+            if kind in NO_NUMBER:
+                raise ActionRefusedError(f"{source}: {asked} gives a {kind}; make it an instant vector")
+            samples = [result] if kind == "scalar" else [sample.get("value") for sample in result]
+            if None in samples:
+                raise ActionRefusedError(f"{source}: {asked} gives a histogram; make it a number")
+            warnings = [one_line(warning, LONGEST_SAID) for warning in (said.get("warnings") or ())[:3]]
+            return Answered(values=tuple(value for _, value in samples), warnings=tuple(warnings))
 
 
 def _error(source: str, query: str, answer: wire.Answer) -> ActionRefusedError | ProviderUnavailableError:
-    failure, status = _parsed(_Failure, answer.content), answer.status
-    said = f": {one_line(failure.error, LONGEST_SAID)}" if failure and failure.error else ""
+    words, status = answer.field("error"), answer.status
+    said = f": {one_line(words, LONGEST_SAID)}" if isinstance(words, str) and words else ""
     # Prometheus answers 503 when a query takes too long and 422 when it cannot be carried out at all.
     again = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
     if status in again or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -118,10 +86,3 @@ def _error(source: str, query: str, answer: wire.Answer) -> ActionRefusedError |
     if answer.redirects:
         return ActionRefusedError(f"{source}: redirects elsewhere; put the final address into the catalogue")
     return ActionRefusedError(f"{source}: {one_line(query, LONGEST_SAID)} was refused with {status}{said}")
-
-
-def _parsed(model: type[ModelT], content: bytes) -> ModelT | None:
-    try:
-        return model.model_validate_json(content)
-    except ValidationError:
-        return None
