@@ -8,7 +8,7 @@ from typing import TextIO
 from authority import seals
 from authority.grants import around, read_limits
 from cli import plans, show
-from cli.client import Gateway, add_person, parse, segment
+from cli.client import Gateway, add_verb, parse, segment
 from contracts import approvals
 from contracts.base import JsonObject
 from contracts.errors import ConflictError, InputError, StanchError
@@ -23,46 +23,27 @@ _SHORTEST_DIGEST = 12  # hex digits that a person may pin instead of all 64
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``list``, ``show`` and ``force``."""
     verbs = parser.add_subparsers(metavar="WHAT", required=True)
-    listing = verbs.add_parser("list", help="list requests, pending ones unless told otherwise")
-    listing.add_argument(
-        "--state", choices=[*approvals.ApprovalState, "all"], default=approvals.ApprovalState.PENDING
-    )
-    show.add_json(listing)
-    listing.set_defaults(call=_list)
-    one = verbs.add_parser("show", help="show one request with its whole plan")
-    one.add_argument("approval", metavar="ID", help="for example APR-7")
-    add_person(one)
-    show.add_json(one)
-    one.set_defaults(call=_show)
-    force = verbs.add_parser(
-        "force", help="switch a running step of an approved plan to its ungraceful variant"
-    )
-    add_decision_arguments(force)
+    listing = add_verb(verbs, "list", "list requests, pending ones unless told otherwise", _list)
+    states = [*approvals.ApprovalState, "all"]
+    listing.add_argument("--state", choices=states, default=approvals.ApprovalState.PENDING)
+    add_verb(verbs, "show", "show one request with its whole plan", _show, about="approval", orders=True)
+    text = "switch a running step of an approved plan to its ungraceful variant"
+    force = add_verb(verbs, "force", text, _force, about="approval", orders=True, reason=True)
+    add_decision_options(force)
     force.add_argument("--step", type=int, required=True, help="its number")
-    force.add_argument("--reason", required=True, help="kept with the evidence")
-    force.set_defaults(call=_force)
 
 
-def add_decision_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what ``approve`` and ``reject`` both take."""
-    parser.add_argument("approval", metavar="ID", help="for example APR-7")
+def add_decision_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every way to decide takes."""
     parser.add_argument("--yes", action="store_true", help="do not ask on the terminal")
-    parser.add_argument(
-        "--digest", help="decide only if the plan has this digest (its first 12 digits are enough)"
-    )
-    add_person(parser)
-    show.add_json(parser)
+    pinned = "decide only if the plan has this digest (its first 12 digits are enough)"
+    parser.add_argument("--digest", help=pinned)
 
 
 def add_limit(parser: "argparse._ActionsContainer") -> None:
     """Add what limits the arguments of an envelope."""
-    parser.add_argument(
-        "--limit",
-        action="append",
-        default=[],
-        metavar="LIMIT",
-        help="for example replicas<=10 or on=false; repeatable; quote it for the shell",
-    )
+    limit = "for example replicas<=10 or on=false; repeatable; quote it for the shell"
+    parser.add_argument("--limit", action="append", default=[], metavar="LIMIT", help=limit)
 
 
 def decide(args: argparse.Namespace, verdict: approvals.Verdict) -> int:
@@ -78,7 +59,10 @@ def decide(args: argparse.Namespace, verdict: approvals.Verdict) -> int:
     now = utc_now()
     more, ahead = _said(args), _ahead(args, approval)
     if request.state is not approvals.ApprovalState.PENDING:
-        return _closed(approval, verdict, gateway.person, as_json=args.json)
+        signed = request.signed
+        if signed and (signed.decision.person, signed.decision.verdict) == (gateway.person, verdict):
+            return _report(args, signed, approval)
+        raise ConflictError(f"already decided: {plans.request_line(request, now)}")
     if not _is_whole(approval):
         raise ConflictError(
             f"{request.id}: the plan as shown does not have the digest of the sealed one; "
@@ -90,7 +74,7 @@ def decide(args: argparse.Namespace, verdict: approvals.Verdict) -> int:
         return 1
     body = {"verdict": verdict, "plan_digest": request.plan_digest, "reason": args.reason}
     answer = gateway.post(f"/v1/approvals/{segment(request.id)}/decision", body | more)
-    code = _report(parse(approvals.SignedDecision, answer), approval, as_json=args.json)
+    code = _report(args, parse(approvals.SignedDecision, answer), approval)
     if ahead is not None:
         try:
             given = parse(approvals.StandingGrant, gateway.post("/v1/grants", ahead)).grant
@@ -169,12 +153,8 @@ def _force(args: argparse.Namespace) -> int:
         return 1
     path = f"/v1/approvals/{segment(approval.request.id)}/force"
     signed = parse(approvals.SignedDecision, gateway.post(path, {"step": step.number, "reason": args.reason}))
-    if args.json:
-        print(show.as_json(signed.model_dump(mode="json")))
-    else:
-        print(f"Step {step.number} of {approval.request.id} is forced. Follow it with")
-        print(f"`stanch incident show {approval.request.incident}`.")
-    return 0
+    said = f"Step {step.number} of {approval.request.id} is forced. Follow it with"
+    return show.answer(args, signed, [said, f"`stanch incident show {approval.request.incident}`."])
 
 
 def _aside(args: argparse.Namespace) -> TextIO:
@@ -211,42 +191,26 @@ def _confirmed(args: argparse.Namespace, what: str, request: approvals.ApprovalR
     return is_yes
 
 
-def _closed(approval: approvals.Approval, verdict: approvals.Verdict, person: str, *, as_json: bool) -> int:
-    request = approval.request
-    signed = request.signed
-    if signed and (signed.decision.person, signed.decision.verdict) == (person, verdict):
-        return _report(signed, approval, as_json=as_json)
-    raise ConflictError(f"already decided: {plans.request_line(request, utc_now())}")
-
-
-def _report(signed: approvals.SignedDecision, approval: approvals.Approval, *, as_json: bool) -> int:
+def _report(args: argparse.Namespace, signed: approvals.SignedDecision, approval: approvals.Approval) -> int:
     decision = signed.decision
-    if as_json:
-        print(show.as_json(signed.model_dump(mode="json")))
-        return 0
-    done = {approvals.Verdict.APPROVE: "approved", approvals.Verdict.REJECT: "rejected"}[decision.verdict]
+    is_yes = decision.verdict is approvals.Verdict.APPROVE
     at = show.moment(decision.decided_at, utc_now())
-    print(f"{decision.request} {done} by {show.clean(decision.person)}, {at}.")
-    alone = not signed.others and not decision.break_glass and decision.verdict is approvals.Verdict.APPROVE
+    done = "approved" if is_yes else "rejected"
+    lines = [f"{decision.request} {done} by {show.clean(decision.person)}, {at}."]
+    alone = is_yes and not signed.others and not decision.break_glass
     if alone and approval.plan.needs(decision.steps) is Needs.TWO:
-        print("It asks two people: one more has to approve before anything runs.")
+        lines.append("It asks two people: one more has to approve before anything runs.")
     elif decision.break_glass:
-        print("The glass is broken: everybody is told, and two others review it with `stanch review`.")
-    elif decision.verdict is approvals.Verdict.APPROVE:
-        print(f"Follow it with `stanch incident show {decision.incident}`.")
-    return 0
+        lines.append("The glass is broken: everybody is told, and two others review it with `stanch review`.")
+    elif is_yes:
+        lines.append(f"Follow it with `stanch incident show {decision.incident}`.")
+    return show.answer(args, signed, lines)
 
 
 def _list(args: argparse.Namespace) -> int:
     query = {} if args.state == "all" else {"state": str(args.state)}
     answer = Gateway.of(args).get("/v1/approvals", query)
     requests = parse(list[approvals.ApprovalRequest], answer)
-    if args.json:
-        print(show.as_json([_dump(request) for request in requests]))
-        return 0
-    if not requests:
-        print("Nothing waits for a decision." if query else "No plan was ever sealed.")
-        return 0
     now = utc_now()
     rows = [
         (
@@ -261,8 +225,8 @@ def _list(args: argparse.Namespace) -> int:
         for request in requests
     ]
     head = ("ID", "INCIDENT", "SEV", "RISK", "ASKS OR IS", "UNTIL", "PLAN")
-    print("\n".join(show.table(head, rows)))
-    return 0
+    none = "Nothing waits for a decision." if query else "No plan was ever sealed."
+    return show.listing(args, [_dump(request) for request in requests], head, rows, none=none)
 
 
 def _dump(request: approvals.ApprovalRequest) -> JsonObject:
@@ -289,17 +253,14 @@ def _show(args: argparse.Namespace) -> int:
         answer = gateway.get(f"{path}/notices")
     notices = parse(list[Notice], answer)
     signals = parse(list[SignalNow], gateway.get(f"{path}/readings"))
-    if args.json:
-        told = [notice.model_dump(mode="json") for notice in notices]
-        read = [signal.model_dump(mode="json") for signal in signals]
-        print(show.as_json(approval.model_dump(mode="json") | {"notices": told, "readings": read}))
-        return 0
     now = utc_now()
     lines = [
         *plans.approval_lines(approval, now),
         *(plans.reading_line(one, now) for one in signals if one.readings),
+        *(_notice_line(one, now) for one in notices),
     ]
-    print("\n".join([*lines, *(_notice_line(one, now) for one in notices)]))
+    whole = approval.model_dump(mode="json") | {"notices": notices, "readings": signals}
+    code = show.answer(args, whole, lines)
     if not _is_whole(approval):
         print("stanch: sealed by another version; what this one does not know is not shown", file=sys.stderr)
-    return 0
+    return code

@@ -3,28 +3,23 @@
 import argparse
 
 from cli import approval
+from cli.client import add_options
 from contracts.approvals import Verdict
 from contracts.guardrails import Guardrail
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the request and how to answer it."""
-    approval.add_decision_arguments(parser)
+    add_options(parser, about="approval", orders=True)
+    approval.add_decision_options(parser)
     parser.add_argument("--reason", default="", help="kept with the decision")
     parser.add_argument("--steps", type=_numbers, default=[], metavar="1,2", help="approve only these steps")
+    override = f"set this guardrail aside; repeatable; of {', '.join(Guardrail)}"
     parser.add_argument(
-        "--override",
-        action="append",
-        default=[],
-        choices=list(Guardrail),
-        metavar="GUARDRAIL",
-        help=f"set this guardrail aside; repeatable; of {', '.join(Guardrail)}",
+        "--override", action="append", default=[], choices=list(Guardrail), metavar="GUARDRAIL", help=override
     )
-    parser.add_argument(
-        "--break-glass",
-        action="store_true",
-        help="approve outside the rules of who may: everybody is told, and two others review it",
-    )
+    glass = "approve outside the rules of who may: everybody is told, and two others review it"
+    parser.add_argument("--break-glass", action="store_true", help=glass)
     ahead = parser.add_argument_group(
         "saying yes ahead of time to later plans of this incident like this one"
     )

@@ -35,11 +35,25 @@ EXAMPLES = {
 _TIMEOUT = urllib3.Timeout(connect=5, read=180)  # planning looks at slow worlds
 
 
-def add_person(parser: argparse.ArgumentParser) -> None:
-    """Give a verb the option ``--as``."""
-    parser.add_argument(
-        "--as", dest="person", metavar="PERSON", help="who you are, from the catalogue; else STANCH_PERSON"
-    )
+def add_options(
+    parser: argparse.ArgumentParser, *, about: str = "", orders: bool = False, reason: bool = False
+) -> None:
+    """Add what verbs have in common; all of them have ``--json``.
+
+    Args:
+        parser: Where they are added.
+        about: The name of the thing that it is about, one of ``EXAMPLES``.
+        orders: A person gives an order with it, and says who they are.
+        reason: The order needs a reason.
+    """
+    if about:
+        parser.add_argument(about, metavar="ID", help=f"for example {EXAMPLES[about]}")
+    if reason:
+        parser.add_argument("--reason", required=True, help="kept with the evidence")
+    if orders:
+        who = "who you are, from the catalogue; else STANCH_PERSON"
+        parser.add_argument("--as", dest="person", metavar="PERSON", help=who)
+    show.add_json(parser)
 
 
 def add_verb(
@@ -53,26 +67,20 @@ def add_verb(
     reason: bool = False,
     **defaults: object,
 ) -> argparse.ArgumentParser:
-    """Add a parser for one thing that a verb can do; all of them have ``--json``.
+    """Add a parser for one thing that a verb can do.
 
     Args:
         verbs: Where it is added.
         name: What a person types.
         text: What it does.
         call: Does it.
-        about: The name of the thing that it is about, one of ``EXAMPLES``.
-        orders: A person gives an order with it, and says who they are.
-        reason: The order needs a reason.
+        about: As in ``add_options``.
+        orders: The same.
+        reason: The same.
         defaults: What ``call`` finds in its arguments besides.
     """
     parser = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    if about:
-        parser.add_argument(about, metavar="ID", help=f"for example {EXAMPLES[about]}")
-    if reason:
-        parser.add_argument("--reason", required=True, help="kept with the evidence")
-    if orders:
-        add_person(parser)
-    show.add_json(parser)
+    add_options(parser, about=about, orders=orders, reason=reason)
     parser.set_defaults(call=call, **defaults)
     return parser
 

@@ -3,7 +3,7 @@
 import argparse
 
 from cli import show
-from cli.client import Gateway, add_person, parse
+from cli.client import Gateway, add_options, parse
 from contracts.errors import InputError
 from contracts.guardrails import Freeze, Lock
 from runtime.clock import utc_now
@@ -14,8 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", help="why; kept with the evidence")
     parser.add_argument("--service", help="only changes of this service; without it those of every one")
     parser.add_argument("--show", action="store_true", help="change nothing: list freezes and locked targets")
-    add_person(parser)
-    show.add_json(parser)
+    add_options(parser, orders=True)
 
 
 def run(args: argparse.Namespace) -> int:

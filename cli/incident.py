@@ -7,6 +7,7 @@ from functools import partial
 
 from cli import show
 from cli.client import Gateway, add_verb, parse, segment
+from cli.playbook import add_params, params_of
 from contracts.base import JsonObject
 from contracts.evidence import EvidenceEntry
 from contracts.incidents import OPEN_PHASES, Attempt, Incident, Role, Severity
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     declare.add_argument("title", help="what users suffer from, in one line")
     declare.add_argument("--service", required=True, help="a service of the catalogue")
     declare.add_argument("--environment", default="production")
+    declare.add_argument("--region", help="where, if it is one region of the service alone")
     declare.add_argument("--severity", required=True, type=_severity, choices=list(Severity))
 
     order = partial(add_verb, verbs, call=_command, about="incident", orders=True, body=lambda _: {})
@@ -64,7 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     severity = order("severity", "change the severity", reason=True, body=lambda a: {"severity": a.severity})
     severity.add_argument("severity", type=_severity, choices=list(Severity))
-    order("replan", "ask for another plan", reason=True)
+    replan = order("replan", "ask for another plan", reason=True, body=_wish)
+    replan.add_argument("--playbook", metavar="NAME", help="of this playbook, also if it was tried before")
+    add_params(replan)
     order("resolve", "say that it is over", reason=True)
 
 
@@ -139,7 +143,8 @@ def _tried(attempt: Attempt) -> str:
 
 
 def _declare(args: argparse.Namespace) -> int:
-    body: JsonObject = {name: getattr(args, name) for name in ("title", "service", "environment", "severity")}
+    given = ("title", "service", "environment", "region", "severity")
+    body: JsonObject = {name: getattr(args, name) for name in given if getattr(args, name) is not None}
     incident = parse(Incident, Gateway.of(args).post("/v1/incidents", body))
     said = f"{incident.id} declared. Take the lead with `stanch incident ack {incident.id}`."
     return show.answer(args, incident, [said])
@@ -171,6 +176,11 @@ def _packet_lines(handoff: Handoff) -> list[str]:
         *(("tried", f"{one.title}: {one.end}") for one in packet.tried),
         *(("next", f"{show.moment(timer.at, now)} {timer.what}") for timer in packet.timers),
     )
+
+
+def _wish(args: argparse.Namespace) -> JsonObject:
+    wish: JsonObject = {"playbook": args.playbook, "params": params_of(args)}
+    return {name: value for name, value in wish.items() if value}
 
 
 def _command(args: argparse.Namespace) -> int:

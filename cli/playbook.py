@@ -31,8 +31,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     plan.add_argument("--environment", default="production")
     plan.add_argument("--severity", default=Severity.SEV3, choices=list(Severity))
     plan.add_argument("--signal", help="as if an alert spoke of this signal, for example error_rate")
+    add_params(plan)
+
+
+def add_params(parser: argparse.ArgumentParser) -> None:
+    """Add the option for a playbook's parameters, which ``params_of`` reads."""
     how = "a parameter of the playbook; may be repeated"
-    plan.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help=how)
+    parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help=how)
+
+
+def params_of(args: argparse.Namespace) -> JsonObject:
+    """Give the parameters that were typed.
+
+    Raises:
+        InputError: One of them is not NAME=VALUE.
+    """
+    return dict(_param(text) for text in args.param)
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -46,7 +60,7 @@ def _plan(args: argparse.Namespace) -> int:
         "service": args.service,
         "environment": args.environment,
         "severity": args.severity,
-        "params": dict(_param(text) for text in args.param),
+        "params": params_of(args),
     }
     if args.signal:
         body["signal"] = args.signal

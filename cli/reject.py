@@ -3,13 +3,14 @@
 import argparse
 
 from cli import approval
+from cli.client import add_options
 from contracts.approvals import Verdict
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the request and how to answer it."""
-    approval.add_decision_arguments(parser)
-    parser.add_argument("--reason", required=True, help="why not; kept with the decision")
+    add_options(parser, about="approval", orders=True, reason=True)
+    approval.add_decision_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:

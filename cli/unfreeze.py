@@ -3,7 +3,7 @@
 import argparse
 
 from cli import freeze, show
-from cli.client import Gateway, add_person, parse, segment
+from cli.client import Gateway, add_options, parse, segment
 from contracts.errors import InputError
 from contracts.guardrails import Freeze
 
@@ -13,9 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "freeze", metavar="ID", nargs="?", help="for example FRZ-3; not needed while there is only one"
     )
-    parser.add_argument("--reason", required=True, help="why; kept with the evidence")
-    add_person(parser)
-    show.add_json(parser)
+    add_options(parser, orders=True, reason=True)
 
 
 def run(args: argparse.Namespace) -> int:
