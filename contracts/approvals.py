@@ -146,6 +146,11 @@ class SignedDecision(Frozen):
         return all(not decision.steps or step in decision.steps for decision in decisions)
 
     @property
+    def forced_by(self) -> tuple[str, ...]:
+        """Who has ordered what it forces."""
+        return tuple(one.decision.person for one in (self, *self.others) if one.decision.forced)
+
+    @property
     def overrides(self) -> tuple[str, ...]:
         """Which guardrails everybody who was asked has set aside."""
         others = [one.decision.overrides for one in self.others]

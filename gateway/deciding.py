@@ -39,11 +39,13 @@ class Forcing:
 
     Attributes:
         differences: What is different in the forced call.
-        ordered: Somebody has ordered it already.
+        by: Who has ordered it.
+        ordered: It is on its way: as many as it asks have ordered it.
     """
 
     step: Step
     differences: tuple[Difference, ...]
+    by: tuple[str, ...]
     ordered: bool
 
 
@@ -287,16 +289,20 @@ class Deciding:
             and entry.state is not JournalState.PLANNED
         }
         person, groups = session.person.id, self._orders.groups(session.principal)
-        return Question(
-            found,
-            tokens,
-            forcings=tuple(
-                Forcing(step, forced(step), self._ledger.evidence.has(f"{request.id}/force/{step.number}"))
-                for step in steps
-                if step.number in begun
-            ),
-            no_force=said(self._policy.check_may_decide, incident, person, plan=plan, groups=groups),
+        forcings = tuple(
+            Forcing(
+                step,
+                forced(step),
+                self._ledger.approvals.forced_by(request.id, step.number),
+                self._ledger.evidence.has(f"{request.id}/force/{step.number}"),
+            )
+            for step in steps
+            if step.number in begun
         )
+        given = tuple(name for one in forcings for name in one.by if name != person)
+        facts: dict[str, Any] = {"plan": plan, "groups": groups, "given": given}
+        no_force = said(self._policy.check_may_decide, incident, person, **facts)
+        return Question(found, tokens, forcings=forcings, no_force=no_force)
 
     def _order(
         self, form: Mapping[str, str], service: str, environment: str, *, incident: str | None

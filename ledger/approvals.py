@@ -263,6 +263,13 @@ class Approvals:
             forced = [_signed_in(connection, f"{decision.request}/force/{step}") for step in decision.forced]
         return signed in forced or (row is not None and signed.model_dump(mode="json") == row.signed)
 
+    def forced_by(self, approval: str, step: int) -> tuple[str, ...]:
+        """Give who has ordered a step forced, be it as the first of two."""
+        key = f"{approval}/force/{step}"
+        with self._database.read() as connection:
+            signed = _signed_in(connection, key) or _signed_in(connection, f"{key}/first")
+        return () if signed is None else signed.forced_by
+
     def plan(self, digest: str) -> Plan:
         """Give the sealed plan with this digest.
 
@@ -358,7 +365,7 @@ class Approvals:
             key = f"{request.id}/force/{step}"
             forced, first = (_signed_in(connection, one) for one in (key, f"{key}/first"))
             for recorded in (forced, first):
-                if recorded is not None and person in _forced_by(recorded):
+                if recorded is not None and person in recorded.forced_by:
                     return forced or recorded
             incident = incidents.read(connection, request.incident)
             asked = plan.model_copy(update={"steps": _chosen(plan, (step,))})
@@ -366,7 +373,7 @@ class Approvals:
             names = () if first is None else (first.decision.person,)
             policy.check_may_decide(incident, person, plan=asked, groups=groups, given=names)
             if forced is not None:
-                raise ConflictError(f"{key}: {' and '.join(_forced_by(forced))} forced it before")
+                raise ConflictError(f"{key}: {' and '.join(forced.forced_by)} forced it before")
             before = given or (request.signed, *request.signed.others)
             decision = request.signed.decision.model_copy(
                 update={
@@ -467,10 +474,6 @@ def _signed_in(connection: Connection, key: str) -> SignedDecision | None:
     """Give the decision that an entry of the log holds, if there is one."""
     body = evidence.body_of(connection, key)
     return None if body is None else SignedDecision.model_validate(body["signed"])
-
-
-def _forced_by(signed: SignedDecision) -> list[str]:
-    return [one.decision.person for one in (signed, *signed.others) if one.decision.forced]
 
 
 def _request(row: Row[Any]) -> ApprovalRequest:

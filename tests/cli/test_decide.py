@@ -413,5 +413,6 @@ def test_force(stanch: Terminal, asks: Answers) -> None:
     assert "FORCED    launchdarkly.set_flag" in silent.out
     said = stanch(*order, "--yes")
     assert (said.code, [one.body for one in asks.orders]) == (0, [{"step": 1, "reason": "it hangs"}])
+    assert "Step 1 of APR-2 is forced." in said.out
     wrong = stanch("approval", "force", "APR-2", "--step", "2", "--reason", "x", "--yes")
     assert "step 2 is not there or cannot be forced" in wrong.err

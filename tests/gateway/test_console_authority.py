@@ -317,6 +317,20 @@ async def test_forcing_a_step(door: Door, scene: Scene) -> None:
     assert [entry.summary for entry in forced] == ["ada forces step 1 of INC-1/2: it hangs"]
 
 
+async def test_two_force_what_asks_two(door: Door, scene: Scene) -> None:
+    """The first order waits for the second, and the page says for whom."""
+    ask(scene, Needs.TWO)
+    ada, grace = await door.browser(), await door.browser("grace")
+    for browser in (ada, grace):
+        await answer(browser, verdict="approve", reason="")
+    begin(scene)
+    assert "You cannot force it" in words(await look(grace, "/approvals/APR-1"))
+    for browser, seen in ((ada, "ada has ordered it."), (grace, "It was ordered.")):
+        form = (await look(browser, "/approvals/APR-1")).form("/approvals/APR-1/force", reason="it hangs")
+        assert (await send(browser, form)).status_code == 303
+        assert seen in words(await look(browser, "/approvals/APR-1"))
+
+
 async def test_what_has_ended_is_not_forced(door: Door, scene: Scene) -> None:
     """After its end a mitigation has nothing to force."""
     request = ask(scene, Needs.ONE)
