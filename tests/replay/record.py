@@ -99,8 +99,10 @@ async def worse(site: Site, service: str) -> None:
     """The mitigation makes it worse and is undone."""
     incident = await _begin(site, service)
     asked = await site.asked(incident.id)
-    site.break_service(service, 0.9)
+    flag = asked.plan.steps[0].action.target.path[-1]
     site.decide(asked)
+    await sites.until(lambda: site.changes(flag) == 1)
+    site.break_service(service, 0.9)
     await site.asked(incident.id, 2)
     site.order(incident.id, "resolve")
 

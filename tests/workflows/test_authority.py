@@ -1,12 +1,15 @@
 """Who is asked and what they said, as the whole product acts on it, on the real engine."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from temporalio import activity
+from temporalio.client import WorkflowHandle
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from authority.policy import DEFAULT
@@ -15,7 +18,7 @@ from contracts.approvals import Approval, ApprovalState, Decision, Envelope, Sig
 from contracts.evidence import EvidenceKind
 from contracts.incidents import AttemptEnd, Effect, Incident, Phase, Role
 from contracts.messages import MitigationOrder, PlanAnswer, StepBrief, StepOrder, VerifyOrder
-from contracts.outcomes import Direction, EffectResult, Outcome, StepResult
+from contracts.outcomes import Direction, EffectResult, MitigationResult, Outcome, StepResult
 from runtime import temporal
 from runtime.clock import utc_now
 from runtime.policy import load_policy
@@ -174,6 +177,91 @@ async def test_broken_glass(running: Site) -> None:
     assert question.request.id in [one.request.id for one in running.ledger.reviews.list(open_only=True)]
 
 
+def approval() -> Decision:
+    """Give the decision that allows a mitigation of no incident."""
+    now = utc_now()
+    return Decision(
+        request="APR-1",
+        incident="INC-1",
+        mitigation="INC-1/1",
+        plan_digest="d" * 64,
+        policy_digest="0" * 64,
+        verdict=Verdict.APPROVE,
+        person="ada",
+        authenticated_by="local",
+        reason="go",
+        decided_at=now,
+        expires_at=now + timedelta(minutes=1),
+    )
+
+
+@asynccontextmanager
+async def mitigating(
+    site: Site, answer: PlanAnswer, *activities: Callable[..., Any]
+) -> AsyncIterator[WorkflowHandle[Any, MitigationResult]]:
+    """Run a mitigation of no incident, whose steps are carried out by these activities."""
+    queue, order = f"queue-{uuid4()}", MitigationOrder(incident="INC-1", answer=answer)
+    async with Worker(
+        site.client,
+        task_queue=queue,
+        workflows=[MitigationWorkflow],
+        activities=activities,
+        deployment_config=WorkerDeploymentConfig(
+            version=temporal.version(site.config), use_worker_versioning=True
+        ),
+    ):
+        yield await site.client.start_workflow(
+            MitigationWorkflow.run, order, id=f"alone-{queue}", task_queue=queue
+        )
+
+
+DONE, REFUSED, DOUBT = Outcome.DONE, Outcome.NOT_DONE, Outcome.IN_DOUBT
+UNDO = ": stanch mitigation undo INC-1/1"
+MIDWAY = {
+    "refused": ((DONE, DONE, REFUSED), (), (1, 2, 3), f"step 3: why; steps 1, 2 are in force{UNDO}"),
+    "in doubt": ((DONE, DOUBT), (), (1, 2, 3), f"step 2: why; step 1 is in force{UNDO}"),
+    "nothing done": ((DONE, REFUSED), (1,), (1, 2, 3), "step 2: why"),
+    "no way back": ((DONE, REFUSED), (), (2, 3), "step 2: why; step 1 is in force"),
+    "worse": (
+        (DONE, DONE, DONE),
+        (),
+        (1, 3),
+        "it hurts; undo of step 3: done why; step 2 has no undo; undo of step 1: done why; step 2 is in force",
+    ),
+}
+
+
+@pytest.mark.parametrize("midway", MIDWAY.values(), ids=MIDWAY)
+async def test_a_plan_that_stops_midway(
+    running: Site, midway: tuple[Sequence[Outcome], Collection[int], Collection[int], str]
+) -> None:
+    """Which of its steps are in force is said where it is said why it ended, with what undoes them."""
+    outcomes, no_ops, undoable, said = midway
+
+    @activity.defn(name=names.RUN_STEP)
+    async def run(order: StepOrder) -> StepResult:
+        outcome = outcomes[order.step - 1] if order.direction is Direction.APPLY else Outcome.DONE
+        return StepResult(action="a", outcome=outcome, detail="why", no_op=order.step in no_ops)
+
+    @activity.defn(name=names.VERIFY_STEP)
+    async def verify(order: VerifyOrder) -> EffectResult:
+        effect = Effect.WORSE if order.step == len(MIDWAY["worse"][0]) else Effect.EFFECTIVE
+        return EffectResult(effect=effect, detail="it hurts", ended_at=utc_now())
+
+    decision = approval()
+    briefs = [
+        StepBrief(number=number, title="Move", verified=number == len(outcomes), undoable=number in undoable)
+        for number in range(1, 4)
+    ]
+    facts = {"mitigation": "INC-1/1", "approval": "APR-1", "undo_when": (Effect.WORSE,)}
+    answer = PlanAnswer(**facts, expires_at=decision.expires_at, steps=tuple(briefs))
+    async with mitigating(running, answer, run, verify) as handle:
+        await handle.execute_update(names.UPDATE_DECIDE, running.signer.sign(decision))
+        result = await handle.result()
+
+    assert result.detail == said
+
+
 async def test_a_step_that_is_forced_early(running: Site) -> None:
     """An order to force that comes before its step verifies is kept, and used once the step has run."""
     went: list[tuple[str, Direction, str]] = []
@@ -190,35 +278,11 @@ async def test_a_step_that_is_forced_early(running: Site) -> None:
         went.append(("verify", order.direction, ""))
         return EffectResult(effect=Effect.EFFECTIVE, detail="it helps", ended_at=utc_now())
 
-    now = utc_now()
-    decision = Decision(
-        request="APR-1",
-        incident="INC-1",
-        mitigation="INC-1/1",
-        plan_digest="d" * 64,
-        policy_digest="0" * 64,
-        verdict=Verdict.APPROVE,
-        person="ada",
-        authenticated_by="local",
-        reason="go",
-        decided_at=now,
-        expires_at=now + timedelta(minutes=1),
-    )
+    decision = approval()
     force = decision.model_copy(update={"forced": (1,), "reason": "at once"})
     step = StepBrief(number=1, title="Move", verified=True, undoable=False)
     answer = PlanAnswer(mitigation="INC-1/1", approval="APR-1", expires_at=decision.expires_at, steps=(step,))
-    queue, order = f"queue-{uuid4()}", MitigationOrder(incident="INC-1", answer=answer)
-    versioned = WorkerDeploymentConfig(version=temporal.version(running.config), use_worker_versioning=True)
-    async with Worker(
-        running.client,
-        task_queue=queue,
-        workflows=[MitigationWorkflow],
-        activities=[run, verify],
-        deployment_config=versioned,
-    ):
-        handle = await running.client.start_workflow(
-            MitigationWorkflow.run, order, id=f"forced-{queue}", task_queue=queue
-        )
+    async with mitigating(running, answer, run, verify) as handle:
         for one in (decision, force):
             await handle.execute_update(names.UPDATE_DECIDE, running.signer.sign(one))
         is_forced.set()

@@ -146,8 +146,9 @@ async def test_worse_is_undone(running: Site, service: str) -> None:
     incident = await running.command(service)
     asked = await running.asked(incident.id)
     flag = asked.plan.steps[0].action.target.path[-1]
-    running.break_service(service, 0.9)
     running.decide(asked)
+    await until(lambda: running.changes(flag) == 1, what="the change, which makes it worse")
+    running.break_service(service, 0.9)
     await running.asked(incident.id, 2)
     attempt = running.ledger.incidents.get(incident.id).attempts[0]
 
