@@ -225,7 +225,6 @@ class IncidentWorkflow:
                 or self._news
                 or self._resolution is not None
                 or self._is_clear() is not was_clear
-                or self._is_long()
             )
         )
 
@@ -319,6 +318,8 @@ class IncidentWorkflow:
         if not self._is_long():
             return
         await workflow.wait_condition(workflow.all_handlers_finished)
+        if self._resolution or self._replan or self._relapsed or self._ended:
+            return  # the next run would not know of it; the next turn takes it up, and then there is none
         workflow.continue_as_new(
             messages.IncidentInput(
                 incident=self._snapshot(),

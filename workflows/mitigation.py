@@ -133,10 +133,11 @@ class MitigationWorkflow:
                 if workflow.now() >= self._expiry:
                     return self._ended(AttemptEnd.EXPIRED, str(forbidden))
                 # A true one may have come meanwhile; when it is the ledger's own, that does not allow it.
+                refused, self._signed = self._signed, None  # one that comes while the ledger is read is taken
                 closed = await calls.close_approval(messages.CloseApproval(approval=self._answer.approval))
-                if closed.signed is not None and closed.signed == self._signed:
+                if closed.signed is not None and closed.signed == refused:
                     return self._ended(AttemptEnd.REFUSED, str(forbidden))
-                self._signed = closed.signed
+                self._signed = closed.signed or self._signed
 
     @property
     def _expiry(self) -> datetime:

@@ -8,15 +8,21 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from temporalio import activity
+from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from activities.launchdarkly.fake import Fault
 from authority.decisions import Signer
-from contracts import names
+from contracts import messages, names
 from contracts.approvals import ApprovalState, Decision, Verdict
 from contracts.evidence import EvidenceKind
-from contracts.incidents import AlertStatus, AttemptEnd, Phase
+from contracts.incidents import AlertStatus, AttemptEnd, Effect, Phase
+from contracts.outcomes import EffectResult, MitigationResult, Outcome, StepResult
+from runtime import engine, temporal
+from runtime.clock import utc_now
 from tests import site as sites
 from tests.site import Site, query, until
+from workflows.mitigation import MitigationWorkflow
 
 
 @pytest.fixture(scope="module")
@@ -305,3 +311,87 @@ async def test_a_frozen_mitigation_can_be_planned_again(running: Site, service: 
     assert attempt.end is AttemptEnd.HELD
     assert "guardrail freeze: ada stopped changes of" in attempt.detail
     assert (again.plan.title, again.plan.violations) == (first.plan.title, ())
+
+
+async def test_a_decision_that_comes_while_the_ledger_is_read_counts(running: Site) -> None:
+    """After a forged decision the true one is not lost, even when it arrives while the ledger is slow."""
+    decision = Decision(
+        request="APR-1",
+        incident="INC-1",
+        mitigation="INC-1/1",
+        plan_digest="d",
+        policy_digest="p",
+        verdict=Verdict.APPROVE,
+        person="ada",
+        authenticated_by="local",
+        decided_at=utc_now(),
+        expires_at=utc_now() + timedelta(minutes=1),
+    )
+    forged, true = Signer(Ed25519PrivateKey.generate()).sign(decision), running.signer.sign(decision)
+    is_read, is_delivered = asyncio.Event(), asyncio.Event()
+
+    @activity.defn(name=names.RUN_STEP)
+    async def run_step(order: messages.StepOrder) -> StepResult:
+        wrong = "" if order.signed == true else "forged"
+        return StepResult(action="a", outcome=Outcome.NOT_DONE if wrong else Outcome.DONE, forbidden=wrong)
+
+    @activity.defn(name=names.VERIFY_STEP)
+    async def verify_step(_: messages.VerifyOrder) -> EffectResult:
+        return EffectResult(effect=Effect.EFFECTIVE, detail="it helped", ended_at=utc_now())
+
+    @activity.defn(name=names.CLOSE_APPROVAL)
+    async def close_approval(_: messages.CloseApproval) -> messages.ClosedApproval:
+        is_read.set()  # nobody has decided yet, and the answer takes its time
+        await is_delivered.wait()
+        return messages.ClosedApproval(state=ApprovalState.PENDING)
+
+    answer = messages.PlanAnswer(
+        mitigation="INC-1/1",
+        approval="APR-1",
+        plan_digest="d",
+        expires_at=decision.expires_at,
+        steps=(messages.StepBrief(number=1, title="x", verified=True, undoable=False),),
+    )
+    version = temporal.version(running.config)
+    async with Worker(
+        running.client,
+        task_queue="slow",
+        workflows=[MitigationWorkflow],
+        activities=[run_step, verify_step, close_approval],
+        deployment_config=WorkerDeploymentConfig(version=version, use_worker_versioning=True),
+    ):
+        handle = await running.client.start_workflow(
+            names.MITIGATION_WORKFLOW,
+            messages.MitigationOrder(incident="INC-1", answer=answer),
+            id="slow",
+            task_queue="slow",
+            task_timeout=timedelta(seconds=1),
+            result_type=MitigationResult,
+        )
+        await handle.signal(names.SIGNAL_DECISION, forged)
+        await is_read.wait()
+        await handle.signal(names.SIGNAL_DECISION, true)
+        await asyncio.sleep(
+            2
+        )  # longer than the workflow's task waits for the ledger before it looks at what came
+        is_delivered.set()
+        async with asyncio.timeout(10):
+            result = await handle.result()
+
+    assert result.end is AttemptEnd.EFFECTIVE
+
+
+async def test_an_order_to_resolve_outlives_a_long_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An incident that grows too long for one run while it is being ended does end, and asks nothing more."""
+    monkeypatch.setitem(engine.DYNAMIC_CONFIG, "limit.historyCount.suggestContinueAsNew", "25")
+    async with sites.site(tmp_path, services=1) as site:
+        site.alert("s0")
+        incident = await site.command("s0")
+        await site.asked(incident.id)
+        await site.phase(incident.id, Phase.MITIGATING)
+        site.order(incident.id, "resolve")
+        await site.phase(incident.id, Phase.LEARNING)
+
+        assert site.ledger.approvals.for_mitigation(f"{incident.id}/2") is None
