@@ -1,6 +1,7 @@
 """The tables, in one place. Changing them means a new module in ``migrations/versions``."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -20,6 +21,8 @@ from sqlalchemy import (
     UniqueConstraint,
     true,
 )
+from sqlalchemy.schema import SchemaItem
+from sqlalchemy.types import TypeEngine
 
 from contracts.errors import InputError
 from ledger.storable import clean
@@ -70,9 +73,23 @@ metadata = MetaData(
     }
 )
 
-delivery = Table(
+
+def _table(name: str, *parts: SchemaItem, **options: Any) -> Table:
+    return Table(name, metadata, *parts, **options)
+
+
+def _always(kind: type[TypeEngine[Any]] | TypeEngine[Any], *names: str) -> list[Column[Any]]:
+    """Give columns of one kind that every row has."""
+    return [Column(name, kind, nullable=False) for name in names]
+
+
+def _perhaps(kind: type[TypeEngine[Any]] | TypeEngine[Any], *names: str) -> list[Column[Any]]:
+    """Give columns of one kind that a row may lack."""
+    return [Column(name, kind) for name in names]
+
+
+delivery = _table(
     "delivery",
-    metadata,
     Column("id", BigId, primary_key=True),
     Column("source", Words, nullable=False),
     Column("digest", Text, nullable=False),  # of the body, so that the same bytes are one delivery
@@ -83,87 +100,67 @@ delivery = Table(
     UniqueConstraint("source", "digest"),
 )
 
-incident = Table(
+incident = _table(
     "incident",
-    metadata,
     Column("number", BigId, primary_key=True),
-    Column("title", Words, nullable=False),
-    Column("service", Words, nullable=False),
-    Column("environment", Words, nullable=False),
-    Column("region", Words),
-    Column("severity", Text, nullable=False),
-    Column("phase", Text, nullable=False),
+    *_always(Words, "title", "service", "environment"),
+    *_perhaps(Words, "region", "declared_by", "attention"),
+    *_always(Text, "severity", "phase"),
     Column("opened_at", Moment, nullable=False),
-    Column("declared_by", Words),
-    Column("attention", Words),
-    Column("roles", Json, nullable=False),
-    Column("attempts", Json, nullable=False),
+    *_always(Json, "roles", "attempts", "trace"),
     Column("version", BigInteger, nullable=False),  # of the last record that was taken
     Column("revision", BigInteger, nullable=False),  # counts role and severity changes, for evidence keys
-    Column("trace", Json, nullable=False),
     Index("ix_incident_service_environment", "service", "environment"),
 )
 
-alert = Table(
+alert = _table(
     "alert",
-    metadata,
     Column("id", BigId, primary_key=True),
     Column("episode", Text, nullable=False, unique=True),  # SHA-256 of Alert.episode: labels have any length
     Column("problem", Text, nullable=False),  # SHA-256 of source and fingerprint: all episodes of one have it
-    Column("service", Words, nullable=False),
-    Column("environment", Words, nullable=False),
+    *_always(Words, "service", "environment"),
     Column("status", Text, nullable=False),
-    Column("content", Json, nullable=False),
+    *_always(Json, "content", "trace"),
     Column("delivery", ForeignKey("delivery.id"), nullable=False),
     Column("incident", ForeignKey("incident.number")),
     Column("behind", BigInteger, nullable=False),  # goes only to an incident with a greater number
     Column("received_at", Moment, nullable=False),
     Column("times", Integer, nullable=False),
     Column("pending", Boolean, nullable=False),
-    Column("trace", Json, nullable=False),
     Index("ix_alert_incident_problem", "incident", "problem"),
 )
 alert_is_pending = alert.c.pending.is_(true())
 Index("ix_alert_pending", alert.c.id, sqlite_where=alert_is_pending, postgresql_where=alert_is_pending)
 
-plan = Table(
+plan = _table(
     "plan",
-    metadata,
     Column("digest", Text, primary_key=True),
     Column("mitigation", Words, nullable=False),
     Column("content", Json, nullable=False),
 )
 
-approval = Table(
+approval = _table(
     "approval",
-    metadata,
     Column("number", BigId, primary_key=True),
     Column("incident", Words, nullable=False, index=True),
     Column("mitigation", Words, nullable=False, unique=True),
     Column("plan_digest", ForeignKey("plan.digest"), nullable=False),
-    Column("title", Words, nullable=False),
-    Column("risk", Text, nullable=False),
-    Column("severity", Text, nullable=False),
+    *_always(Words, "title", "closed_reason"),
+    *_always(Text, "risk", "severity", "needs"),
     Column("state", Text, nullable=False, index=True),
-    Column("needs", Text, nullable=False),
     Column("given", Json, nullable=False),  # approvals so far, while more are needed
     Column("broke_glass", Boolean, nullable=False),
-    Column("asked_at", Moment, nullable=False),
-    Column("expires_at", Moment, nullable=False),
+    *_always(Moment, "asked_at", "expires_at"),
     Column("signed", Json),
     Column("closed_at", Moment),
-    Column("closed_reason", Words, nullable=False),
 )
 
-standing_grant = Table(
+standing_grant = _table(
     "standing_grant",
-    metadata,
     Column("number", BigId, primary_key=True),
-    Column("service", Words, nullable=False),
-    Column("environment", Words, nullable=False),
+    *_always(Words, "service", "environment"),
     Column("content", Json, nullable=False),
-    Column("key_id", Text, nullable=False),
-    Column("signature", Text, nullable=False),
+    *_always(Text, "key_id", "signature"),
     Column("expires_at", Moment, nullable=False),
     Column("used", Integer, nullable=False),
     Column("revoked_at", Moment),
@@ -171,9 +168,8 @@ standing_grant = Table(
     Index("ix_standing_grant_service_environment", "service", "environment"),
 )
 
-review = Table(
+review = _table(
     "review",
-    metadata,
     Column("approval", ForeignKey("approval.number"), primary_key=True, autoincrement=False),
     Column("person", Words, primary_key=True),
     Column("was_right", Boolean, nullable=False),
@@ -181,25 +177,20 @@ review = Table(
     Column("at", Moment, nullable=False),
 )
 
-journal = Table(
+journal = _table(
     "journal",
-    metadata,
     Column("number", BigId, primary_key=True),
     Column("action", Words, nullable=False, unique=True),
     Column("incident", Words, nullable=False, index=True),
-    Column("mitigation", Words, nullable=False),
+    *_always(Words, "mitigation", "approval"),
     Column("step", Integer, nullable=False),
-    Column("direction", Text, nullable=False),
-    Column("plan_digest", Text, nullable=False),
-    Column("approval", Words, nullable=False),
-    Column("state", Text, nullable=False),
+    *_always(Text, "direction", "plan_digest", "state"),
     Column("fence", BigInteger, nullable=False),
     Column("intent_at", Moment),
     Column("before", Json, nullable=False),
     Column("result", Json),
     # What the guardrails go by, from the intent on.
-    Column("service", Words),
-    Column("playbook", Words),
+    *_perhaps(Words, "service", "playbook"),
     Column("touches", Words),  # its target, unless certainly nothing was done to it
     Column("held", Boolean, nullable=False),  # the target is locked by this mitigation
     Column("ended", Text),  # how the mitigation ended
@@ -208,65 +199,50 @@ journal = Table(
     Index("ix_journal_playbook_intent_at", "playbook", "intent_at"),
 )
 
-freeze = Table(
+freeze = _table(
     "freeze",
-    metadata,
     Column("number", BigId, primary_key=True),
-    Column("service", Words),
-    Column("reason", Words, nullable=False),
-    Column("person", Words, nullable=False),
+    *_perhaps(Words, "service", "lifted_by"),
+    *_always(Words, "reason", "person"),
     Column("at", Moment, nullable=False),
-    Column("lifted_by", Words),
     Column("lifted_at", Moment),
 )
 
-in_force = Table(
+in_force = _table(
     "in_force",
-    metadata,
     Column("mitigation", Words, primary_key=True),
     Column("incident", Words, nullable=False, index=True),
-    Column("service", Words, nullable=False),
-    Column("environment", Words, nullable=False),
-    Column("title", Words, nullable=False),
+    *_always(Words, "service", "environment", "title", "owner"),
     Column("plan_digest", Text, nullable=False),
-    Column("owner", Words, nullable=False),
     Column("state", Text, nullable=False, index=True),
     Column("steps", Json, nullable=False),
-    Column("since", Moment, nullable=False),
+    *_always(Moment, "since", "expires_at"),
     Column("renewed_at", Moment, nullable=False),  # its reminders are counted from here to its end
-    Column("expires_at", Moment, nullable=False),
-    Column("closed_at", Moment),
+    *_perhaps(Moment, "closed_at", "undo_asked_at"),
     Column("revision", Integer, nullable=False),  # of its timer
-    Column("reminded", Integer, nullable=False),
-    Column("undos", Integer, nullable=False),
+    *_always(Integer, "reminded", "undos"),
     Column("undo", Words),  # the one that runs
-    Column("undo_asked_at", Moment),
 )
 
-watch = Table(
+watch = _table(
     "watch",
-    metadata,
     Column("item", Words, primary_key=True),
     Column("next_at", Moment, index=True),  # when it is due, or until when somebody has it
-    Column("readings", Json, nullable=False),
-    Column("state", Json, nullable=False),
+    *_always(Json, "readings", "state"),
 )
 
-readiness = Table(
+readiness = _table(
     "readiness",
-    metadata,
     Column("number", BigId, primary_key=True),
-    Column("service", Words, nullable=False),
-    Column("environment", Words, nullable=False),
+    *_always(Words, "service", "environment"),
     Column("at", Moment, nullable=False),
     Column("state", Text, nullable=False),
     Column("checks", Json, nullable=False),
     Index("ix_readiness_service_environment", "service", "environment", "number"),
 )
 
-ladder = Table(
+ladder = _table(
     "ladder",
-    metadata,
     Column("subject", Words, primary_key=True),
     Column("incident", Words, nullable=False, index=True),
     Column("started_at", Moment, nullable=False),
@@ -275,57 +251,44 @@ ladder = Table(
     Column("ended_at", Moment),
 )
 
-notice = Table(
+notice = _table(
     "notice",
-    metadata,
     Column("subject", Words, primary_key=True),
     Column("person", Words, primary_key=True),
     Column("channel", Words, primary_key=True),
     Column("incident", Words, nullable=False, index=True),
-    Column("title", Words, nullable=False),
-    Column("text", Words, nullable=False),
+    *_always(Words, "title", "text", "error"),
     Column("state", Text, nullable=False),
     Column("rung", Integer),
     Column("rest", Json, nullable=False),  # the person's channels that are tried when this one fails
-    Column("times", Integer, nullable=False),
-    Column("attempts", Integer, nullable=False),
+    *_always(Integer, "times", "attempts"),
     Column("queued_at", Moment, nullable=False),
-    Column("sent_at", Moment),
-    Column("seen_at", Moment),
-    Column("error", Words, nullable=False),
+    *_perhaps(Moment, "sent_at", "seen_at"),
 )
 
-handoff = Table(
+handoff = _table(
     "handoff",
-    metadata,
     Column("number", BigId, primary_key=True),
     Column("incident", Words, nullable=False, index=True),
-    Column("role", Text, nullable=False),
-    Column("giver", Words, nullable=False),
-    Column("person", Words, nullable=False),
-    Column("state", Text, nullable=False),
+    *_always(Text, "role", "state"),
+    *_always(Words, "giver", "person"),
     Column("packet", Json, nullable=False),
-    Column("offered_at", Moment, nullable=False),
-    Column("expires_at", Moment, nullable=False),
+    *_always(Moment, "offered_at", "expires_at"),
     Column("closed_at", Moment),
 )
 
-outbox = Table(
+outbox = _table(
     "outbox",
-    metadata,
     Column("id", BigId, primary_key=True),
     Column("kind", Text, nullable=False),
-    Column("key", Words, nullable=False),
-    Column("incident", Words, nullable=False),
+    *_always(Words, "key", "incident", "error"),
     Column("lane", Words, nullable=False),  # messages of one lane are delivered in order
-    Column("payload", Json, nullable=False),
-    Column("trace", Json, nullable=False),
+    *_always(Json, "payload", "trace"),
     Column("attempts", Integer, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("available_at", Moment, nullable=False),  # not before: the end of a lease or of a pause
     Column("due_at", Moment, nullable=False),  # not before: what it is about has time until then
     Column("done_at", Moment),
-    Column("error", Words, nullable=False),
     UniqueConstraint("kind", "incident", "key"),
 )
 outbox_is_waiting = outbox.c.done_at.is_(None)
@@ -340,9 +303,8 @@ Index(
     postgresql_where=outbox_is_waiting,
 )
 
-evidence = Table(
+evidence = _table(
     "evidence",
-    metadata,
     Column("position", BigId, primary_key=True, autoincrement=False),
     Column("key", Words, nullable=False, unique=True),
     Column("incident", Words),
@@ -351,67 +313,56 @@ evidence = Table(
     Index("ix_evidence_incident_position", "incident", "position"),
 )
 
-evidence_head = Table(
+evidence_head = _table(
     "evidence_head",
-    metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("size", BigInteger, nullable=False),
 )
 
-evidence_node = Table(
+evidence_node = _table(
     "evidence_node",
-    metadata,
     Column("leaf", BigInteger, primary_key=True, autoincrement=False),  # ledger.merkle names subtrees so
     Column("level", Integer, primary_key=True, autoincrement=False),
     Column("hash", LargeBinary, nullable=False),
     sqlite_with_rowid=False,
 )
 
-evidence_checkpoint = Table(
+evidence_checkpoint = _table(
     "evidence_checkpoint",
-    metadata,
     Column("size", BigId, primary_key=True, autoincrement=False),
     Column("root", LargeBinary, nullable=False),
     Column("note", Text, nullable=False),
     Column("made_at", Moment, nullable=False),
 )
 
-postmortem = Table(
+postmortem = _table(
     "postmortem",
-    metadata,
     Column("incident", ForeignKey("incident.number"), primary_key=True, autoincrement=False),
     Column("markdown", Words, nullable=False),
     Column("revision", Integer, nullable=False),
     Column("written_at", Moment, nullable=False),
 )
 
-session = Table(
+session = _table(
     "session",
-    metadata,
     Column("secret", Text, primary_key=True),  # SHA-256 of what the browser holds
     Column("flow", Text, nullable=False, unique=True),  # SHA-256 of the sign-in's state: each is used once
     Column("person", Words, nullable=False),
     Column("authenticated_by", Text, nullable=False),
     Column("groups", Json, nullable=False),
-    Column("signed_in_at", Moment),
+    *_perhaps(Moment, "signed_in_at", "revoked_at"),
     Column("created_at", Moment, nullable=False),
     Column("used_at", Moment, nullable=False),  # for an order; looking writes nothing
     Column("expires_at", Moment, nullable=False, index=True),
-    Column("revoked_at", Moment),
 )
 
-api_token = Table(
+api_token = _table(
     "api_token",
-    metadata,
     Column("number", BigId, primary_key=True),
     Column("secret", Text, nullable=False, unique=True),  # SHA-256 of the token
-    Column("name", Words, nullable=False),
-    Column("person", Words),
+    *_always(Words, "name", "created_by"),
+    *_perhaps(Words, "person", "revoked_by"),
     Column("scopes", Json, nullable=False),
-    Column("created_by", Words, nullable=False),
-    Column("created_at", Moment, nullable=False),
-    Column("expires_at", Moment, nullable=False),
-    Column("used_at", Moment),
-    Column("revoked_at", Moment),
-    Column("revoked_by", Words),
+    *_always(Moment, "created_at", "expires_at"),
+    *_perhaps(Moment, "used_at", "revoked_at"),
 )
