@@ -1,5 +1,6 @@
 """What workflows and activities say to each other: one object in, one object out."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -68,6 +69,14 @@ class PlanAnswer(Frozen):
     actions: tuple[str, ...] = ()
     undo_when: tuple[Effect, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def in_force(self, left: Collection[int]) -> str:
+        """Say at the end of a sentence which steps are in force, and what undoes them; empty: none is."""
+        if not left:
+            return ""
+        named = f"steps {', '.join(map(str, sorted(left)))} are" if len(left) > 1 else f"step {min(left)} is"
+        has_undo = any(step.undoable for step in self.steps if step.number in left)
+        return f"; {named} in force" + (f": stanch mitigation undo {self.mitigation}" if has_undo else "")
 
     def ended(
         self, end: AttemptEnd, detail: str, *, undone: bool = False, applied: bool = False

@@ -60,7 +60,7 @@ async def verify_step(order: messages.VerifyOrder) -> EffectResult:
     """See what a step did for the users."""
     # What was begun anew because nobody had looked, and looks that are slow, take longer than the plan says.
     once = SETTLES_AT_MOST + 3 * WITHIN_AT_MOST
-    return await _call(names.VERIFY_STEP, order, EffectResult, once=once, total=2 * once)
+    return await _call(names.VERIFY_STEP, order, EffectResult, once=once)
 
 
 async def monitor(order: messages.MonitorOrder) -> messages.MonitorResult:

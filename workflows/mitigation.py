@@ -55,7 +55,7 @@ class MitigationWorkflow:
         self._withdrawn: str | None = None
         self._closed = False
         self._applied = False
-        self._left: dict[int, bool] = {}  # what is in force of it, and whether that has an undo
+        self._left: set[int] = set()  # the steps that are in force
 
     @workflow.run
     async def run(self, order: messages.MitigationOrder) -> MitigationResult:
@@ -194,8 +194,8 @@ class MitigationWorkflow:
                 end = AttemptEnd.HELD if result.held else AttemptEnd.REFUSED
                 end = AttemptEnd.IN_DOUBT if result.outcome is Outcome.IN_DOUBT else end
                 raise EndedError(end, f"step {step.number}: {result.detail}")
-            if not result.no_op:
-                self._applied, self._left[step.number] = True, step.undoable
+            self._left |= set() if result.no_op else {step.number}
+            self._applied = self._applied or not result.no_op
             done.append(step)
             effect = await self._verified(step)
             settled = effect.settled is None or effect.settled.reached is Reached.YES
@@ -245,7 +245,7 @@ class MitigationWorkflow:
                 continue
             if result.outcome is Outcome.DONE:
                 undone = True
-                self._left.pop(step.number, None)
+                self._left.discard(step.number)
                 await calls.verify_step(self._verify(step, Direction.UNDO))
             notes.append(f"undo of step {step.number}: {result.outcome.value} {result.detail}".strip())
         return undone, "; " + "; ".join(notes)
@@ -273,9 +273,6 @@ class MitigationWorkflow:
 
     def _ended(self, end: AttemptEnd, detail: str, *, undone: bool = False) -> MitigationResult:
         self._closed = True
-        if self._left and end is not AttemptEnd.EFFECTIVE and self._order.undo is None:
-            one = f"step {min(self._left)} is"
-            many = f"steps {', '.join(map(str, sorted(self._left)))} are"
-            undo = f": stanch mitigation undo {self._answer.mitigation}" if any(self._left.values()) else ""
-            detail += f"; {many if len(self._left) > 1 else one} in force{undo}"
+        if end is not AttemptEnd.EFFECTIVE and self._order.undo is None:
+            detail += self._answer.in_force(self._left)
         return self._answer.ended(end, detail, undone=undone, applied=self._applied)
