@@ -72,7 +72,7 @@ class Intake:
     def __init__(self, orders: Orders, metrics: Metrics, *, most: int) -> None:
         """Put it together; ``most`` is the size of the largest body, in bytes."""
         self._orders = orders
-        self._inbox = orders.ledger.inbox
+        self._ledger = orders.ledger
         self._metrics = metrics
         self._most = most
 
@@ -128,14 +128,14 @@ class Intake:
             parsed = SOURCES[source](_json(body.content), self._orders.catalogue)
             _check_usable(parsed)
         except InputError as error:
-            self._inbox.refuse(source, body.content, str(error))
+            self._ledger.inbox.refuse(source, body.content, str(error))
             self._metrics.deliveries.labels(source, "refused").inc()
             log.warning("refused a delivery from %s: %s", source, json.dumps(str(error)))
             raise
-        receipt = self._inbox.accept(source, body.content, parsed.alerts, trace=trace)
+        receipt = self._ledger.inbox.accept(source, body.content, parsed.alerts, trace=trace)
         self._orders.wake()
         if parsed.refused:
-            self._inbox.refuse(source, body.content, _sentences(parsed.refused))
+            self._ledger.inbox.refuse(source, body.content, _sentences(parsed.refused))
         self._metrics.deliveries.labels(source, "accepted").inc()
         for result, count in (
             ("accepted", receipt.accepted),
