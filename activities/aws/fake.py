@@ -70,13 +70,7 @@ ERRORS = {
     Fault.ERROR_BEFORE: (503, "ServiceUnavailable", "Service unavailable"),
     Fault.ERROR_AFTER: (500, "InternalFailure", "Internal error"),
 }
-AFTER = {
-    Fault.ERROR_AFTER,
-    Fault.TIMEOUT_AFTER,
-    Fault.CUT_AFTER,
-    Fault.NONSENSE,
-    Fault.PARTIAL,
-}
+AFTER = {Fault.ERROR_AFTER, Fault.TIMEOUT_AFTER, Fault.CUT_AFTER, Fault.NONSENSE, Fault.PARTIAL}
 
 
 @dataclass

@@ -10,9 +10,7 @@ from pydantic import ValidationError
 from activities.aws import (
     Answers,
     GroupState,
-    RecordsState,
     RollBackService,
-    RoutingState,
     ServiceState,
     SetDesiredCapacity,
     SetRecordWeights,
@@ -31,6 +29,7 @@ from activities.aws.actions import (
 )
 from activities.aws.client import AwsClient
 from activities.aws.fake import FakeAws, Fault
+from activities.aws.models import RecordsState, RoutingState
 from contracts.errors import ActionRefusedError, ProviderUnavailableError
 from contracts.outcomes import Progress, Reached
 from contracts.plans import Difference, Observation, Reach

@@ -8,13 +8,11 @@ from pydantic import ValidationError
 
 from activities.aws import (
     ExecuteRegionSwitch,
-    GlobalState,
     Mode,
     SetDesiredCapacity,
     SetRecordWeights,
     SetRoutingControls,
     SwitchGlobalCluster,
-    SwitchState,
 )
 from activities.aws.actions import (
     ExecuteRegionSwitchAction,
@@ -24,6 +22,7 @@ from activities.aws.actions import (
 )
 from activities.aws.client import AwsClient
 from activities.aws.fake import ERRORS, FakeAws, Fault
+from activities.aws.models import GlobalState, SwitchState
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
 from contracts.outcomes import Reached
 from contracts.plans import Difference

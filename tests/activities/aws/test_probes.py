@@ -20,7 +20,6 @@ from activities.aws import (
     ServiceHistory,
     ServiceHistoryProbe,
     ServiceRevision,
-    ServiceRevisions,
     SetDesiredCapacity,
     SetRecordWeights,
     SetRoutingControls,
@@ -30,6 +29,7 @@ from activities.aws import (
 )
 from activities.aws.client import AwsClient
 from activities.aws.fake import FakeAws, Fault
+from activities.aws.models import ServiceRevisions
 from activities.registry import Registry
 from contracts.actions import ActionRequest
 from contracts.catalogue import Aws, Signal
@@ -155,6 +155,19 @@ def checks(client: AwsClient, *steps: ActionRequest) -> dict[tuple[str, str], li
         kind = check.target.partition(":")[2].partition("/")[0]
         found.setdefault((kind, check.name), []).append(check)
     return found
+
+
+def test_a_simulation_that_says_nothing_permits_nothing(
+    aws: FakeAws, world: World, client: AwsClient
+) -> None:
+    """No result is not a yes: whether the permission is there is not known then."""
+    world.make_group()
+    aws.rewrites["SimulatePrincipalPolicy"] = partial(re.sub, "<EvaluationResults>.*</EvaluationResults>", "")
+    (check,) = checks(client, SetDesiredCapacity(**world.at_group, desired=3))[
+        "auto_scaling_group", "permissions"
+    ]
+
+    assert check.state is CheckState.UNKNOWN
 
 
 def failover(world: World, **more: int) -> tuple[ActionRequest, ...]:
