@@ -14,6 +14,7 @@ from contracts.plans import WITHIN_AT_MOST
 
 ResultT = TypeVar("ResultT", bound=BaseModel)
 
+PLANNING = {"once": timedelta(seconds=90), "total": timedelta(minutes=10)}
 PATIENT = RetryPolicy(
     initial_interval=timedelta(seconds=1), backoff_coefficient=2, maximum_interval=timedelta(seconds=10)
 )
@@ -39,28 +40,25 @@ async def _call(
 
 async def plan(request: messages.PlanRequest) -> messages.PlanAnswer:
     """Ask the playbooks for the next plan, seal it and ask for its approval."""
-    once, total = timedelta(seconds=90), timedelta(minutes=10)
-    return await _call(names.PLAN, request, messages.PlanAnswer, once=once, total=total)
+    return await _call(names.PLAN, request, messages.PlanAnswer, **PLANNING)
 
 
 async def plan_undo(request: messages.UndoRequest) -> messages.PlanAnswer:
     """Seal a plan that takes a mitigation in force back, and ask for its approval."""
-    once, total = timedelta(seconds=90), timedelta(minutes=10)
-    return await _call(names.PLAN_UNDO, request, messages.PlanAnswer, once=once, total=total)
+    return await _call(names.PLAN_UNDO, request, messages.PlanAnswer, **PLANNING)
 
 
 async def run_step(order: messages.StepOrder) -> StepResult:
     """Run one step, or its undo, under a signed decision."""
-    return await _call(
-        names.RUN_STEP, order, StepResult, once=timedelta(minutes=2), total=timedelta(minutes=30)
-    )
+    once, total = timedelta(minutes=2), timedelta(minutes=30)
+    return await _call(names.RUN_STEP, order, StepResult, once=once, total=total)
 
 
 async def verify_step(order: messages.VerifyOrder) -> EffectResult:
     """See what a step did for the users."""
     # What was begun anew because nobody had looked, and looks that are slow, take longer than the plan says.
     once = SETTLES_AT_MOST + 3 * WITHIN_AT_MOST
-    return await _call(names.VERIFY_STEP, order, EffectResult, once=once)
+    return await _call(names.VERIFY_STEP, order, EffectResult, once=once, total=2 * once)
 
 
 async def monitor(order: messages.MonitorOrder) -> messages.MonitorResult:

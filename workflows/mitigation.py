@@ -145,6 +145,7 @@ class MitigationWorkflow:
 
     async def _decision(self) -> SignedDecision:
         """Wait for an approval; whatever else closes the request ends the mitigation."""
+        approval, late = self._answer.approval, "nobody answered in time"
         while True:
             left = max(self._expiry - workflow.now(), timedelta())
             try:
@@ -152,17 +153,13 @@ class MitigationWorkflow:
                     lambda: self._signed is not None or self._withdrawn is not None, timeout=left
                 )
             except TimeoutError:
-                close = messages.CloseApproval(
-                    approval=self._answer.approval,
-                    state=ApprovalState.EXPIRED,
-                    reason="nobody answered in time",
-                )
+                close = messages.CloseApproval(approval=approval, state=ApprovalState.EXPIRED, reason=late)
             else:
                 if self._signed is not None and self._signed.decision.verdict is Verdict.APPROVE:
                     return self._signed
                 state = ApprovalState.WITHDRAWN if self._signed is None else None
                 reason = self._withdrawn or ""
-                close = messages.CloseApproval(approval=self._answer.approval, state=state, reason=reason)
+                close = messages.CloseApproval(approval=approval, state=state, reason=reason)
             # The ledger says what counts: an answer may have come first, and a delivered one may be forged.
             closed = await calls.close_approval(close)
             match closed.state:
@@ -177,7 +174,7 @@ class MitigationWorkflow:
                 case ApprovalState.WITHDRAWN:
                     raise EndedError(AttemptEnd.WITHDRAWN, close.reason)
                 case _:
-                    raise EndedError(AttemptEnd.EXPIRED, "nobody answered in time")
+                    raise EndedError(AttemptEnd.EXPIRED, late)
 
     async def _run_steps(self, signed: SignedDecision) -> MitigationResult:
         done: list[messages.StepBrief] = []
@@ -187,9 +184,8 @@ class MitigationWorkflow:
             result = await self._act(step, Direction.APPLY, signed)
             if result.drift:
                 changed = ", ".join(difference.path for difference in result.drift)
-                raise EndedError(
-                    AttemptEnd.DRIFTED, f"step {step.number}: changed since the plan was sealed: {changed}"
-                )
+                said = f"step {step.number}: changed since the plan was sealed: {changed}"
+                raise EndedError(AttemptEnd.DRIFTED, said)
             if result.outcome is not Outcome.DONE:
                 end = AttemptEnd.HELD if result.held else AttemptEnd.REFUSED
                 end = AttemptEnd.IN_DOUBT if result.outcome is Outcome.IN_DOUBT else end
