@@ -30,22 +30,12 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
+from activities.k8s.models import ACTION, BOOKKEEPING, RESOURCES, REVISION, TEMPLATE_HASH_LABEL
+
 Object = dict[str, Any]
 
-GROUPS = {
-    "deployments": ("apis/apps/v1", "Deployment"),
-    "statefulsets": ("apis/apps/v1", "StatefulSet"),
-    "daemonsets": ("apis/apps/v1", "DaemonSet"),
-    "replicasets": ("apis/apps/v1", "ReplicaSet"),
-    "controllerrevisions": ("apis/apps/v1", "ControllerRevision"),
-    "pods": ("api/v1", "Pod"),
-    "events": ("api/v1", "Event"),
-    "namespaces": ("api/v1", "Namespace"),
-    "resourcequotas": ("api/v1", "ResourceQuota"),
-    "horizontalpodautoscalers": ("apis/autoscaling/v1", "HorizontalPodAutoscaler"),
-    "applications": ("apis/argoproj.io/v1alpha1", "Application"),
-    "kustomizations": ("apis/kustomize.toolkit.fluxcd.io/v1", "Kustomization"),
-    "helmreleases": ("apis/helm.toolkit.fluxcd.io/v2", "HelmRelease"),
+GROUPS = {one.name: (one.api, one.kind) for one in RESOURCES.values()} | {
+    "namespaces": ("api/v1", "Namespace")
 }
 WORKLOADS = ("deployments", "statefulsets", "daemonsets")
 SCALABLE = {"Deployment": "deployments", "StatefulSet": "statefulsets"}
@@ -54,18 +44,9 @@ DAEMON_NODES = 3
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 OPEN_PATHS = {REVIEWS, "/version", "/livez", "/readyz"}  # for every token
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-REVISION = "deployment.kubernetes.io/revision"
-REVISIONS = "deployment.kubernetes.io/revision-history"
+REVISIONS = f"{REVISION}-history"
 DESIRED, MOST = "deployment.kubernetes.io/desired-replicas", "deployment.kubernetes.io/max-replicas"
-NOT_COPIED = {
-    "kubectl.kubernetes.io/last-applied-configuration",
-    "deprecated.deployment.rollback.to",
-    REVISION,
-    REVISIONS,
-    DESIRED,
-    MOST,
-}
-HASH = "pod-template-hash"
+NOT_COPIED = BOOKKEEPING - {ACTION}
 REVISION_HASH = "controller-revision-hash"
 LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # of generated names: they make no words
 LARGEST_BODY = 3 * 1024 * 1024
@@ -273,16 +254,19 @@ class World:
         """Delete an object and all that it owns."""
         gone = self.objects.pop(key)
         self.version += 1
-        owners = {owner["uid"] for owner in gone["metadata"].get("ownerReferences", ())}
         for other, one in list(self.objects.items()):
-            if gone["metadata"]["uid"] in {own["uid"] for own in one["metadata"].get("ownerReferences", ())}:
+            if gone["metadata"]["uid"] in {owner["uid"] for owner in _owners(one)}:
                 self.remove(other)
-            elif one["metadata"]["uid"] in owners and other.startswith(("statefulsets/", "daemonsets/")):
-                self.timers.setdefault(f"sync {other}", self.now + self.lag)
-            elif one["metadata"]["uid"] in owners and other.startswith("replicasets/"):
-                for above in one["metadata"].get("ownerReferences", ()):
-                    deployment = f"deployments/{one['metadata']['namespace']}/{above['name']}"
-                    self.timers.setdefault(f"sync {deployment}", self.now + self.lag)
+        for owner in _owners(gone):
+            self.timers.setdefault(f"sync {self._controlled(gone, owner)}", self.now + self.lag)
+
+    def _controlled(self, one: Object, owner: Object) -> str:
+        """Give what the controller looks at that is above an object: of a ReplicaSet's pod the Deployment."""
+        key = f"{owner['kind'].lower()}s/{one['metadata']['namespace']}/{owner['name']}"
+        above = (
+            _owners(self.objects[key])[:1] if owner["kind"] == "ReplicaSet" and key in self.objects else ()
+        )
+        return next((self._controlled(one, higher) for higher in above), key)
 
     def owned(self, resource: str, owner: Object) -> list[Object]:
         """Give what an object owns, oldest first."""
@@ -290,8 +274,7 @@ class World:
         return [
             one
             for key, one in self.objects.items()
-            if key.startswith(prefix)
-            and any(ref["uid"] == uid for ref in one["metadata"].get("ownerReferences", ()))
+            if key.startswith(prefix) and any(owner["uid"] == uid for owner in _owners(one))
         ]
 
     def _look_at(self, key: str) -> None:
@@ -426,9 +409,9 @@ class World:
         if new is None:
             digest = _digest(spec["template"])
             template = deepcopy(spec["template"])
-            template["metadata"].setdefault("labels", {})[HASH] = digest
+            template["metadata"].setdefault("labels", {})[TEMPLATE_HASH_LABEL] = digest
             selector = deepcopy(spec["selector"])
-            selector.setdefault("matchLabels", {})[HASH] = digest
+            selector.setdefault("matchLabels", {})[TEMPLATE_HASH_LABEL] = digest
             new = self.add(
                 "replicasets",
                 {
@@ -542,14 +525,7 @@ class World:
         for container in pod["status"]["containerStatuses"]:
             container |= {"ready": True, "state": {"running": {"startedAt": self.time()}}}
         self.store("pods", pod)
-        namespace, owner = pod["metadata"]["namespace"], pod["metadata"]["ownerReferences"][0]
-        if owner["kind"] != "ReplicaSet":
-            key = f"{owner['kind'].lower()}s/{namespace}/{owner['name']}"
-            self._sync_set(key, self.objects[key])
-            return
-        replica_set = self.objects[f"replicasets/{namespace}/{owner['name']}"]
-        above = replica_set["metadata"]["ownerReferences"][0]["name"]
-        self._sync(f"deployments/{namespace}/{above}")
+        self._look_at(self._controlled(pod, _owners(pod)[0]))
 
     def _deadline(self, key: str) -> None:
         deployment = self.objects[key]
@@ -642,6 +618,11 @@ def _owner(one: Object) -> Object:
     return {**kind, "name": metadata["name"], "uid": metadata["uid"], "controller": True}
 
 
+def _owners(one: Object) -> list[Object]:
+    owners: list[Object] = one["metadata"].get("ownerReferences", [])
+    return owners
+
+
 def _revision(replica_set: Object) -> int:
     return int(replica_set["metadata"]["annotations"][REVISION])
 
@@ -671,7 +652,7 @@ def _serial(one: Object) -> int:
 
 def _without_hash(template: Object) -> Object:
     bare = deepcopy(template)
-    bare["metadata"]["labels"].pop(HASH, None)
+    bare["metadata"]["labels"].pop(TEMPLATE_HASH_LABEL, None)
     return bare
 
 

@@ -18,7 +18,7 @@ from kubernetes.client.models.v1_pod import V1Pod
 from kubernetes.client.models.v1_replica_set import V1ReplicaSet
 
 from activities.k8s.fake import FakeKubernetes, Fault, PatchError, json_patch, manifest, merge_patch
-from tests.activities.k8s.conftest import IMAGES, Place, until
+from tests.activities.k8s.conftest import HASTE, IMAGES, Place, until
 
 ADMIN = {"Authorization": "Bearer admin-token"}
 PATCH = {**ADMIN, "Content-Type": "application/merge-patch+json"}
@@ -251,7 +251,7 @@ def test_merge_patches(patch: Any, strategic: bool, result: Any) -> None:  # noq
 def test_a_rolling_update_keeps_enough_serving(shop: Place, fake: FakeKubernetes) -> None:
     """At no moment there are fewer ready pods than wanted, or more pods than the surge allows."""
     shop.deploy(replicas=4)
-    fake.world.ready_after = 4.0
+    fake.world.ready_after = 0.1 * HASTE  # seconds
     shop.release(IMAGES[1])
     seen = []
     while shop.status().reached.value != "yes":
@@ -265,11 +265,13 @@ def test_a_rolling_update_keeps_enough_serving(shop: Place, fake: FakeKubernetes
 def test_recreate_never_mixes_images(shop: Place, fake: FakeKubernetes) -> None:
     """With this strategy all old pods go before a new one comes."""
     shop.deploy(strategy={"type": "Recreate"})
+    fake.world.ready_after = 0.1 * HASTE  # seconds
     shop.release(IMAGES[1])
     seen = set()
     while shop.status().reached.value != "yes":
         seen.add(tuple(sorted({one["spec"]["containers"][0]["image"] for one in fake.objects("pods")})))
 
+    assert (IMAGES[1],) in seen
     assert (IMAGES[0], IMAGES[1]) not in seen
 
 
