@@ -2,23 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
 from authority.decisions import Signer
 from contracts.base import JsonObject
-from contracts.errors import InputError, NotFoundError, ProviderUnavailableError
+from contracts.errors import InputError, ProviderUnavailableError
 from contracts.evidence import ENGINE, Evidence, EvidenceEntry, EvidenceKind
 from ledger import merkle, notes
 from ledger.database import Database
 from ledger.schema import evidence, evidence_checkpoint, evidence_head, evidence_node
 from ledger.storable import canonical_text, clean, one_line
-
-Computed = TypeVar("Computed")
 
 LARGEST_INDEX = 2**62  # what a database's integer holds, with room
 MOST_AT_ONCE = 5000  # names in one query
@@ -141,36 +138,10 @@ class EvidenceLog:
         with self._database.read() as connection:
             return size(connection)
 
-    def root(self, size: int | None = None) -> bytes:
-        """Give the root of the tree over the first ``size`` entries, or over all.
-
-        Raises:
-            NotFoundError: The log is not that long.
-        """
+    def root(self) -> bytes:
+        """Give the root of the tree over all entries."""
         with self._database.read() as connection:
-            return _computed(connection, partial(merkle.root, _known_size(connection, size)))
-
-    def inclusion(self, index: int, size: int) -> list[bytes]:
-        """Prove that an entry is in the tree over the first ``size`` entries.
-
-        Raises:
-            NotFoundError: There is no such entry in it, or the log is not that long.
-        """
-        with self._database.read() as connection:
-            if not 0 <= index < _known_size(connection, size):
-                raise NotFoundError(f"evidence {index}: not among the first {size} entries")
-            return _computed(connection, partial(merkle.inclusion, index, size))
-
-    def consistency(self, old: int, new: int) -> list[bytes]:
-        """Prove that the log of ``old`` entries is the beginning of that of ``new`` entries.
-
-        Raises:
-            NotFoundError: The log is not that long, or ``old`` is longer than ``new``.
-        """
-        with self._database.read() as connection:
-            if not 0 <= old <= _known_size(connection, new):
-                raise NotFoundError(f"evidence log: {old} entries are not a beginning of {new}")
-            return _computed(connection, partial(merkle.consistency, old, new))
+            return _root(connection, size(connection))
 
     def signs(self, signer: Signer) -> None:
         """Say in the log that a key signs from now on; one that the log has seen before is no news."""
@@ -194,8 +165,7 @@ class EvidenceLog:
             latest = select(evidence_checkpoint).order_by(evidence_checkpoint.c.size.desc()).limit(1)
             last = connection.execute(latest).one_or_none()
             if last is not None:
-                before = partial(merkle.root, last.size)
-                if count < last.size or _computed(connection, before) != last.root:
+                if count < last.size or _root(connection, last.size) != last.root:
                     raise ProviderUnavailableError(
                         f"evidence log: its {count} entries do not continue the {last.size} that were signed"
                         f" at {last.made_at.isoformat()}; run `stanch audit verify` before anything else"
@@ -204,7 +174,7 @@ class EvidenceLog:
                     return None
             if count == 0:
                 return None
-            root = _computed(connection, partial(merkle.root, count))
+            root = _root(connection, count)
             text = notes.Checkpoint(origin, count, root).text
             note = notes.sign(text, name=origin, key=signer.public_key, sign_bytes=signer.sign_bytes)
             made = {"size": count, "root": root, "note": note, "made_at": self._database.now()}
@@ -230,48 +200,22 @@ def _row(index: int, key: str, entry: Evidence) -> dict[str, Any]:
     return {"position": index, "key": key, "incident": incident, "leaf": canonical_text(leaf), "body": body}
 
 
-def _stored(connection: Connection, names: Sequence[merkle.Subtree]) -> dict[merkle.Subtree, bytes]:
-    """Read nodes of the tree; by their leaves alone, which is what the index is good for."""
-    query = select(evidence_node).where(evidence_node.c.leaf.in_([name.leaf for name in names]))
-    found = {merkle.Subtree(row.leaf, row.level): row.hash for row in connection.execute(query)}
-    for name in names:
-        if name not in found:
-            raise _damaged(name)
-    return found
-
-
 def _edge(connection: Connection, count: int) -> list[bytes]:
+    """Read the nodes that a tree of so many leaves consists of, by their leaves: they are indexed."""
     names = merkle.frontier(count)
-    found = _stored(connection, names)
+    query = select(evidence_node).where(evidence_node.c.leaf.in_([name.leaf for name in names]))
+    found = {(row.leaf, row.level): row.hash for row in connection.execute(query)}
+    for leaf, level in names:
+        if (leaf, level) not in found:
+            raise ProviderUnavailableError(
+                f"evidence log: the tree's node at entry {leaf}, level {level} is missing;"
+                " run `stanch audit verify`"
+            )
     return [found[name] for name in names]
 
 
-def _computed(connection: Connection, compute: Callable[[merkle.Nodes], Computed]) -> Computed:
-    """Compute something of the tree: learn first which nodes it takes, and read them all at once."""
-    wanted: list[merkle.Subtree] = []
-
-    def note(name: merkle.Subtree) -> bytes:
-        wanted.append(name)
-        return b""
-
-    compute(note)
-    return compute(_stored(connection, wanted).__getitem__)
-
-
-def _damaged(name: merkle.Subtree) -> ProviderUnavailableError:
-    return ProviderUnavailableError(
-        f"evidence log: the tree's node at entry {name.leaf}, level {name.level} is missing;"
-        " run `stanch audit verify`"
-    )
-
-
-def _known_size(connection: Connection, wanted: int | None) -> int:
-    count = size(connection)
-    if wanted is None:
-        return count
-    if not 0 <= wanted <= count:
-        raise NotFoundError(f"evidence log: it has {count} entries, not {wanted}")
-    return wanted
+def _root(connection: Connection, count: int) -> bytes:
+    return merkle.root_of(_edge(connection, count))
 
 
 def _bounded(number: int) -> int:

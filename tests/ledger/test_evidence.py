@@ -9,7 +9,7 @@ from sqlalchemy import insert, text, update
 from authority.decisions import Signer, Verifier
 from authority.seals import canonical
 from contracts.base import JsonObject
-from contracts.errors import InputError, NotFoundError, ProviderUnavailableError
+from contracts.errors import InputError, ProviderUnavailableError
 from contracts.evidence import Evidence, EvidenceEntry, EvidenceKind
 from ledger import Ledger, audit, merkle, notes, schema
 from ledger.evidence import body_digest
@@ -30,11 +30,6 @@ def entry(
         summary=f"happening {key}",
         body=body or {},
     )
-
-
-def leaves(ledger: Ledger) -> list[bytes]:
-    """Give the log's leaf hashes."""
-    return [bytes.fromhex(found.leaf_hash) for found in ledger.evidence.entries()]
 
 
 def test_append(ledger: Ledger) -> None:
@@ -115,38 +110,6 @@ def test_appends_of_processes(ledger: Ledger, database_url: str, verifier: Verif
 
     assert [found.index for found in ledger.evidence.entries()] == list(range(30))
     assert audit.verify(ledger, verifier).problems == ()
-
-
-def test_proofs(ledger: Ledger) -> None:
-    """Every entry and every earlier size can be proven from what is stored."""
-    ledger.evidence.append(*(entry(str(number)) for number in range(13)))
-    hashes = leaves(ledger)
-    roots = [ledger.evidence.root(size) for size in range(14)]
-
-    assert roots[-1] == ledger.evidence.root()
-    for size in (1, 7, 8, 13):
-        for index in range(size):
-            proof = ledger.evidence.inclusion(index, size)
-            assert merkle.verify_inclusion(hashes[index], index, size, proof, roots[size])
-        for old in range(size + 1):
-            proof = ledger.evidence.consistency(old, size)
-            assert merkle.verify_consistency(old, size, roots[old], roots[size], proof)
-
-
-@pytest.mark.parametrize("size", [-1, 4, 10**30])
-def test_proofs_of_what_is_not_there(ledger: Ledger, size: int) -> None:
-    """Of what the log does not have there is no root and no proof."""
-    ledger.evidence.append(entry("a"), entry("b"), entry("c"))
-
-    for ask in (
-        lambda: ledger.evidence.root(size),
-        lambda: ledger.evidence.inclusion(0, size),
-        lambda: ledger.evidence.inclusion(size, 3),
-        lambda: ledger.evidence.consistency(1, size),
-        lambda: ledger.evidence.consistency(size, 3),
-    ):
-        with pytest.raises(NotFoundError):
-            ask()
 
 
 def test_checkpoint(ledger: Ledger, key: Ed25519PrivateKey, signer: Signer) -> None:

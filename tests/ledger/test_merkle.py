@@ -78,22 +78,16 @@ def test_known_roots(size: int) -> None:
     """The roots are those of the reference implementation."""
     grown = Tree([bytes.fromhex(leaf) for leaf in KNOWN_LEAVES[:size]])
 
-    assert merkle.root(size, grown).hex() == KNOWN_ROOTS[size]
+    assert merkle.root_of(grown.edge).hex() == KNOWN_ROOTS[size]
 
 
 @pytest.mark.parametrize("size", range(EXHAUSTIVE + 1))
 def test_every_small_tree(tree: Tree, size: int) -> None:
-    """Root, edge, and every inclusion and consistency proof hold at every size."""
-    root = merkle.root(size, tree)
+    """Root and edge are those of the definition at every size, also out of the nodes of a larger tree."""
+    root = merkle.root_of([tree(name) for name in merkle.frontier(size)])
 
     assert root == definition(tree.leaves[:size])
     assert root == merkle.root_of(Tree(tree.leaves[:size]).edge)
-    for index in range(size):
-        proof = merkle.inclusion(index, size, tree)
-        assert merkle.verify_inclusion(tree.hashes[index], index, size, proof, root)
-    for old in range(size + 1):
-        proof = merkle.consistency(old, size, tree)
-        assert merkle.verify_consistency(old, size, merkle.root(old, tree), root, proof)
 
 
 @given(st.lists(st.integers(1, 40), max_size=8))
@@ -109,69 +103,3 @@ def test_growth_in_any_portions(portions: list[int]) -> None:
     assert edge == whole.edge
     assert (nodes, edge) == merkle.grow(0, [], whole.hashes)
     assert len(nodes) == 2 * size - size.bit_count()
-
-
-@given(st.data())
-def test_forged_inclusion_is_refused(data: st.DataObject) -> None:
-    """No other leaf, place, size, root or path passes for the proven one."""
-    size = data.draw(st.integers(1, 200))
-    index = data.draw(st.integers(0, size - 1))
-    tree = Tree(contents(size))
-    root, proof = merkle.root(size, tree), merkle.inclusion(index, size, tree)
-    leaf, other = tree.hashes[index], data.draw(st.binary(min_size=32, max_size=32))
-    bent = proof.copy()
-    if bent:
-        bent[data.draw(st.integers(0, len(bent) - 1))] = other
-
-    assert merkle.verify_inclusion(leaf, index, size, proof, root)
-    assert not merkle.verify_inclusion(other, index, size, proof, root)
-    assert not merkle.verify_inclusion(leaf, index, size, proof, other)
-    assert not merkle.verify_inclusion(leaf, index, size, [*proof, other], root)
-    assert not proof or not merkle.verify_inclusion(leaf, index, size, proof[:-1], root)
-    assert not proof or not merkle.verify_inclusion(leaf, index, size, bent, root)
-    wrong = data.draw(st.integers(-1, size).filter(lambda number: number != index))
-    assert not merkle.verify_inclusion(leaf, wrong, size, proof, root)
-
-
-@given(st.data())
-def test_forged_consistency_is_refused(data: st.DataObject) -> None:
-    """A tree whose beginning was rewritten is consistent with no checkpoint of before."""
-    new = data.draw(st.integers(1, 200))
-    old = data.draw(st.integers(1, new))
-    honest = Tree(contents(new))
-    rewritten = contents(new)
-    rewritten[data.draw(st.integers(0, old - 1))] = b"another"
-    forged = Tree(rewritten)
-    before, after = merkle.root(old, honest), merkle.root(new, forged)
-    proof = merkle.consistency(old, new, forged)
-
-    assert merkle.verify_consistency(old, new, merkle.root(old, forged), after, proof)
-    assert not merkle.verify_consistency(old, new, before, after, proof)
-    assert not merkle.verify_consistency(old, new, before, after, merkle.consistency(old, new, honest))
-    assert not merkle.verify_consistency(old, new, merkle.root(old, forged), after, [*proof, before])
-
-
-@pytest.mark.parametrize(("index", "size"), [(0, 0), (-1, 5), (5, 5)])
-def test_no_proof_of_what_is_not_there(tree: Tree, index: int, size: int) -> None:
-    """A leaf outside of the tree has no proof."""
-    with pytest.raises(ValueError, match=f"no leaf {index} in a tree of {size}"):
-        merkle.inclusion(index, size, tree)
-
-
-@pytest.mark.parametrize(("old", "new"), [(-1, 3), (4, 3)])
-def test_no_prefix_longer_than_the_whole(tree: Tree, old: int, new: int) -> None:
-    """A tree has no prefix that is longer than itself."""
-    with pytest.raises(ValueError, match=f"a tree of {new} has no prefix of {old}"):
-        merkle.consistency(old, new, tree)
-
-    assert not merkle.verify_consistency(old, new, b"", b"", [])
-
-
-def test_empty_proofs() -> None:
-    """The empty tree is the beginning of every tree, and nothing else proves itself without a path."""
-    root = definition(contents(4))
-
-    assert merkle.verify_consistency(0, 4, merkle.EMPTY_ROOT, root, [])
-    assert not merkle.verify_consistency(0, 4, root, root, [])
-    assert not merkle.verify_consistency(3, 4, definition(contents(3)), root, [])
-    assert not merkle.verify_consistency(4, 4, root, merkle.EMPTY_ROOT, [])
