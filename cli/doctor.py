@@ -105,10 +105,9 @@ def examine() -> Iterator[Finding]:
     try:
         settings = configuration.load()
     except StanchError as error:
-        yield Finding(
-            "settings", State.MISSING, str(error), "nothing starts with a setting that is not understood",
-            "correct the variable; docs/reference/settings.md lists all",
-        )  # fmt: skip
+        why = "nothing starts with a setting that is not understood"
+        get = "correct the variable; docs/reference/settings.md lists all"
+        yield Finding("settings", State.MISSING, str(error), why, get)
         return
     yield Finding("settings", State.OK, f"state in {settings.home}")
     yield _engine(settings)
@@ -150,15 +149,12 @@ def _catalogue(settings: Settings) -> Iterator[Finding]:
     try:
         catalogue = configuration.load_catalogue(path)
     except StanchError as error:
-        yield Finding(
-            "catalogue", State.MISSING, str(error),
-            "only the catalogue names targets, people and signals; without it every alert is refused",
-            "`stanch up` writes a starter; docs/reference/catalogue.md tells every field",
-        )  # fmt: skip
+        why = "only the catalogue names targets, people and signals; without it every alert is refused"
+        get = "`stanch up` writes a starter; docs/reference/catalogue.md tells every field"
+        yield Finding("catalogue", State.MISSING, str(error), why, get)
         return
-    yield Finding(
-        "catalogue", State.OK, f"{path}: {len(catalogue.services)} services, {len(catalogue.people)} people"
-    )
+    known = f"{len(catalogue.services)} services, {len(catalogue.people)} people"
+    yield Finding("catalogue", State.OK, f"{path}: {known}")
     channels = {"webhook"} | ({"email"} if settings.smtp_host else set())
     if not any(person.address(channel) for person in catalogue.people for channel in channels):
         alone = "nobody is reached beyond the console: see docs/how-to/escalation.md"
@@ -179,12 +175,18 @@ def _credentials(catalogue: Catalogue) -> Iterator[Finding]:
     for cluster in catalogue.clusters:
         if cluster.kubeconfig is None:
             continue
-        path = Path(cluster.kubeconfig).expanduser()
-        state = State.OK if path.is_file() else State.MISSING
-        yield Finding(
-            f"cluster {cluster.name}", state, f"{path}{'' if state is State.OK else ': no such file'}",
-            "the worker reaches the cluster with it", "docs/how-to/point-at-kubernetes.md makes one",
-        )  # fmt: skip
+        yield _try(
+            f"cluster {cluster.name}",
+            partial(_file, Path(cluster.kubeconfig).expanduser()),
+            why="the worker reaches the cluster with it",
+            get="docs/how-to/point-at-kubernetes.md makes one",
+        )
+
+
+def _file(path: Path) -> str:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    return str(path)
 
 
 def _secret(variable: str) -> str:
@@ -194,15 +196,16 @@ def _secret(variable: str) -> str:
 
 def _sign_in(settings: Settings) -> Iterator[Finding]:
     page = "docs/how-to/sign-in-with-oidc.md tells what belongs together"
-    try:
-        configuration.check_identity(settings)
-    except InputError as error:
-        yield Finding("identity", State.MISSING, str(error), "the gateway does not start so", page)
-        return
-    yield Finding("identity", State.OK, settings.identity)
-    if settings.identity == "oidc":
+    chosen = _try("identity", partial(_identity, settings), why="the gateway does not start so", get=page)
+    yield chosen
+    if chosen.state is State.OK and settings.identity == "oidc":
         why = "nobody can sign in; who is signed in and API tokens go on"
         yield _try("identity provider", partial(_provider, settings), why=why, get=page)
+
+
+def _identity(settings: Settings) -> str:
+    configuration.check_identity(settings)
+    return settings.identity
 
 
 def _provider(settings: Settings) -> str:
@@ -292,18 +295,15 @@ def _gateway(settings: Settings) -> Iterator[Finding]:
     try:
         readiness = parse(_Readiness, gateway.get("/readyz", or_status=503))
     except StanchError as error:
-        yield Finding(
-            "gateway", State.OPTIONAL, str(error),
-            "alerts, decisions and the console go through it", "start it with `stanch up`",
-        )  # fmt: skip
+        why = "alerts, decisions and the console go through it"
+        yield Finding("gateway", State.OPTIONAL, str(error), why, "start it with `stanch up`")
         return
     yield Finding("gateway", State.OK, gateway.url)
     for name, dependency in readiness.dependencies.items():
         state = State.OK if dependency.ok else State.MISSING
-        yield Finding(
-            f"gateway's {name}", state, dependency.detail or "answers",
-            "incidents do not move on without it", "start it again; its own log says why it stopped",
-        )  # fmt: skip
+        detail, why = dependency.detail or "answers", "incidents do not move on without it"
+        get = "start it again; its own log says why it stopped"
+        yield Finding(f"gateway's {name}", state, detail, why, get)
 
 
 def _programs() -> Iterator[Finding]:

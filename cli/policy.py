@@ -178,18 +178,9 @@ def _explain(args: argparse.Namespace) -> int:
             Asking(step=str(one.action), risk=one.risk, needs=one.needs, rules=one.rules)
             for one in plan.steps
         ]
-        about = _question(
-            Risk(plan.risk),
-            severity=approval.request.severity,
-            environment=plan.environment,
-            service=plan.service,
-            action="",
-            target="",
-            playbook=plan.playbook,
-            fresh=plan.fresh,
-            undoes=plan.undoes is not None,
-            at=plan.sealed_at,
-        )
+        same = plan.model_dump(include={"environment", "service", "playbook", "fresh"})
+        same |= {"severity": approval.request.severity, "undoes": plan.undoes is not None}
+        about = _question(plan.risk, action="", target="", at=plan.sealed_at, **same)
     elif args.action:
         names = ("severity", "environment", "service", "action", "target", "playbook", "fresh", "undoes")
         given = {name: getattr(args, name) for name in names} | {"at": args.at or utc_now()}
@@ -261,24 +252,13 @@ def _refusal(
 ) -> str:
     """Say why the policy does not let somebody, or nothing where it does."""
     roles = {Role.INCIDENT_COMMANDER: _SOMEBODY} | dict.fromkeys(who.roles, person)
+    where = question.model_dump(include={"service", "environment", "severity"})
+    declared_by = person if who.requester else None
     incident = Incident(
-        id="the incident",
-        title="",
-        service=question.service,
-        environment=question.environment,
-        severity=question.severity,
-        opened_at=question.at,
-        roles=roles,
-        declared_by=person if who.requester else None,
+        id="the incident", title="", opened_at=question.at, roles=roles, declared_by=declared_by, **where
     )
-    asked = Asked(
-        needs=needs,
-        risk=question.risk,
-        playbook=question.playbook,
-        author=person if who.author else "",
-        fresh=question.fresh,
-        undoes=question.undoes,
-    )
+    author = person if who.author else ""
+    asked = Asked.model_validate(question.model_dump() | {"needs": needs, "author": author})
     given = (_SOMEBODY,) if who.second else ()
     try:
         policy.check(verb, incident, person, asked, groups=who.groups, given=given)

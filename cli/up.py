@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import urllib3
@@ -155,35 +155,44 @@ async def _start_engine(config: Settings, supervisor: Supervisor) -> Settings:
     argv = engine.command(binary, port=port, state=config.home / "engine.db")
     child = await supervisor.start("engine", argv, settings.inherited())
     config = config.model_copy(update={"temporal_address": f"127.0.0.1:{port}"})
-    until = asyncio.get_running_loop().time() + READY_WITHIN
-    while True:
-        try:
-            client = await temporal.connect(config)
-            await temporal.prepare(client, config)
-        except (RPCError, RuntimeError) as error:
-            # RuntimeError: it does not listen yet; RPCError: it answers before all of it is up.
-            if asyncio.get_running_loop().time() > until or child.restarts > 2:  # noqa: PLR2004  (it will not come)
-                raise ProviderUnavailableError(
-                    f"the engine does not start: {error}; its log is {child.log}"
-                ) from error
-            await asyncio.sleep(LOOK_EVERY)
-        else:
-            return config
+
+    async def prepare() -> bool:
+        await temporal.prepare(await temporal.connect(config), config)
+        return True
+
+    # RuntimeError: it does not listen yet; RPCError: it answers before all of it is up.
+    await _wait_for(child, prepare, (RPCError, RuntimeError), patience=2)
+    return config
 
 
 async def _wait_for_gateway(config: Settings, gateway: Child) -> None:
     pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(total=2))
+
+    async def is_ready() -> bool:
+        answer = await asyncio.to_thread(pool.request, "GET", f"{config.url}/readyz")
+        return bool(answer.status == 200)  # noqa: PLR2004  (OK)
+
+    await _wait_for(gateway, is_ready, (urllib3.exceptions.HTTPError,))
+
+
+async def _wait_for(
+    child: Child,
+    is_ready: Callable[[], Awaitable[bool]],
+    not_yet: tuple[type[Exception], ...],
+    *,
+    patience: int = 0,
+) -> None:
+    """Wait until a child is ready.
+
+    Raises:
+        ProviderUnavailableError: It has ended more often than patience allows, or is not ready in time.
+    """
     until = asyncio.get_running_loop().time() + READY_WITHIN
     while True:
-        with contextlib.suppress(urllib3.exceptions.HTTPError):
-            answer = await asyncio.to_thread(pool.request, "GET", f"{config.url}/readyz")
-            if answer.status == 200:  # noqa: PLR2004  (OK)
+        with contextlib.suppress(*not_yet):
+            if await is_ready():
                 return
-        if gateway.restarts:
-            last = gateway.log.read_text(encoding="utf-8").strip().splitlines()[-1:]
-            raise ProviderUnavailableError(
-                f"the gateway does not start: {''.join(last)} (log: {gateway.log})"
-            )
-        if asyncio.get_running_loop().time() > until:
-            raise ProviderUnavailableError(f"the gateway is not ready; its log is {gateway.log}")
+        if child.restarts > patience or asyncio.get_running_loop().time() > until:
+            last = "".join(child.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:])
+            raise ProviderUnavailableError(f"the {child.name} does not start: {last} (log: {child.log})")
         await asyncio.sleep(LOOK_EVERY)

@@ -205,20 +205,21 @@ def check_identity(settings: Settings) -> None:
 
 def exports_traces() -> bool:
     """Say whether OpenTelemetry's own variables name an endpoint for traces."""
-    names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    return any(os.environ.get(name) for name in names)  # noqa: TID251  (this is the one place)
+    return _names("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 def exports_metrics() -> bool:
     """Say whether OpenTelemetry's own variables name an endpoint for metrics."""
-    names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
-    return any(os.environ.get(name) for name in names)  # noqa: TID251  (this is the one place)
+    return _names("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
 
 
 def names_temporal() -> bool:
     """Say whether Temporal's own client configuration names a cluster."""
-    names = ("TEMPORAL_ADDRESS", "TEMPORAL_CONFIG_FILE")
-    return any(os.environ.get(name) for name in names)  # noqa: TID251  (this is the one place)
+    return _names("TEMPORAL_ADDRESS", "TEMPORAL_CONFIG_FILE")
+
+
+def _names(*variables: str) -> bool:
+    return any(os.environ.get(name) for name in variables)  # noqa: TID251  (this is the one place)
 
 
 def inherited() -> dict[str, str]:
