@@ -27,11 +27,7 @@ class Params(PlaybookParams):
     at_most: int = Field(20, ge=1, le=1000, description="How many are added at most, to each.")
 
 
-@playbook(
-    matches=[alert(signal="saturation"), alert(signal="latency")],
-    risk=Risk.MEDIUM,
-    order=40,
-)
+@playbook(matches=[alert(signal="saturation"), alert(signal="latency")], risk=Risk.MEDIUM, order=40)
 async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposal:
     """Propose more instances and tasks."""
     found = [

@@ -25,11 +25,7 @@ class Params(PlaybookParams):
     within: timedelta = Field(timedelta(hours=6), description="How far back a change is a suspect.")
 
 
-@playbook(
-    matches=[alert(signal="error_rate"), alert(signal="latency")],
-    risk=Risk.LOW,
-    order=20,
-)
+@playbook(matches=[alert(signal="error_rate"), alert(signal="latency")], risk=Risk.LOW, order=20)
 async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposal:
     """Propose to switch off the most suspicious flag."""
     flags = look.service.flags

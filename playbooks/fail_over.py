@@ -10,7 +10,7 @@ flight. After a graceful attempt that failed, or when the provider would refuse 
 ungraceful one is proposed, and the plan says so. Failing back is undoing the mitigation.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +18,7 @@ from pydantic import Field
 
 from contracts.catalogue import Failover, FailoverStep, Move
 from contracts.errors import NothingToProposeError
-from contracts.incidents import AlertStatus, Attempt, AttemptEnd, Incident
+from contracts.incidents import AlertStatus, AttemptEnd, Incident
 from contracts.plans import ActionCall, Proposal, ProposedStep, Risk
 from contracts.playbooks import PlaybookParams, ServiceLook
 from contracts.readiness import CheckState, Readiness, ReadinessCheck
@@ -54,11 +54,7 @@ class Chosen:
     ungraceful: str = ""
 
 
-@playbook(
-    matches=[alert(severity=("SEV1", "SEV2"))],
-    risk=Risk.HIGH,
-    order=90,
-)
+@playbook(matches=[alert(severity=("SEV1", "SEV2"))], risk=Risk.HIGH, order=90)
 async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposal:
     """Propose the first move away from the unhealthy region that can be made."""
     failover = look.service.failover
@@ -108,21 +104,17 @@ async def _propose(
         raise NothingToProposeError(f"{title}: {move.to} is not ready: {why} (accept ready to go on)")
     ungraceful = [f"{one.step.title}: {one.ungraceful}" for one in chosen if one.ungraceful]
     unseen = [check for check in checks if check.state is not CheckState.OK]
-    said = [
-        f"{move.away_from} is unhealthy; {', '.join(serving)} would serve afterwards.",
-        f"Ungraceful, and what that loses is in the blast radius: {'; '.join(ungraceful)}."
-        if ungraceful
-        else "",
-        f"Not known to be ready: {'; '.join(map(_words, unseen))}." if unseen else "",
-        "Undoing it fails back.",
-    ]
+    lost = f"Ungraceful, and what that loses is in the blast radius: {'; '.join(ungraceful)}."
+    said = [f"{move.away_from} is unhealthy; {', '.join(serving)} would serve afterwards."]
+    said += [lost] if ungraceful else []
+    said += [f"Not known to be ready: {'; '.join(map(_words, unseen))}."] if unseen else []
     verify = verification(look, incident)
     return Proposal(
-        title=title + (UNGRACEFULLY if ungraceful else ""),
-        rationale=" ".join(part for part in said if part),
+        title=_titles(title)[bool(ungraceful)],
+        rationale=" ".join([*said, "Undoing it fails back."]),
         steps=tuple(
             ProposedStep(
-                title=one.step.title + (UNGRACEFULLY if one.ungraceful else ""),
+                title=_titles(one.step.title)[bool(one.ungraceful)],
                 action=one.action,
                 forced=one.forced,
                 undo_first=one.step.undo_first,
@@ -163,22 +155,20 @@ def _push(incident: Incident, title: str) -> str:
     Raises:
         NothingToProposeError: The move was tried, and the ungraceful way would not do more.
     """
-    for attempt in _same_move(incident, title):
-        if attempt.end in UNTRIED:
+    for attempt in reversed(incident.attempts):
+        if attempt.playbook != NAME or (attempt.title in _titles(title) and attempt.end in UNTRIED):
             continue
+        if attempt.title not in _titles(title):  # before it, the world was another one
+            return ""
         if attempt.title != title or attempt.end not in FAILED:
             raise NothingToProposeError(f"{attempt.title}: was tried in {attempt.mitigation}, {attempt.end}")
         return f"gracefully it was {attempt.end} in {attempt.mitigation}"
     return ""
 
 
-def _same_move(incident: Incident, title: str) -> Iterator[Attempt]:
-    """Give the attempts at this move since the last other one, newest first."""
-    for attempt in reversed(incident.attempts):
-        if attempt.playbook == NAME:
-            if attempt.title not in (title, title + UNGRACEFULLY):
-                return
-            yield attempt
+def _titles(title: str) -> tuple[str, str]:
+    """Give what a move is called, gracefully and not."""
+    return title, title + UNGRACEFULLY
 
 
 async def _serving(move: Move, failover: Failover, look: ServiceLook, unhealthy: Sequence[str]) -> list[str]:
@@ -195,7 +185,7 @@ async def _serving(move: Move, failover: Failover, look: ServiceLook, unhealthy:
 
 async def _check_wait(failover: Failover, move: Move, incident: Incident, look: ServiceLook) -> None:
     """Check that no other move was made lately: by any incident, forth or back."""
-    mine = (_title(incident, move), _title(incident, move) + UNGRACEFULLY)
+    mine = _titles(_title(incident, move))
     moves = tuple(_title(incident, one) for one in failover.moves)
     for made in await look.in_force():
         if not made.title.startswith(moves):
@@ -223,9 +213,8 @@ async def _choose(step: FailoverStep, look: ServiceLook, *, push: str) -> Chosen
     instead = await look.readiness((forced,))
     if not push and instead.state is CheckState.NOT_READY:
         return Chosen(step, graceful, forced, seen)
-    return Chosen(
-        step, forced, None, instead, push or f"gracefully it would be refused ({'; '.join(refused)})"
-    )
+    why = push or f"gracefully it would be refused ({'; '.join(refused)})"
+    return Chosen(step, forced, None, instead, why)
 
 
 async def _call(step: FailoverStep, look: ServiceLook, *, forced: bool) -> ActionCall:

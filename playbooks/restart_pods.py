@@ -16,11 +16,7 @@ class Params(PlaybookParams):
     """It needs none."""
 
 
-@playbook(
-    matches=[alert(signal="error_rate"), alert(signal="latency")],
-    risk=Risk.LOW,
-    order=10,
-)
+@playbook(matches=[alert(signal="error_rate"), alert(signal="latency")], risk=Risk.LOW, order=10)
 async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposal:  # noqa: ARG001  (all have it)
     """Propose a rolling restart of every deployment of the service."""
     deployments = look.service.deployments

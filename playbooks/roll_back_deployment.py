@@ -36,11 +36,7 @@ class Params(PlaybookParams):
     )
 
 
-@playbook(
-    matches=[alert(signal="error_rate"), alert(signal="latency")],
-    risk=Risk.MEDIUM,
-    order=30,
-)
+@playbook(matches=[alert(signal="error_rate"), alert(signal="latency")], risk=Risk.MEDIUM, order=30)
 async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposal:
     """Propose to restore the last good revision of the latest release."""
     suspects = []

@@ -28,11 +28,7 @@ class Params(PlaybookParams):
     )
 
 
-@playbook(
-    matches=[alert(signal="error_rate"), alert(signal="latency")],
-    risk=Risk.MEDIUM,
-    order=31,
-)
+@playbook(matches=[alert(signal="error_rate"), alert(signal="latency")], risk=Risk.MEDIUM, order=31)
 async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposal:
     """Propose to run the last good revision of the latest release."""
     suspects = []

@@ -26,11 +26,7 @@ class Params(PlaybookParams):
     most: int = Field(20, ge=1, description="Never more pods than this for one deployment.")
 
 
-@playbook(
-    matches=[alert(signal="saturation"), alert(signal="latency")],
-    risk=Risk.MEDIUM,
-    order=25,
-)
+@playbook(matches=[alert(signal="saturation"), alert(signal="latency")], risk=Risk.MEDIUM, order=25)
 async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposal:
     """Propose more pods for every deployment of the service that can have them."""
     asked: list[tuple[str, ActionRequest]] = []
