@@ -18,7 +18,6 @@ class EvidenceKind(StrEnum):
     ROLE_ASSIGNED = "role_assigned"
     SEVERITY_CHANGED = "severity_changed"
     ATTENTION_NEEDED = "attention_needed"
-    NOTHING_PROPOSED = "nothing_proposed"
     PLAN_SEALED = "plan_sealed"
     APPROVAL_ASKED = "approval_asked"
     DECISION = "decision"
