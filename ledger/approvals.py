@@ -286,7 +286,8 @@ class Approvals:
         """Answer a request that no person has to answer: by the policy itself or under a standing grant.
 
         Grants that stand for everybody's silence answer only after their time, and then perhaps for some of
-        the steps alone. Once it is answered, closed or expired this does nothing.
+        the steps alone. What its time finds unanswered is expired, also where its workflow is not there to
+        say so. Once it is answered or closed this does nothing.
 
         Returns:
             When to consider it again, if time may change something.
@@ -296,17 +297,21 @@ class Approvals:
         """
         with self._database.write() as connection:
             row, now = rows.find(connection, approvals, approval), self._database.now()
-            if row.state != ApprovalState.PENDING or now >= row.expires_at:
+            expiry: datetime = row.expires_at
+            if row.state != ApprovalState.PENDING:
+                return None
+            if now >= expiry:
+                _close(connection, row, ApprovalState.EXPIRED, "nobody decided in time", now)
                 return None
             plan = _plan(connection, row.plan_digest)
             if plan.policy_digest != policy.digest or plan.refusals or row.given:
-                return None  # what would be refused, or was sealed under other rules, is for a person to see
+                return expiry  # what would be refused, or was sealed under other rules, a person sees
             if plan.needs() is Needs.NOBODY:
                 reason = "nobody has to be asked"
                 answer = _Answer(Verdict.APPROVE, row.plan_digest, ENGINE, "policy", reason)
                 self._take(connection, row, plan, answer, signer=signer, trace={})
                 return None
-            later = []
+            later = [expiry]
             declared_by = incidents.find(connection, plan.incident).declared_by
             for grant in grants.usable(connection, plan.service, plan.environment, now, verifier):
                 # Who asks for something, or wrote it just now, does not say yes to it, ahead of time neither.
@@ -327,7 +332,7 @@ class Approvals:
                 answer = _Answer(Verdict.APPROVE, *facts, steps=steps, grant=grant)
                 self._take(connection, row, plan, answer, signer=signer, trace={})
                 return None
-            return min(later, default=None)
+            return min(later)
 
     def force(
         self,

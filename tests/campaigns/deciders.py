@@ -430,6 +430,9 @@ class Deciders(RuleBasedStateMachine):
     def _consider(self, asked: Asked) -> None:
         answer = self._answered(asked)
         self.ledger.approvals.consider(asked.id, policy=POLICY, signer=SIGNER, verifier=VERIFIER)
+        if asked.state is ApprovalState.PENDING and self.clock() >= asked.plan.expires_at:
+            asked.state = ApprovalState.EXPIRED
+            REACHED["expired"] += 1
         if answer is None:
             return
         name, steps = answer

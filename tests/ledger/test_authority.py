@@ -274,11 +274,25 @@ def test_a_person_looks_at_what_is_odd(
     if "steps" in facts:
         step = plan_of(Needs.NOBODY).steps[0].model_copy(update={"refusals": ("no right",)})
         facts = {"steps": (step,)}
-    ask(ledger, Needs.NOBODY, **facts)
+    sealed = ask(ledger, Needs.NOBODY, **facts)
     give(ledger, signer)
 
-    assert ledger.approvals.consider("APR-1", policy=POLICY, signer=signer, verifier=verifier) is None
-    assert state(ledger) is ApprovalState.PENDING
+    again = ledger.approvals.consider("APR-1", policy=POLICY, signer=signer, verifier=verifier)
+    assert (again, state(ledger)) == (sealed.expires_at, ApprovalState.PENDING)
+
+
+def test_time_expires_a_request(ledger: Ledger, signer: Signer, verifier: Verifier, clock: Clock) -> None:
+    """What nobody answered in time is expired, although its workflow has not said so."""
+    sealed = ask(ledger, Needs.ONE)
+    consider = partial(ledger.approvals.consider, "APR-1", policy=POLICY, signer=signer, verifier=verifier)
+    assert consider() == sealed.expires_at
+    clock.forward(sealed.expires_at - NOON)
+
+    assert [consider(), consider()] == [None, None]
+    assert state(ledger) is ApprovalState.EXPIRED
+    assert kinds(ledger) == [EvidenceKind.APPROVAL_CLOSED]
+    closed = ledger.approvals.close("APR-1", ApprovalState.EXPIRED, "nobody answered in time")
+    assert closed.state == "expired"
 
 
 def test_grant_answers_and_is_used_up(ledger: Ledger, signer: Signer, verifier: Verifier) -> None:
@@ -331,7 +345,7 @@ def test_grant_that_does_not_answer(
         with ledger.database.write() as connection:
             connection.execute(update(schema.standing_grant).values(content=content))
 
-    assert ledger.approvals.consider("APR-1", policy=POLICY, signer=signer, verifier=verifier) is None
+    ledger.approvals.consider("APR-1", policy=POLICY, signer=signer, verifier=verifier)
     assert state(ledger) is ApprovalState.PENDING
 
 
