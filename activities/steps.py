@@ -27,7 +27,7 @@ from contracts.base import JsonObject
 from contracts.catalogue import Catalogue
 from contracts.evidence import ENGINE, Evidence, EvidenceKind
 from contracts.messages import StepOrder
-from contracts.outcomes import Direction, Outcome, Reached, StepResult
+from contracts.outcomes import Direction, Outcome, Progress, Reached, StepResult
 from contracts.plans import ActionCall, Difference, Observation, Plan, Step
 from ledger import JournalEntry, JournalState, Ledger
 from ledger.storable import canonical_text, one_line
@@ -51,6 +51,23 @@ class Running:
     key: str
     action: Action[Any]
     request: ActionRequest
+
+    def ended(
+        self,
+        outcome: Outcome,
+        detail: str,
+        before: Observation | None = None,
+        after: Observation | None = None,
+        **facts: Any,
+    ) -> StepResult:
+        """Say how it ended, with the target as it was read before and after."""
+        states = {"before": before.state if before else {}, "after": after.state if after else {}}
+        return StepResult(action=self.key, outcome=outcome, detail=detail, **states, **facts)
+
+    def refused(self, error: errors.ActionRefusedError) -> StepResult:
+        """Say that nothing was done."""
+        held = isinstance(error, errors.GuardrailError)
+        return self.ended(Outcome.NOT_DONE, str(error), held=held)
 
 
 class Steps:
@@ -180,9 +197,8 @@ class Steps:
         try:
             plan = self._ledger.approvals.plan(order.plan_digest)
         except (errors.ForbiddenError, errors.NotFoundError):
-            return self._settle(
-                entry, StepResult(action=entry.action, outcome=Outcome.IN_DOUBT, detail=reason)
-            )
+            unknown = StepResult(action=entry.action, outcome=Outcome.IN_DOUBT, detail=reason)
+            return self._settle(entry, unknown)
         return self._go(order, plan, entry, forbidden=reason)
 
     def _run(  # noqa: C901, PLR0911, PLR0912  (one branch for each thing that may have happened)
@@ -194,8 +210,7 @@ class Steps:
             if found is not None:
                 return self._settle(entry, found)
             if forbidden:
-                result = StepResult(action=run.key, outcome=Outcome.NOT_DONE, detail=forbidden)
-                return self._settle(entry, result)
+                return self._settle(entry, run.ended(Outcome.NOT_DONE, forbidden))
             observed = run.action.observe(run.request)
             drift = self._drift(run, observed)
             if unsure and (drift or not run.action.change(run.request, observed)):
@@ -205,9 +220,8 @@ class Steps:
             if drift:
                 return self._drifted(run, observed, drift)
             if not run.action.change(run.request, observed):
-                return self._settle(
-                    entry, self._found(run, observed, observed, "nothing had to be done", no_op=True)
-                )
+                nothing = run.ended(Outcome.DONE, "nothing had to be done", observed, observed, no_op=True)
+                return self._settle(entry, nothing)
             self._wait(run, observed)
             try:
                 entry = self._ledger.journal.intend(
@@ -218,7 +232,7 @@ class Steps:
                     not_after=self._not_after(run, entry),
                 )
             except errors.ActionRefusedError as error:
-                return self._settle(entry, _refused(run, error))
+                return self._settle(entry, run.refused(error))
             unsure = False
             if entry.intent_at is not None and self._clock() - entry.intent_at > LEASE:
                 continue
@@ -227,7 +241,7 @@ class Steps:
             except errors.PreconditionFailedError as error:
                 return self._settle(entry, self._precondition_failed(run, observed, error))
             except errors.ActionRefusedError as error:
-                return self._settle(entry, _refused(run, error))
+                return self._settle(entry, run.refused(error))
             except errors.ProviderUnavailableError as error:
                 unsure = error.may_have_applied
                 if not unsure and failures >= SURE_FAILURES:
@@ -282,31 +296,27 @@ class Steps:
             span.set_attribute("stanch.target", str(run.request.target))
             run.action.apply(run.request, observed, action_id=run.key)
 
-    def _found(
-        self, run: Running, before: Observation, now: Observation, detail: str, *, no_op: bool = False
-    ) -> StepResult:
-        return StepResult(
-            action=run.key,
-            outcome=Outcome.DONE,
-            detail=detail,
-            no_op=no_op,
-            observed_only=not no_op,
-            before=before.state,
-            after=now.state,
-        )
+    def _look(self, run: Running, before: Observation) -> tuple[Observation, Progress, StepResult | None]:
+        """Read the target, and give the outcome when it is as it should be."""
+        now = run.action.observe(run.request)
+        progress = run.action.is_reached(run.request, now)
+        if progress.reached in (Reached.NO, Reached.UNKNOWN):
+            return now, progress, None
+        said = f"found by reading the target: {progress.detail}"
+        return now, progress, run.ended(Outcome.DONE, said, before, now, observed_only=True)
 
     def _reconcile(self, run: Running, entry: JournalEntry) -> StepResult | None:
         """Find out what became of an intent without an outcome; ``None``: it certainly did nothing."""
         before = Observation.model_validate(entry.before)
         until = (entry.intent_at or self._clock()) + run.action.in_flight
         while True:
-            now = run.action.observe(run.request)
-            progress = run.action.is_reached(run.request, now)
-            if progress.reached not in (Reached.NO, Reached.UNKNOWN):
-                return self._found(run, before, now, f"found by reading the target: {progress.detail}")
+            now, progress, found = self._look(run, before)
+            if found is not None:
+                return found
             if progress.reached is Reached.UNKNOWN and not progress.repeatable:
-                detail = f"the answer was lost, and nobody can look: {progress.detail}"
-                return StepResult(action=run.key, outcome=Outcome.IN_DOUBT, detail=detail)
+                return run.ended(
+                    Outcome.IN_DOUBT, f"the answer was lost, and nobody can look: {progress.detail}"
+                )
             if self._clock() >= until:
                 break
             time.sleep(LOOK_EVERY)
@@ -314,13 +324,8 @@ class Steps:
         if not other:
             return None
         paths = ", ".join(difference.path for difference in other)
-        return StepResult(
-            action=run.key,
-            outcome=Outcome.IN_DOUBT,
-            detail=f"the answer was lost, and the target is neither as it was nor as it should be: {paths}",
-            before=before.state,
-            after=now.state,
-        )
+        said = f"the answer was lost, and the target is neither as it was nor as it should be: {paths}"
+        return run.ended(Outcome.IN_DOUBT, said, before, now)
 
     def _drift(self, run: Running, observed: Observation) -> tuple[Difference, ...]:
         if run.order.direction is Direction.APPLY:
@@ -348,12 +353,8 @@ class Steps:
         differences = [difference.model_dump(mode="json") for difference in drift]
         body: JsonObject = {"differences": [*differences], "now": observed.state}
         self._note(run, "drift", EvidenceKind.DRIFT, told, body)
-        return StepResult(
-            action=run.key,
-            outcome=Outcome.NOT_DONE,
-            detail=f"changed since the plan was sealed: {said}",
-            drift=drift,
-            before=observed.state,
+        return run.ended(
+            Outcome.NOT_DONE, f"changed since the plan was sealed: {said}", observed, drift=drift
         )
 
     def _note(self, run: Running, what: str, kind: EvidenceKind, summary: str, body: JsonObject) -> None:
@@ -367,27 +368,18 @@ class Steps:
     def _precondition_failed(
         self, run: Running, observed: Observation, error: errors.PreconditionFailedError
     ) -> StepResult:
-        now = run.action.observe(run.request)
-        progress = run.action.is_reached(run.request, now)
-        if progress.reached not in (Reached.NO, Reached.UNKNOWN):
-            return self._found(run, observed, now, f"found by reading the target: {progress.detail}")
-        return StepResult(
-            action=run.key,
-            outcome=Outcome.NOT_DONE,
-            detail=str(error),
-            drift=tuple(changed(observed, now)) or (Difference(path="precondition", after=str(error)),),
-            before=observed.state,
-            after=now.state,
-        )
+        now, _, found = self._look(run, observed)
+        drift = tuple(changed(observed, now)) or (Difference(path="precondition", after=str(error)),)
+        return found or run.ended(Outcome.NOT_DONE, str(error), observed, now, drift=drift)
 
     def _done(self, run: Running, before: Observation) -> StepResult:
         """Read the target once more for the record; whether that works changes nothing about the outcome."""
-        after: JsonObject = {}
+        after = None
         try:
-            after = run.action.observe(run.request).state
+            after = run.action.observe(run.request)
         except (errors.ActionRefusedError, errors.ProviderUnavailableError):
             activity.logger.warning("%s: applied, but the target could not be read back", run.key)
-        return StepResult(action=run.key, outcome=Outcome.DONE, before=before.state, after=after)
+        return run.ended(Outcome.DONE, "", before, after)
 
     def _settle(self, entry: JournalEntry, result: StepResult) -> StepResult:
         return self._ledger.journal.settle(entry, result=result, actor=ENGINE)
@@ -417,8 +409,3 @@ def forbidden_key(order: StepOrder) -> str:
     """Give the evidence's key of an order that is refused."""
     seal = hashlib.sha256(canonical_text(order.model_dump(mode="json")).encode()).hexdigest()
     return f"{names.action_id(order.mitigation, order.step, order.direction.value)}/forbidden/{seal[:32]}"
-
-
-def _refused(run: Running, error: errors.ActionRefusedError) -> StepResult:
-    held = isinstance(error, errors.GuardrailError)
-    return StepResult(action=run.key, outcome=Outcome.NOT_DONE, detail=str(error), held=held)
