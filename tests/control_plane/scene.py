@@ -26,7 +26,7 @@ from contracts.evidence import EvidenceKind
 from contracts.incidents import Effect, Role, Severity
 from contracts.messages import StepOrder, VerifyOrder
 from contracts.outcomes import Direction, EffectResult, StepResult
-from contracts.plans import Plan, ProbeCall, Step, Verification
+from contracts.plans import Plan, Step, Verification
 from ledger import Ledger
 from runtime.clock import utc_now
 from tests.activities.k8s.conftest import ACTIONS, IMAGES, Place
@@ -41,9 +41,17 @@ SYNCS: tuple[Any, ...] = ("application", "kustomization", "helm_release")
 class Approved:
     """A sealed and approved plan with one step."""
 
-    def __init__(self, scene: "Scene", request: ActionRequest, plan: Plan, signed: SignedDecision) -> None:
+    def __init__(
+        self,
+        scene: "Scene",
+        request: ActionRequest,
+        plan: Plan,
+        signed: SignedDecision,
+        within: float | None = None,
+    ) -> None:
         self.request = request
         self.plan = plan
+        self._within = within
         self._scene = scene
         self._signed = signed
 
@@ -74,10 +82,13 @@ class Approved:
 
     def verify(self, direction: Direction = Direction.APPLY) -> EffectResult:
         """Wait until the step has settled, and judge."""
+        action = self._scene.place.action(self.request)
+        if self._within is not None:
+            action.settles_within = timedelta(seconds=self._within)
         watching = Watching(
             ledger=self._scene.ledger,
             catalogue=self._scene.catalogue,
-            registry=self._scene.registry(),
+            registry=self._scene.registry(action),
             clock=utc_now,
         )
         order = VerifyOrder(
@@ -158,9 +169,9 @@ class Scene:
 
         Args:
             request: What the step does.
-            within: Seconds that it has to settle, otherwise those that the product gives to every step.
+            within: Seconds that it has to settle, otherwise those that its action has.
         """
-        plan, asked = self.ask(request, None if within is None else _verification(within))
+        plan, asked = self.ask(request, None)
         signed = self.ledger.approvals.decide(
             asked.id,
             verdict=Verdict.APPROVE,
@@ -172,7 +183,7 @@ class Scene:
             signer=Signer(KEY_PAIR),
             trace={},
         )
-        return Approved(self, request, plan, signed)
+        return Approved(self, request, plan, signed, within)
 
     def ask(self, request: ActionRequest, rule: Verification | None) -> tuple[Plan, ApprovalRequest]:
         """Seal a plan with this one step, and ask whether it may run."""
@@ -214,12 +225,6 @@ class Scene:
             sealed_at=now,
             expires_at=now + timedelta(minutes=10),
         )
-
-
-def _verification(within: float) -> Verification:
-    """Give one whose time matters, and not what it measures: it is for steps that never settle."""
-    probe = ProbeCall(name="none", arguments={})
-    return Verification(signal="none", probe=probe, healthy_below=1, within=timedelta(seconds=within))
 
 
 def is_ready(pod: dict[str, Any]) -> bool:
