@@ -131,7 +131,9 @@ def _ahead(args: argparse.Namespace, approval: approvals.Approval) -> JsonObject
     envelope = around(plan)
     limits = dict(envelope.limits)
     for name, bound in read_limits(args.limit).items():  # with or without the action's name before it
-        limits[next((known for known in limits if known.endswith(f".{name}")), name)] = bound
+        said = bound.model_dump(exclude_none=True)  # what it does not say stays as the plan has it
+        for known in [one for one in limits if one.endswith(f".{name}")] or [name]:
+            limits[known] = limits.get(known, approvals.Bound()).model_copy(update=said)
     return {
         "incident": plan.incident,
         "service": plan.service,

@@ -366,6 +366,18 @@ def test_the_envelope_is_around_the_plan(stanch: Terminal, asks: Answers) -> Non
     assert "GRT-3 says yes to more of it in INC-1 until" in said.out
 
 
+def test_a_limit_leaves_the_others(stanch: Terminal, asks: Answers) -> None:
+    """What is limited by hand keeps what the plan limits: a floor does not lift the ceiling."""
+    asks.give("POST /v1/grants", GRANT)
+    stanch("approve", "APR-2", "--yes", "--reason", "calm", "--envelope-minutes", "30", "--limit", "on>=0")
+
+    assert asks.orders[1].body["envelope"]["limits"]["on"] == {
+        "at_least": 0.0,
+        "at_most": None,
+        "one_of": [False],
+    }
+
+
 def test_an_envelope_that_is_refused_says_what_stands(stanch: Terminal, asks: Answers) -> None:
     """The decision was taken before: the sentence says both."""
     asks.give("POST /v1/grants", {"error": "it asks two people"}, status=403)
