@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, cast
 
-from pydantic import ValidationError
 from temporalio import activity
 
 from activities.beating import beating
@@ -21,10 +20,16 @@ from contracts import names
 from contracts.actions import ActionRequest, ProbeRequest, ResultT
 from contracts.base import JsonObject
 from contracts.catalogue import Catalogue, ServiceEnvironment
-from contracts.errors import ActionRefusedError, NothingToProposeError, ProviderUnavailableError, first_wrong
+from contracts.errors import (
+    ActionRefusedError,
+    NotFoundError,
+    NothingToProposeError,
+    ProviderUnavailableError,
+    StanchError,
+)
 from contracts.in_force import InForce
 from contracts.incidents import Attempt, AttemptEnd, Incident
-from contracts.messages import PlanAnswer, PlanRequest, PreviewAnswer, PreviewRequest, StepBrief
+from contracts.messages import Command, PlanAnswer, PlanRequest, PreviewAnswer, PreviewRequest, StepBrief
 from contracts.plans import (
     ActionCall,
     Difference,
@@ -37,7 +42,7 @@ from contracts.plans import (
     Risk,
     Step,
 )
-from contracts.playbooks import Playbook
+from contracts.playbooks import Playbook, find
 from contracts.policy import Question
 from contracts.readiness import Readiness
 from ledger import Ledger
@@ -120,7 +125,7 @@ class Planning:
             if asked is not None:
                 return answer_of(asked.plan, asked.request.id, self._registry)
             incident = self._with_ledger(request.incident)
-            plans, notes = self._candidates(incident, mitigation)
+            plans, notes = self._candidates(incident, mitigation, request.order)
             best = next((plan for plan in plans if not plan.refusals), plans[0] if plans else None)
             if best is None:
                 return PlanAnswer(mitigation=mitigation, notes=tuple(notes))
@@ -136,17 +141,12 @@ class Planning:
 
         Idempotent: it only looks.
         """
-        playbook = next((one for one in self._playbooks if one.name == request.playbook), None)
-        if playbook is None:
-            known = ", ".join(one.name for one in self._playbooks)
-            return PreviewAnswer(note=f"{request.playbook}: no such playbook; there are {known}")
         with beating():
             try:
+                playbook = find(self._playbooks, request.playbook)
                 plan = self.propose(playbook, request.incident, f"{request.incident.id}/0", request.params)
-            except (NothingToProposeError, ActionRefusedError, ProviderUnavailableError) as error:
+            except StanchError as error:
                 return PreviewAnswer(note=str(error))
-            except ValidationError as error:
-                return PreviewAnswer(note=f"{playbook.name}: {first_wrong(error)}")
         return PreviewAnswer(plan=plan)
 
     def _with_ledger(self, incident: Incident) -> Incident:
@@ -156,17 +156,27 @@ class Planning:
         update = {"roles": stored.roles, "severity": stored.severity, "alerts": alerts}
         return incident.model_copy(update=update)
 
-    def _candidates(self, incident: Incident, mitigation: str) -> tuple[list[Plan], list[str]]:
-        """Give the plans of the matching playbooks until one would run, and why the others have none."""
+    def _candidates(
+        self, incident: Incident, mitigation: str, order: Command | None
+    ) -> tuple[list[Plan], list[str]]:
+        """Give the plans of the matching playbooks until one would run, and why the others have none.
+
+        A person who names a playbook gets that one.
+        """
         plans: list[Plan] = []
         notes: list[str] = []
         if self._catalogue.environment(incident.service, incident.environment) is None:
             return [], [f"the catalogue has no service {incident.service} in {incident.environment}: add it"]
         matching = [playbook for playbook in self._playbooks if playbook.fits(incident)]
+        if order is not None:
+            try:
+                matching = [find(self._playbooks, order.playbook)]
+            except NotFoundError as error:
+                return [], [str(error)]
         for playbook in matching:
             try:
-                plan = self.propose(playbook, incident, mitigation)
-            except (NothingToProposeError, ActionRefusedError, ProviderUnavailableError) as error:
+                plan = self._wished(playbook, incident, mitigation, order)
+            except StanchError as error:
                 notes.append(f"{playbook.name}: {error}")
                 continue
             except Exception as error:  # noqa: BLE001  (an author's mistake must not stop the other playbooks)
@@ -178,6 +188,28 @@ class Planning:
                 break
             notes.append(f"{playbook.name}: would be refused: {'; '.join(plan.refusals)}")
         return plans, notes
+
+    def _wished(self, playbook: Playbook, incident: Incident, mitigation: str, order: Command | None) -> Plan:
+        """Seal what a playbook proposes; a person who names it gets also what was tried, if nothing else.
+
+        Raises:
+            StanchError: As ``propose``.
+        """
+        if order is None:
+            return self.propose(playbook, incident, mitigation)
+        said = f"{order.person} asks for {order.wish}: {order.reason}."
+        try:
+            plan = self.propose(playbook, incident, mitigation, order.params)
+        except NothingToProposeError:
+            if not incident.attempts:
+                raise
+            untried = incident.model_copy(update={"attempts": ()})
+            plan = self.propose(playbook, untried, mitigation, order.params)
+            actions = {self._registry.action(step.action)[1].attempt for step in plan.steps}
+            before = [one for one in incident.attempts if not actions.isdisjoint(one.actions)]
+            tried = ", ".join(f"{one.mitigation} ({one.end})" for one in before)
+            said += f" It was tried before, in {tried}." if before else ""
+        return plan.model_copy(update={"requester": order.person, "rationale": f"{said} {plan.rationale}"})
 
     def propose(
         self,
@@ -203,7 +235,9 @@ class Planning:
             NothingToProposeError: There is nothing to do.
             ActionRefusedError: A step is one that may not be done.
             ProviderUnavailableError: A provider does not answer.
+            InputError: The parameters are not the playbook's.
         """
+        wanted = playbook.read(params or {})
         service = self._catalogue.environment(incident.service, incident.environment)
         if service is None:
             where = f"{incident.service} in {incident.environment}"
@@ -213,7 +247,7 @@ class Planning:
         look = RegistryLook(self._registry, service, now, in_force)
 
         async def ask() -> Proposal:
-            return await playbook.plan(incident, playbook.params.model_validate(params or {}), look)
+            return await playbook.plan(incident, wanted, look)
 
         plan = self._seal(playbook, incident, mitigation, asyncio.run(ask()), now, undoes=undoes)
         return plan if stays is None else plan.model_copy(update={"expires_at": now + stays})

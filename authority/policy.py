@@ -221,6 +221,7 @@ class Policy:
             "requester": incident.declared_by or "",
             "approvals": len(given),
             "commander_approved": commander in given,
+            "commander_asked": commander == asked.asked_by,
             "severity": incident.severity.value,
             "environment": incident.environment,
             "service": incident.service,
@@ -228,11 +229,8 @@ class Policy:
         }
         answer = self._ask("Person", person, verb.value, incident.service, [context])[0]
         if verb is Verb.REJECT and not answer.rules:
-            if person in {
-                *incident.roles.values(),
-                incident.declared_by,
-                asked.author if asked.fresh else "",
-            }:
+            involved = {*incident.roles.values(), incident.declared_by, asked.asked_by}
+            if person in involved | {asked.author if asked.fresh else ""}:
                 return
             answer = self._ask("Person", person, Verb.APPROVE.value, incident.service, [context])[0]
         if answer.allowed:
@@ -300,6 +298,7 @@ def _asked(plan: Plan) -> Asked:
         risk=plan.risk,
         playbook=plan.playbook,
         author=plan.author or "",
+        asked_by=plan.requester or "",
         fresh=plan.fresh,
         undoes=plan.undoes is not None,
     )

@@ -1,5 +1,6 @@
 """What workflows and activities say to each other: one object in, one object out."""
 
+import json
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -21,13 +22,26 @@ class CommandKind(StrEnum):
 
 
 class Command(Frozen):
-    """One order of a person to an incident; the ledger has recorded who gave it."""
+    """One order of a person to an incident; the ledger has recorded who gave it.
+
+    Attributes:
+        playbook: Plan again with this one, whether or not it fits or was tried; the person is the requester.
+        params: That playbook's parameters.
+    """
 
     id: str
     kind: CommandKind
     person: str
     reason: str = ""
     severity: Severity | None = None
+    playbook: str = ""
+    params: JsonObject = {}
+
+    @property
+    def wish(self) -> str:
+        """What is asked for by name, for people: ``fail-over (accept ["ready"])``; empty when nothing is."""
+        said = ", ".join(f"{name} {json.dumps(value)}" for name, value in self.params.items())
+        return f"{self.playbook} ({said})" if said else self.playbook
 
 
 class AlertBatch(Frozen):
@@ -41,10 +55,12 @@ class PlanRequest(Frozen):
 
     Attributes:
         number: Of the mitigation within the incident, from 1: makes a repeated planning the same request.
+        order: A person's, who names the playbook; else those that fit are asked, in their order.
     """
 
     incident: Incident
     number: int
+    order: Command | None = None
 
 
 class StepBrief(Undoable):
@@ -57,9 +73,14 @@ class StepBrief(Undoable):
 
 
 class PlanAnswer(Frozen):
-    """The sealed plan's address, or why there is none."""
+    """The sealed plan's address, or why there is none.
+
+    Attributes:
+        order: The person's who asked for its playbook by name.
+    """
 
     mitigation: str
+    order: Command | None = None
     playbook: str = ""
     title: str = ""
     plan_digest: str = ""
@@ -126,6 +147,7 @@ class IncidentInput(Frozen):
         version: How many records its run has written.
         running: The mitigation that is being decided or run.
         commands: Ids of the commands that were already obeyed.
+        order: The playbook that a person has asked for and that is still to be planned.
     """
 
     incident: Incident
@@ -134,6 +156,7 @@ class IncidentInput(Frozen):
     version: int = 0
     running: PlanAnswer | None = None
     commands: tuple[str, ...] = ()
+    order: Command | None = None
 
 
 class UndoRequest(Frozen):

@@ -247,6 +247,7 @@ class Plan(Frozen):
         differences: What changed since the plan that it supersedes, if it supersedes one.
         expires_at: After this, no approval of it is accepted and none is acted on.
         author: The person who wrote the playbook, where it says so.
+        requester: The person who asked for this playbook by name; somebody else approves it.
         fresh: This version of the playbook has not helped anybody yet.
         undoes: The mitigation in force that this plan takes back.
         violations: The guardrails that stand against it, unless a decision names them as set aside.
@@ -256,6 +257,7 @@ class Plan(Frozen):
     mitigation: str
     undoes: str | None = None
     author: str | None = None
+    requester: str | None = None
     fresh: bool = False
     in_force_for: timedelta = timedelta(days=1)
     service: str

@@ -3,11 +3,14 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, get_origin
+
+from pydantic import ValidationError, model_validator
 
 from contracts.actions import ActionRequest, Look
 from contracts.base import JsonObject, Strict
 from contracts.catalogue import ServiceEnvironment
+from contracts.errors import InputError, NotFoundError, first_wrong, one_line
 from contracts.in_force import InForce
 from contracts.incidents import Alert, AlertStatus, Incident, Severity
 from contracts.plans import ActionCall, ProbeCall, Proposal, Risk
@@ -16,6 +19,18 @@ from contracts.readiness import Readiness
 
 class PlaybookParams(Strict):
     """Base of every playbook's parameters."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _several(cls, said: Any) -> Any:
+        """Read what a person has typed where several are meant: they are separated by commas."""
+        fields = cls.model_fields
+        return {
+            name: [part.strip() for part in value.split(",")]
+            if isinstance(value, str) and name in fields and get_origin(fields[name].annotation) is tuple
+            else value
+            for name, value in dict(said).items()
+        }
 
 
 class ServiceLook(Look, Protocol):
@@ -86,6 +101,19 @@ class Playbook:
     plan: Callable[[Incident, Any, ServiceLook], Awaitable[Proposal]]
     author: str | None = None
 
+    def read(self, params: JsonObject) -> PlaybookParams:
+        """Read what a person has given as its parameters.
+
+        Raises:
+            InputError: There is no such parameter, or its value cannot be that; the sentence names it.
+        """
+        try:
+            return self.params.model_validate(params)
+        except ValidationError as error:
+            known = ", ".join(self.params.model_fields) or "none"
+            said = one_line(first_wrong(error))
+            raise InputError(f"parameters of {self.name}: {said}; there are {known}") from error
+
     def fits(self, incident: Incident) -> bool:
         """Say whether it is for this incident.
 
@@ -97,3 +125,16 @@ class Playbook:
         return any(
             match.fits(alert, incident.severity) for match in self.matches for alert in incident.alerts
         )
+
+
+def find(playbooks: Sequence[Playbook], name: str) -> Playbook:
+    """Find a playbook by its name.
+
+    Raises:
+        NotFoundError: There is none; the sentence says which there are.
+    """
+    found = next((one for one in playbooks if one.name == name), None)
+    if found is None:
+        known = ", ".join(one.name for one in playbooks) or "none"
+        raise NotFoundError(f"no playbook is called {one_line(name, 64)!r}; there is {known}")
+    return found

@@ -43,11 +43,13 @@ class Asked(Frozen):
     Attributes:
         needs: Of the plan: the strictest of its steps.
         author: The person who wrote the playbook, where it says so.
+        asked_by: The person who asked for the playbook by name.
     """
 
     needs: Needs = Needs.ONE
     risk: Risk = Risk.NONE
     playbook: str = ""
     author: str = ""
+    asked_by: str = ""
     fresh: bool = False
     undoes: bool = False

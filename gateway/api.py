@@ -1,21 +1,20 @@
 """The HTTP interface under /v1: what programs and the terminal use."""
 
-from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Query
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 from starlette.responses import PlainTextResponse, StreamingResponse
 
 from contracts.approvals import Approval, ApprovalRequest, ApprovalState, SignedDecision
 from contracts.base import Frozen, JsonObject, Strict
-from contracts.errors import InputError, NotFoundError, first_wrong
+from contracts.errors import InputError
 from contracts.evidence import EvidenceEntry
 from contracts.incidents import Alert, Incident, Phase, Severity
 from contracts.messages import CommandKind, PreviewAnswer, PreviewRequest, RoleAssignment
 from contracts.plans import Risk
-from contracts.playbooks import Playbook
+from contracts.playbooks import find
 from gateway.asking import READS, By
 from gateway.engine import Engine
 from gateway.live import Live
@@ -42,6 +41,13 @@ class SeverityOrder(Reason):
 
 
 LONGEST_NAME = 200
+
+
+class ReplanOrder(Reason):
+    """Why another plan is wanted, and perhaps of which playbook, with its parameters."""
+
+    playbook: str = Field("", max_length=LONGEST_NAME)
+    params: JsonObject = {}
 
 
 class PreviewOrder(Strict):
@@ -113,8 +119,8 @@ def incidents_router(orders: Orders, live: Live) -> APIRouter:  # noqa: C901  (a
         return orders.command(incident, CommandKind.RESOLVE, principal=principal, key=key, **dict(order))
 
     @routes.post("/incidents/{incident}/replan")
-    def replan_incident(incident: str, order: Reason, principal: By, key: Key = "") -> Incident:
-        """Ask for another plan; the engine takes that up."""
+    def replan_incident(incident: str, order: ReplanOrder, principal: By, key: Key = "") -> Incident:
+        """Ask for another plan, perhaps of a playbook by name; the engine takes that up."""
         return orders.command(incident, CommandKind.REPLAN, principal=principal, key=key, **dict(order))
 
     @routes.get("/incidents/{incident}/evidence", dependencies=READS)
@@ -173,38 +179,30 @@ def approvals_router(orders: Orders) -> APIRouter:
     return routes
 
 
-def playbooks_router(
-    orders: Orders, engine: Engine, playbooks: Sequence[Playbook], *, clock: Callable[[], datetime]
-) -> APIRouter:
+def playbooks_router(orders: Orders, engine: Engine) -> APIRouter:
     """Give the routes about playbooks."""
     routes = APIRouter(prefix="/v1", tags=["playbooks"])
-    by_name = {playbook.name: playbook for playbook in playbooks}
-    known = ", ".join(by_name) or "none"
 
     @routes.get("/playbooks", dependencies=READS)
     def list_playbooks() -> list[ListedPlaybook]:
         """List the playbooks in the order in which they are tried."""
         return [
-            ListedPlaybook.model_validate(playbook, from_attributes=True)
-            for playbook in sorted(playbooks, key=lambda playbook: (playbook.order, playbook.name))
+            ListedPlaybook.model_validate(playbook, from_attributes=True) for playbook in orders.playbooks
         ]
 
     @routes.post("/playbooks/{name}/plan")
     async def preview_playbook(name: str, order: PreviewOrder, _: By) -> PreviewAnswer:
         """See what a playbook would propose now; nothing is sealed and nobody is asked."""
-        playbook = by_name.get(name)
-        if playbook is None:
-            raise NotFoundError(f"no playbook is called {name[:64]!r}; there is {known}")
+        playbook = find(orders.playbooks, name)
         if orders.catalogue.environment(order.service, order.environment) is None:
             raise InputError(
                 f"the service catalogue has no {order.service[:64]!r} in {order.environment[:64]!r}"
             )
-        try:
-            playbook.params.model_validate(order.params)
-        except ValidationError as error:
-            raise InputError(f"parameters of {name}: {first_wrong(error)}") from error
+        playbook.read(order.params)
         return await engine.preview(
-            PreviewRequest(playbook=name, incident=_imagined(order, clock()), params=order.params)
+            PreviewRequest(
+                playbook=name, incident=_imagined(order, orders.identity.now()), params=order.params
+            )
         )
 
     return routes

@@ -105,7 +105,7 @@ def build(
         signer: Signs decisions.
         wake: Tells the dispatcher that the ledger has something for it; called from any thread.
         engine: What previews ask, and what ``/readyz`` reports on.
-        playbooks: What may be previewed.
+        playbooks: What may be previewed, and asked for by name.
         clock: The time.
 
     Raises:
@@ -121,6 +121,7 @@ def build(
         identity=identity,
         signer=signer,
         policy=load_policy(settings),
+        playbooks=sorted(playbooks, key=lambda playbook: (playbook.order, playbook.name)),
         wake=wake,
     )
 
@@ -169,7 +170,7 @@ def build(
         api.incidents_router(orders, live),
         api.approvals_router(orders),
         authority.router(powers),
-        api.playbooks_router(orders, engine, playbooks, clock=clock),
+        api.playbooks_router(orders, engine),
         handoffs.router(handovers),
         handoffs.pages(handovers, orders),
         notices.router(orders),

@@ -100,6 +100,8 @@ class Console:
             forcings=self._deciding.question(latest.id, found, session).forcings if latest else (),
             requests={request.mitigation: request for request in requests},
             commands=commander == person,
+            asks=person in (commander, found.roles.get(Role.TECHNICAL_LEAD)),
+            playbooks=self._orders.playbooks,
             cannot_take=no_command if may_move and commander is None else None,
             people=self._catalogue.people,
             on_call=on_call(self._catalogue, found.service, self._clock()),
@@ -161,8 +163,9 @@ class Console:
 
     def declare(self, sent: Sent, form: Filled) -> Response:
         """Open an incident."""
-        service, _, environment = form.get("place", "").partition("|")
-        severity, place = form.get("severity", ""), {"service": service, "environment": environment}
+        service, environment, region, *_ = [*form.get("place", "").split("|"), "", ""]
+        place = {"service": service, "environment": environment, "region": region or None}
+        severity = form.get("severity", "")
         order = model(Declaration, title=form.get("title", ""), severity=choice(Severity, severity), **place)
         return see(f"/incidents/{self._orders.declare(order, sent.principal).id}")
 
@@ -178,10 +181,20 @@ class Console:
     def command(self, incident: str, kind: CommandKind, sent: Sent, form: Filled) -> Response:
         """Give an order; a form that is sent twice, as it was shown once, is one order."""
         severity = choice(Severity, form.get("severity", "")) if kind is CommandKind.SEVERITY else None
-        reason = form.get("reason", "")
-        key = hashlib.sha256(f"{form.get('seen', '')}|{severity}|{reason}".encode()).hexdigest()[:16]
+        typed = {
+            name.removeprefix("param-"): form[name].strip() for name in form if name.startswith("param-")
+        }
+        reason, playbook = form.get("reason", ""), form.get("playbook", "")
+        content = f"{form.get('seen', '')}|{severity}|{reason}|{playbook}|{typed}"
         self._orders.command(
-            incident, kind, principal=sent.principal, reason=reason, key=key, severity=severity
+            incident,
+            kind,
+            principal=sent.principal,
+            reason=reason,
+            key=hashlib.sha256(content.encode()).hexdigest()[:16],
+            severity=severity,
+            playbook=playbook,
+            params={name: value for name, value in typed.items() if value},
         )
         return see(f"/incidents/{incident}")
 

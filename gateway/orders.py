@@ -1,25 +1,27 @@
 """What a person may tell Stanch to do, with the checks: the same for the API and the console."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from authority.decisions import Signer
 from authority.directory import groups_of, on_call
 from authority.policy import Policy
 from contracts.approvals import SignedDecision, Verdict
-from contracts.base import Strict
+from contracts.base import JsonObject, Strict
 from contracts.catalogue import Catalogue
 from contracts.errors import ConflictError, ForbiddenError, InputError
 from contracts.incidents import OPEN_PHASES, Incident, Role, Severity
 from contracts.messages import Command, CommandKind
+from contracts.playbooks import Playbook, find
 from gateway.identity import Identity, Principal
 from gateway.sources.reading import storable
 from gateway.tracing import span
 from ledger import Ledger
+from ledger.storable import plain
 
 LONGEST_REASON = 2_000
 LONGEST_TITLE = 200
@@ -31,6 +33,7 @@ class Declaration(Strict):
     title: str = Field(max_length=LONGEST_TITLE)
     service: str
     environment: str = "production"
+    region: str | None = None
     severity: Severity
 
 
@@ -60,13 +63,14 @@ class Orders:
     identity: Identity
     signer: Signer
     policy: Policy
+    playbooks: Sequence[Playbook]
     wake: Callable[[], None]
 
     def declare(self, order: Declaration, principal: Principal) -> Incident:
         """Open an incident without an alert.
 
         Raises:
-            InputError: There is no title, or the catalogue has no such service or environment.
+            InputError: There is no title, or the catalogue has no such service, environment or region.
         """
         service, environment = order.service, order.environment
         known = self.catalogue.service(service)
@@ -76,6 +80,11 @@ class Orders:
         if environment not in known.environments:
             names = ", ".join(known.environments)
             raise InputError(f"service {service} has no environment {environment[:64]!r}; it has {names}")
+        regions = known.environments[environment].regions
+        if order.region is not None and order.region not in regions:
+            names = ", ".join(regions) or "none yet, under `regions`"
+            where = f"service {service} in {environment}"
+            raise InputError(f"{where} has no region {order.region[:64]!r} in the catalogue; it has {names}")
         title = spoken(order.title, "a title", LONGEST_TITLE)
         with span("incident declared", {}, service=service) as trace:
             facts = dict(order) | {"title": title}
@@ -156,29 +165,48 @@ class Orders:
         reason: str,
         key: str = "",
         severity: Severity | None = None,
+        playbook: str = "",
+        params: Mapping[str, JsonValue] | None = None,
     ) -> Incident:
-        """Tell an incident to resolve, to plan again, or how bad it is.
+        """Tell an incident to resolve, to plan again, perhaps with a playbook by name, or how bad it is.
 
         With the same ``key`` a repeated order is the same order; without it, each one is new.
 
         Raises:
-            InputError: There is no reason.
-            ForbiddenError: The person does not command the incident.
+            InputError: There is no reason, or the parameters are not the playbook's.
+            NotFoundError: There is no such playbook.
+            ForbiddenError: They do not command the incident; the technical lead may ask for a playbook.
             ConflictError: The incident is closed.
         """
         why = spoken(reason, "a reason", LONGEST_REASON)
-        _check_commands(self.open_incident(incident), principal.person)
+        found = self.open_incident(incident)
+        may_ask = found.roles.get(Role.TECHNICAL_LEAD) if playbook and kind is CommandKind.REPLAN else None
+        if may_ask != principal.person:
+            _check_commands(found, principal.person)
         order = Command(
             id=f"{incident}/{kind}/{principal.person}/{key or secrets.token_hex(8)}",
             kind=kind,
             person=principal.person,
             reason=why,
             severity=severity,
+            playbook=playbook,
+            params=self._params(kind, playbook, params or {}),
         )
         with span(f"incident {kind}", self.ledger.incidents.trace(incident), incident=incident) as trace:
             self.ledger.incidents.command(incident, order, trace=trace)
         self.wake()
         return self.ledger.incidents.get(incident)
+
+    def _params(self, kind: CommandKind, playbook: str, params: Mapping[str, JsonValue]) -> JsonObject:
+        """Read a playbook's parameters, before anything starts with them."""
+        if not playbook and not params:
+            return {}
+        if not playbook or kind is not CommandKind.REPLAN:
+            raise InputError("parameters belong to a playbook, and a playbook to an order for another plan")
+        if len(str(params)) > LONGEST_REASON or plain(dict(params)) != params:
+            raise InputError(f"give parameters of at most {LONGEST_REASON} printable characters")
+        read = find(self.playbooks, playbook).read(dict(params))
+        return read.model_dump(mode="json", exclude_unset=True)
 
     def decide(self, approval: str, order: DecisionOrder, principal: Principal) -> SignedDecision:
         """Answer an approval request; the ledger checks who, when and about which plan.

@@ -191,6 +191,7 @@ class Incidents:
         severity: Severity,
         person: str,
         trace: Mapping[str, str],
+        region: str | None = None,
     ) -> Incident:
         """Open an incident on a person's word.
 
@@ -201,13 +202,14 @@ class Incidents:
         if not title.strip():
             raise InputError("an incident needs a title: say in one line what users see")
         with self._database.write() as connection:
-            facts = {"service": service, "environment": environment, "severity": severity}
+            facts = {"service": service, "environment": environment, "region": region, "severity": severity}
             number = open_new(
                 connection, self._database.now, title=title, trace=trace, declared_by=person, **facts
             )
             incident = f"INC-{number}"
             now, key, body = self._database.now, f"{incident}/declared", {"title": title, **facts}
-            said = f"{person} declares {severity.value} on {service} ({environment}): {title}"
+            where = ", ".join(filter(None, (environment, region)))
+            said = f"{person} declares {severity.value} on {service} ({where}): {title}"
             kind = EvidenceKind.INCIDENT_DECLARED
             evidence.note(connection, kind, key, said, incident=incident, actor=person, at=now(), body=body)
             batch = AlertBatch(alerts=()).model_dump(mode="json")
@@ -258,7 +260,8 @@ class Incidents:
             InputError: It changes the severity without saying to which.
         """
         now, person, body = self._database.now, command.person, command.model_dump(mode="json")
-        said = f"{person} orders {command.kind.value}: {command.reason}".rstrip(": ")
+        what = " with ".join(filter(None, (command.kind.value, command.wish)))
+        said = f"{person} orders {what}: {command.reason}".rstrip(": ")
         kind, key = EvidenceKind.COMMAND, f"{incident}/command/{command.id}"
         with self._database.write() as connection:
             row = find(connection, incident)

@@ -150,10 +150,15 @@ class Site:
         self.dispatcher.wake()
         return signed
 
-    def order(self, incident: str, kind: str, person: str = "ada") -> None:
+    def order(self, incident: str, kind: str, person: str = "ada", playbook: str = "", **params: str) -> None:
         """Give an order as the gateway does."""
         command = Command(
-            id=f"{incident}/{kind}/{utc_now()}", kind=CommandKind(kind), person=person, reason="told"
+            id=f"{incident}/{kind}/{utc_now()}",
+            kind=CommandKind(kind),
+            person=person,
+            reason="told",
+            playbook=playbook,
+            params=dict(params),
         )
         self.ledger.incidents.command(incident, command, trace={})
         self.dispatcher.wake()

@@ -39,7 +39,8 @@ class IncidentWorkflow:
         self._running = start.running
         self._obeyed = list(start.commands)
         self._resolution: messages.Command | None = None
-        self._replan = False
+        self._order = start.order
+        self._replan = start.order is not None
         self._news = False
         self._relapsed = False
         self._is_closing = False
@@ -78,6 +79,7 @@ class IncidentWorkflow:
                 self._resolution, self._is_closing = command, True
             case messages.CommandKind.REPLAN:
                 self._replan = True
+                self._order = command if command.playbook else None
             case messages.CommandKind.SEVERITY if command.severity is not None:
                 self._incident = self._incident.model_copy(update={"severity": command.severity})
 
@@ -90,7 +92,7 @@ class IncidentWorkflow:
     async def _is_over(self) -> bool:
         """Take one turn: decide and run a mitigation, or propose one; True once everything stayed healthy."""
         if self._running is None:
-            if self._is_clear() and not self._relapsed:
+            if self._is_clear() and not self._relapsed and self._order is None:
                 return await self._monitor()
             await self._propose()
             return False
@@ -98,17 +100,22 @@ class IncidentWorkflow:
         if result is None:
             return False
         self._attempts.append(result.attempt(self._running.actions))
+        if result.end is AttemptEnd.DRIFTED:
+            self._order = self._order or self._running.order
         self._running = None
-        if result.end is AttemptEnd.EFFECTIVE or (result.end is AttemptEnd.WITHDRAWN and self._is_clear()):
+        helped = result.end is AttemptEnd.EFFECTIVE
+        if (helped or (result.end is AttemptEnd.WITHDRAWN and self._is_clear())) and self._order is None:
             return await self._monitor()
         await self._enter(Phase.TRIAGE, f"{result.mitigation} ended {result.end.value}", result=result)
-        if result.end not in PLAN_AGAIN:
+        if result.end not in PLAN_AGAIN and self._order is None:
             await self._ask(f"{result}; look at it, then plan again or resolve")
         return False
 
     async def _propose(self) -> None:
+        order, self._order = self._order, None
         self._replan = self._news = self._relapsed = False
-        request = messages.PlanRequest(incident=self._snapshot(SAMPLE), number=self._mitigations + 1)
+        number = self._mitigations + 1
+        request = messages.PlanRequest(incident=self._snapshot(SAMPLE), number=number, order=order)
         try:
             answer = await calls.plan(request)
         except ActivityError as error:
@@ -121,7 +128,7 @@ class IncidentWorkflow:
             await self._ask("no mitigation to propose: " + ("; ".join(answer.notes) or "no playbook matches"))
             return
         self._mitigations += 1
-        self._running = answer
+        self._running = answer.model_copy(update={"order": order})
         await workflow.start_child_workflow(
             MitigationWorkflow.run,
             messages.MitigationOrder(incident=self._incident.id, answer=answer),
@@ -150,6 +157,8 @@ class IncidentWorkflow:
             return "the incident was resolved by a person"
         if self._replan:
             return "a person asked for another plan"
+        if self._running is not None and self._running.order is not None:
+            return None  # a person wants it, whatever the alerts say
         return "all alerts are resolved" if self._is_clear() else None
 
     async def _withdraw(self, running: messages.PlanAnswer, reason: str) -> None:
@@ -182,12 +191,13 @@ class IncidentWorkflow:
             return False
         try:
             await workflow.wait_condition(
-                lambda: self._resolution is not None or not self._firing(), timeout=self._start.monitoring
+                lambda: self._resolution is not None or self._order is not None or not self._firing(),
+                timeout=self._start.monitoring,
             )
         except TimeoutError:
             await self._ask("the signals are healthy but alerts still fire; resolve it or plan again")
             return False
-        return True
+        return self._order is None or self._resolution is not None
 
     async def _watch(self) -> messages.MonitorResult:
         order = messages.MonitorOrder(
@@ -199,7 +209,12 @@ class IncidentWorkflow:
         )
         watching = asyncio.create_task(calls.monitor(order))
         await workflow.wait_condition(
-            lambda: watching.done() or self._resolution is not None or (self._news and bool(self._firing()))
+            lambda: (
+                watching.done()
+                or self._resolution is not None
+                or self._order is not None
+                or (self._news and bool(self._firing()))
+            )
         )
         interrupted = not watching.done()
         if interrupted:
@@ -210,6 +225,7 @@ class IncidentWorkflow:
             if not interrupted and is_cancelled_exception(error):
                 raise
             detail = "a new alert fired" if interrupted else sentence(error)
+            detail = f"{self._order.person} asks for {self._order.wish}" if self._order else detail
             return messages.MonitorResult(
                 stable=False, regressed=interrupted, detail=detail, ended_at=workflow.now()
             )
@@ -328,6 +344,7 @@ class IncidentWorkflow:
                 version=self._version,
                 running=self._running,
                 commands=tuple(self._obeyed),
+                order=self._order,
             ),
             initial_versioning_behavior=ContinueAsNewVersioningBehavior.AUTO_UPGRADE,
         )

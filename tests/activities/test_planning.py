@@ -29,7 +29,7 @@ from contracts.catalogue import (
     Signal,
 )
 from contracts.incidents import Alert, Attempt, AttemptEnd, Incident, Severity
-from contracts.messages import PlanAnswer, PlanRequest, PreviewAnswer, PreviewRequest
+from contracts.messages import Command, CommandKind, PlanAnswer, PlanRequest, PreviewAnswer, PreviewRequest
 from contracts.plans import ActionCall, Plan, Proposal, ProposedStep, Risk, Target
 from contracts.playbooks import Match, Playbook, PlaybookParams, ServiceLook
 from ledger import Ledger
@@ -109,9 +109,11 @@ class Scene:
             clock=utc_now,
         )
 
-    def plan(self, number: int = 1, incident: Incident | None = None) -> PlanAnswer:
+    def plan(
+        self, number: int = 1, incident: Incident | None = None, order: Command | None = None
+    ) -> PlanAnswer:
         """Ask for a plan."""
-        request = PlanRequest(incident=incident or self.incident, number=number)
+        request = PlanRequest(incident=incident or self.incident, number=number, order=order)
         answer: PlanAnswer = ActivityEnvironment().run(self.planning().plan, request)
         return answer
 
@@ -273,6 +275,57 @@ def test_what_was_tried_is_not_proposed_again(scene: Scene) -> None:
     assert answer.playbook == "disable-flag"
 
 
+def wish(playbook: str, **params: Any) -> Command:
+    """Give Bo's order for a playbook."""
+    facts = {"id": "1", "kind": CommandKind.REPLAN, "person": "bo", "reason": "the graph"}
+    return Command(**facts, playbook=playbook, params=params)
+
+
+def test_a_person_names_the_playbook(scene: Scene) -> None:
+    """The named playbook is asked, with its parameters, also where it does not fit; the plan says who."""
+    plan = scene.sealed(scene.plan(order=wish("scale-out", most=4, factor=3.0)))
+
+    assert (plan.playbook, plan.requester) == ("scale-out", "bo")
+    assert plan.steps[0].action.arguments["replicas"] == 4
+    assert plan.rationale.startswith("bo asks for scale-out (most 4, factor 3.0): the graph. ")
+    assert scene.sealed(scene.plan(2)).requester is None
+
+
+def test_a_named_playbook_runs_again(scene: Scene) -> None:
+    """What was tried is proposed again to who names it, and the plan says what became of it."""
+    tried = scene.sealed(scene.plan())
+    attempt = Attempt(
+        mitigation=tried.mitigation,
+        playbook=tried.playbook,
+        title=tried.title,
+        plan_digest=digest(tried),
+        end=AttemptEnd.INEFFECTIVE,
+        actions=tuple(str(step.action) for step in tried.steps),
+    )
+    incident = scene.incident.model_copy(update={"attempts": (attempt,)})
+    plan = scene.sealed(scene.plan(2, incident, wish("restart-pods")))
+
+    assert plan.playbook == "restart-pods"
+    assert f"It was tried before, in {tried.mitigation} (ineffective)." in plan.rationale
+
+
+@pytest.mark.parametrize(
+    ("order", "note"),
+    [
+        (wish("nonsense"), "no playbook is called 'nonsense'; there is restart-pods"),
+        (wish("scale-out", most="many"), "scale-out: parameters of scale-out: most: Input should be a valid"),
+        (wish("scale-out", least=1), "there are factor, most"),
+        (wish("fail-over"), "fail-over: shop has no failover in production"),
+    ],
+)
+def test_a_wish_that_cannot_be_is_said(scene: Scene, order: Command, note: str) -> None:
+    """A named playbook that has no plan is not replaced by another one; the reason is given."""
+    answer = scene.plan(order=order)
+
+    assert answer.approval == ""
+    assert note in "; ".join(answer.notes)
+
+
 def test_nothing_to_do_is_no_plan(scene: Scene) -> None:
     """A playbook whose every step is already as it should be has no plan."""
     scene.flags.turn("shop", "production", "new", on=False)
@@ -297,7 +350,7 @@ def test_preview_stores_nothing(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("playbook", "params", "note"),
     [
-        ("nonsense", {}, "no such playbook; there are restart-pods"),
+        ("nonsense", {}, "no playbook is called 'nonsense'; there is restart-pods"),
         ("disable-flag", {"within": "soon"}, "within"),
         ("disable-flag", {"withn": "PT1H"}, "withn"),
     ],

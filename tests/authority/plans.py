@@ -65,6 +65,7 @@ def plan() -> Plan:
         undo_when=(Effect.WORSE,),
         undoes="INC-1/0",
         author="erin",
+        requester="dan",
         supersedes="c" * 64,
         differences=(Difference(path="on", before=False, after=True),),
         sealed_at=NOW,

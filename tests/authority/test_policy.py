@@ -108,18 +108,26 @@ def test_every_combination_has_a_ruling() -> None:
 def test_nobody_approves_their_own() -> None:
     """Over all roles, groups and histories: nobody approves what they requested, wrote anew, or approved."""
     people = (None, "ada", "bo")
-    for commander, lead, requester, author, fresh, needs, given, groups in itertools.product(
-        people, people, people, ("", "ada"), (False, True), Needs, ((), ("bo",)), ((), GROUP)
+    for commander, lead, requester, asker, author, fresh, needs, given, groups in itertools.product(
+        people,
+        people,
+        people,
+        ("", "ada", "bo"),
+        ("", "ada"),
+        (False, True),
+        Needs,
+        ((), ("bo",)),
+        ((), GROUP),
     ):
         holders = {Role.INCIDENT_COMMANDER: commander, Role.TECHNICAL_LEAD: lead}
         roles = {role: holder for role, holder in holders.items() if holder}
         incident = INCIDENT.model_copy(update={"roles": roles, "declared_by": requester})
-        asked = Asked(needs=needs, author=author, fresh=fresh)
+        asked = Asked(needs=needs, author=author, fresh=fresh, asked_by=asker)
         if allows(SHIPPED, Verb.APPROVE, incident, "ada", asked, groups=groups, given=given):
-            assert requester != "ada"
+            assert "ada" not in (requester, asker)
             assert not (fresh and author == "ada")
             assert needs is not Needs.DENIED
-            assert commander == "ada" or (needs is Needs.TWO and commander in given)
+            assert commander in ("ada", asker) or (needs is Needs.TWO and commander in given)
         assert not allows(SHIPPED, Verb.APPROVE, incident, "bo", asked, groups=groups, given=("bo",))
 
 
@@ -366,7 +374,7 @@ RULE = '@id("x") permit (principal, action == Action::"run", resource) when {{ {
     [
         ("", "it has no rules"),
         ("// nothing\n", "it has no rules"),
-        (DEFAULT + '\n\n@id("y")\npermit (principal action, resource);', r"line 9\d: not Cedar: "),
+        (DEFAULT + '\n\n@id("y")\npermit (principal action, resource);', r"line 1\d\d: not Cedar: "),
         (DEFAULT[: DEFAULT.rindex(";")], r"line \d+: not Cedar: unexpected end of input"),
         ("permit (principal, action, resource);", r'line 1: write @id\("..."\) before the rule'),
         ('@id("a") permit (principal == ?principal, action, resource);', "line 1: .*no .principal"),
@@ -399,3 +407,20 @@ def test_many_threads() -> None:
         found = set(pool.map(lambda _: SHIPPED.rule(question(risk="high")).needs, range(200)))
 
     assert found == {Needs.TWO}
+
+
+def test_who_approves_what_the_commander_asked_for() -> None:
+    """The technical lead or the group confirms it; in solo mode the commander may."""
+    roles = {Role.INCIDENT_COMMANDER: "ada", Role.TECHNICAL_LEAD: "bo"}
+    incident = INCIDENT.model_copy(update={"roles": roles})
+    own, others = Asked(asked_by="ada"), Asked(asked_by="bo")
+
+    assert not allows(SHIPPED, Verb.APPROVE, incident, "ada", own)
+    assert allows(SHIPPED, Verb.APPROVE, incident, "bo", own)
+    assert allows(SHIPPED, Verb.APPROVE, incident, "cy", own, groups=GROUP)
+    assert not allows(SHIPPED, Verb.APPROVE, incident, "cy", own)
+    assert allows(SHIPPED, Verb.APPROVE, incident, "ada", others)
+    assert not allows(SHIPPED, Verb.APPROVE, incident, "bo", others)
+    assert allows(SOLO, Verb.APPROVE, incident, "ada", own)
+    with pytest.raises(ForbiddenError, match="ada asked for this playbook by name: somebody else approves"):
+        SHIPPED.check(Verb.APPROVE, incident, "ada", own)

@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -70,7 +71,9 @@ def test_declare_says_how_to_take_the_lead(stanch: Terminal, gateway: Answers) -
     """A declared incident is answered with its number and what to do next."""
     gateway.give("POST /v1/incidents", INCIDENT, status=201)
 
-    said = stanch("incident", "declare", "Carts are empty", "--service", "web", "--severity", "sev2")
+    sent = ("incident", "declare", "Carts are empty", "--service", "web", "--severity", "sev2")
+    said = stanch(*sent)
+    stanch(*sent, "--region", "eu")
 
     assert said.out == "INC-1 declared. Take the lead with `stanch incident ack INC-1`.\n"
     assert gateway.orders[0].body == {
@@ -79,6 +82,7 @@ def test_declare_says_how_to_take_the_lead(stanch: Terminal, gateway: Answers) -
         "environment": "production",
         "severity": "SEV2",
     }
+    assert gateway.orders[1].body == {**gateway.orders[0].body, "region": "eu"}
 
 
 @pytest.mark.parametrize(
@@ -101,11 +105,16 @@ def test_declare_says_how_to_take_the_lead(stanch: Terminal, gateway: Answers) -
             {"severity": "SEV1", "reason": "worse"},
         ),
         (["replan", "INC-1", "--reason", "new facts"], "replan", {"reason": "new facts"}),
+        (
+            ["replan", "INC-1", "--playbook", "scale-out", "--param", "most=9", "--reason", "more"],
+            "replan",
+            {"playbook": "scale-out", "params": {"most": 9}, "reason": "more"},
+        ),
         (["resolve", "INC-1", "--reason", "over"], "resolve", {"reason": "over"}),
     ],
 )
 def test_commands_are_sent_as_they_are(
-    stanch: Terminal, gateway: Answers, argv: list[str], path: str, body: dict[str, str]
+    stanch: Terminal, gateway: Answers, argv: list[str], path: str, body: dict[str, Any]
 ) -> None:
     """Every command of the gateway's interface can be given at the terminal."""
     gateway.give(f"POST /v1/incidents/INC-1/{path}", INCIDENT)

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from pydantic import Field
 
 from contracts.errors import ProviderUnavailableError
 from contracts.messages import PreviewAnswer, PreviewRequest
@@ -51,7 +52,7 @@ class FakeEngine:
 class Params(PlaybookParams):
     """Parameters of the one playbook."""
 
-    count: int = 1
+    count: int = Field(1, description="How many at once.")
 
 
 async def _plan(*_: object) -> None:

@@ -217,6 +217,87 @@ async def test_orders(door: Door, scene: Scene) -> None:
     assert len(door.woken) == 3
 
 
+WISH = {"reason": "the graph", "playbook": "restart-pods", "params": {"count": "2"}}
+
+
+@pytest.mark.parametrize(
+    ("role", "person"), [(Role.INCIDENT_COMMANDER, "ada"), (Role.TECHNICAL_LEAD, "linus")]
+)
+async def test_asking_for_a_playbook(door: Door, scene: Scene, role: Role, person: str) -> None:
+    """The commander or the technical lead asks for a playbook by name; the log says who, which and how."""
+    incident = scene.open_incident()
+    scene.ledger.incidents.assign(incident, role, person, by=person)
+    async with door.client(person) as client:
+        answer = await client.post(f"/v1/incidents/{incident}/replan", json=WISH)
+
+    assert answer.status_code == 200, answer.text
+    [entry] = [one for one in scene.ledger.evidence.entries() if one.kind is EvidenceKind.COMMAND]
+    assert entry.summary == f"{person} orders replan with restart-pods (count 2): the graph"
+    assert (entry.body["playbook"], entry.body["params"]) == ("restart-pods", {"count": 2})
+
+
+REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
+    ("replan", {"playbook": "nope"}, 404, "no playbook is called 'nope'; there is restart-pods"),
+    (
+        "replan",
+        {"params": {"count": "many"}},
+        422,
+        "parameters of restart-pods: count: Input should be a valid integer",
+    ),
+    (
+        "replan",
+        {"params": {"much": 1}},
+        422,
+        "parameters of restart-pods: much: Extra inputs are not permitted",
+    ),
+    ("replan", {"params": {"much": "x" * 3000}}, 422, "give parameters of at most 2000 printable characters"),
+    ("replan", {"params": {"much": "\0"}}, 422, "give parameters of at most 2000 printable characters"),
+    ("replan", {"playbook": ""}, 422, "parameters belong to a playbook"),
+    ("resolve", {}, 422, "playbook: Extra inputs are not permitted"),
+]
+
+
+@pytest.mark.parametrize(("order", "change", "status", "sentence"), REFUSED, ids=range(len(REFUSED)))
+async def test_a_wish_that_cannot_be(
+    door: Door, scene: Scene, *, order: str, change: dict[str, Any], status: int, sentence: str
+) -> None:
+    """An unknown playbook or parameter gets one sentence, and nothing has started."""
+    incident = scene.open_incident()
+    scene.take(incident)
+    async with door.client("ada") as client:
+        answer = await client.post(f"/v1/incidents/{incident}/{order}", json=WISH | change)
+
+    assert answer.status_code == status
+    assert answer.json()["error"].startswith(sentence)
+    assert EvidenceKind.COMMAND not in kinds(scene)
+
+
+async def test_the_technical_lead_only_asks(door: Door, scene: Scene) -> None:
+    """Whoever else has no command: the technical lead neither resolves nor asks without a playbook."""
+    incident = scene.open_incident()
+    scene.ledger.incidents.assign(incident, Role.TECHNICAL_LEAD, "linus", by="linus")
+    async with door.client("linus") as lead, door.client("grace") as grace:
+        answers = [
+            await lead.post(f"/v1/incidents/{incident}/replan", json={"reason": "told"}),
+            await lead.post(f"/v1/incidents/{incident}/resolve", json={"reason": "told"}),
+            await grace.post(f"/v1/incidents/{incident}/replan", json=WISH),
+        ]
+
+    assert [answer.status_code for answer in answers] == [403] * 3
+
+
+async def test_declaring_in_a_region(door: Door) -> None:
+    """A region of the service is taken; another one is refused with those that there are."""
+    async with door.client("linus") as client:
+        declared = await client.post("/v1/incidents", json=DECLARATION | {"region": "eu"})
+        unknown = await client.post("/v1/incidents", json=DECLARATION | {"region": "mars"})
+
+    assert declared.json()["region"] == "eu"
+    assert unknown.json()["error"] == (
+        "service web in production has no region 'mars' in the catalogue; it has eu, us"
+    )
+
+
 async def test_a_repeated_order_is_one(door: Door, scene: Scene) -> None:
     """With an Idempotency-Key, a retry of an order is the same order."""
     incident = scene.open_incident()

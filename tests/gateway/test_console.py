@@ -323,6 +323,28 @@ async def test_orders_by_form(door: Door, scene: Scene) -> None:
     assert [entry.body["kind"] for entry in commands] == ["severity", "replan", "resolve"]
 
 
+async def test_asking_for_a_playbook_by_form(door: Door, scene: Scene) -> None:
+    """Each playbook has a form with its parameters in its own words; what is left empty is not given."""
+    incident = scene.open_incident()
+    scene.ledger.incidents.assign(incident, Role.TECHNICAL_LEAD, "linus", by="linus")
+    browser = await door.browser("linus")
+    page = await look(browser, f"/incidents/{incident}")
+    where = f"/incidents/{incident}/replan"
+
+    assert "How many at once. Otherwise 1." in page.text
+    for count in ("2", "2", ""):
+        form = page.form(where, playbook="restart-pods", reason="told", **{"param-count": count})
+        assert (await send(browser, form)).status_code == 303
+    commands = [e for e in scene.ledger.evidence.entries() if e.kind is EvidenceKind.COMMAND]
+    assert [entry.body["params"] for entry in commands] == [{"count": 2}, {}]
+    wrong = await send(
+        browser, page.form(where, playbook="restart-pods", reason="told", **{"param-count": "x"})
+    )
+    assert "Parameters of restart-pods: count: Input should be a valid integer" in wrong.text
+    over = (f"/incidents/{incident}/resolve", page.form(where, playbook="restart-pods", reason="told")[1])
+    assert (await send(browser, over)).status_code == 403
+
+
 async def test_declaring_by_form(door: Door, scene: Scene) -> None:
     """A person who sees what no alert tells opens an incident."""
     browser = await door.browser("linus")
@@ -334,6 +356,8 @@ async def test_declaring_by_form(door: Door, scene: Scene) -> None:
     [incident] = scene.ledger.incidents.list()
     assert answer.headers["location"] == f"/incidents/{incident.id}"
     assert (incident.title, incident.service, incident.environment) == ("Carts are empty", "pay", "staging")
+    await send(browser, page.form("/incidents", title="EU", place="web|production|eu", severity="SEV3"))
+    assert [one.region for one in scene.ledger.incidents.list()] == ["eu", None]
 
 
 async def test_a_plan_and_its_bytes(door: Door, scene: Scene) -> None:

@@ -277,6 +277,45 @@ async def test_no_data_after_the_alerts_ended_asks_a_person_and_waits(running: S
     await running.phase(incident.id, Phase.LEARNING)
 
 
+async def test_a_person_asks_for_a_playbook_by_name(running: Site, service: str) -> None:
+    """What waits is withdrawn for it; it comes as it was asked for, and again as such after a drift."""
+    running.alert(service)
+    incident = await running.command(service)
+    first = await running.asked(incident.id)
+    await running.phase(incident.id, Phase.MITIGATING)
+    running.order(incident.id, "replan", "bo", "disable-flag", flag=f"{service}-old")
+    second = await running.asked(incident.id, 2)
+
+    assert await running.closed(first.request.id) is ApprovalState.WITHDRAWN
+    assert (second.plan.requester, second.plan.title) == ("bo", f"Disable flag {service}-old")
+    running.flags.add_rule("web", "production", f"{service}-old")
+    running.decide(second)
+    third = await running.asked(incident.id, 3)
+    assert (third.plan.requester, third.plan.title) == ("bo", f"Disable flag {service}-old")
+    running.decide(third, Verdict.REJECT, reason="not that one")
+    assert (await running.asked(incident.id, 4)).plan.requester is None
+
+
+async def test_an_order_for_a_playbook_interrupts_the_watch(running: Site, service: str) -> None:
+    """While it is watched and all alerts are over, a named playbook is planned at once and waits."""
+    running.alert(service)
+    incident = await running.command(service)
+    await running.asked(incident.id)
+    running.break_service(service, 0.001)
+    running.metrics.set(query(service))
+    running.alert(service, status=AlertStatus.RESOLVED)
+    await running.phase(incident.id, Phase.MONITORING)
+    running.order(incident.id, "replan", "bo", "disable-flag", flag=f"{service}-old")
+    asked = await running.asked(incident.id, 2)
+    await asyncio.sleep(0.5)
+
+    assert asked.plan.requester == "bo"
+    assert running.ledger.approvals.get(asked.request.id).request.state is ApprovalState.PENDING
+    running.break_service(service, 0.001)
+    running.decide(asked, Verdict.REJECT, reason="no longer")
+    await running.phase(incident.id, Phase.LEARNING)
+
+
 async def test_thousands_of_alerts_do_not_stop_an_incident(running: Site, service: str) -> None:
     """A delivery with thousands of alerts is one incident that still can be planned for and resolved."""
     alerts = [running.firing(service, fingerprint=f"{number}") for number in range(3000)]
