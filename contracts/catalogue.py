@@ -284,7 +284,8 @@ class Signal(Strict):
         healthy_above: A reading is healthy when it is above this.
         every: How often it is read during verification.
         hold: How long every reading is healthy before a step is effective.
-        within: How long verification waits for that, from when the step has settled, before it gives up.
+        within: How long verification waits for that, from when the step has settled, before it gives up; at
+            most 2 hours.
     """
 
     prometheus: Slug | None = None
