@@ -264,7 +264,10 @@ class _Climb(_Call):
         return started + (rungs[climbed].after if climbed < len(rungs) else again)
 
     def _reach(self, rung: Rung, number: int, started: datetime) -> bool:
-        """Call the people of one rung, and say whether it means anybody."""
+        """Call the people of one rung, and say whether it means anybody who is reached.
+
+        The console calls nobody. It counts where nobody in the catalogue has another channel.
+        """
         meant = directory.resolve(self.catalogue, self.found, rung.notify, self.now)
         people = [person for person in meant if person not in self.given]  # theirs was the first of two
         title, text = self._said()
@@ -273,7 +276,9 @@ class _Climb(_Call):
             names = ", ".join(people) or f"nobody ({', '.join(rung.notify)})"
             said = f"{self.subject} is unanswered: rung {number + 1} calls {names}"
             self.escalates(f"rung/{started.isoformat()}/{number}", said)
-        return bool(people)
+        everybody = [one.id for one in self.catalogue.people]
+        called = [one for one in people if self._channels(one, rung.channel) != [CONSOLE]]
+        return bool(called or (people and all(self._channels(one, None) == [CONSOLE] for one in everybody)))
 
     def _held(self, told: Sequence[Row[Any]]) -> datetime | None:
         """Give until when somebody's looking at it keeps the ladder still; who has answered does not."""

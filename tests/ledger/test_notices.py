@@ -130,6 +130,23 @@ def test_the_ladder_of_a_question(ledger: Ledger, clock: Clock, post: Post) -> N
     ]
 
 
+def test_the_console_alone_calls_nobody(ledger: Ledger, post: Post) -> None:
+    """Who has no channel does not keep the next rung waiting, where others have one."""
+    (shop,) = BOOK.services
+    service = shop.model_copy(update={"on_call": ("linus",)})
+    post.catalogue = BOOK.model_copy(update={"services": (service,)})
+    approval = ask(ledger, commander="linus")
+    post.round()
+    assert told(ledger, approval)["linus/console"] is NoticeState.SENT
+    assert post.sent == [f"{approval}/grace/email/1"]
+
+    silent = tuple(Person(id=one.id, name=one.name) for one in BOOK.people)
+    post.catalogue = post.catalogue.model_copy(update={"people": silent})
+    other = ledger.approvals.ask(plan("INC-1", number=2), severity=Severity.SEV1).id
+    post.round()
+    assert list(told(ledger, other)) == ["linus/console"]
+
+
 def test_it_begins_again(ledger: Ledger, clock: Clock, post: Post) -> None:
     """While nobody answers, the ladder begins again, as long after its end as the catalogue says."""
     post.catalogue = BOOK.model_copy(update={"escalate_again": dict.fromkeys(Severity, 2 * MINUTE)})
