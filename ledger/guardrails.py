@@ -9,19 +9,8 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import (
-    CompoundSelect,
-    Connection,
-    Row,
-    bindparam,
-    case,
-    func,
-    literal,
-    null,
-    select,
-    union_all,
-    update,
-)
+from sqlalchemy import Connection, Row, bindparam, case, func, literal, null, select, union_all, update
+from sqlalchemy.sql.expression import CompoundSelect
 
 from authority.guardrails import HOUR, REMEMBERED, TELLING, Facts, Guardrails, Touch
 from contracts.guardrails import Freeze, Lock

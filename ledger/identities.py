@@ -111,10 +111,8 @@ class Sessions:
     def end(self, secret: str) -> None:
         """End it, if it is not over already."""
         with self._database.write() as connection:
-            now, row = (
-                self._database.now(),
-                rows.one(connection, session, secret=digest(secret), revoked_at=None),
-            )
+            now = self._database.now()
+            row = rows.one(connection, session, secret=digest(secret), revoked_at=None)
             if row is not None:
                 rows.change(connection, session, row, revoked_at=now)
                 key = f"signout/{digest(secret)}"

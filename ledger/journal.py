@@ -62,31 +62,17 @@ class Journal:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def begin(
-        self,
-        action: str,
-        *,
-        incident: str,
-        mitigation: str,
-        step: int,
-        direction: Direction,
-        plan_digest: str,
-        approval: str,
-    ) -> JournalEntry:
+    def begin(self, action: str, **facts: Any) -> JournalEntry:
         """Give an action as it stands. One that is new is entered with its first intent or outcome.
+
+        Args:
+            action: Its key.
+            facts: Its incident, mitigation, step, direction, plan_digest and approval.
 
         Raises:
             ConflictError: It is there for another plan or under another approval.
         """
-        planned = JournalEntry(
-            action=action,
-            incident=incident,
-            mitigation=mitigation,
-            step=step,
-            direction=direction,
-            plan_digest=plan_digest,
-            approval=approval,
-        )
+        planned = JournalEntry(action=action, **facts)
         with self._database.read() as connection:
             return _stands(connection, planned)[1]
 

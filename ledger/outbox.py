@@ -108,24 +108,21 @@ class Outbox:
 
     def done(self, message: int) -> None:
         """Say that it has arrived; a repeat is no change."""
-        with self._database.write(serial=False) as connection:
-            is_it = (outbox.c.id == message) & outbox_is_waiting
-            connection.execute(update(outbox).where(is_it).values(done_at=self._database.now(), error=""))
+        self._change(message, done_at=self._database.now(), error="")
 
     def failed(self, message: int, error: str, retry_in: timedelta) -> None:
         """Say that it did not arrive, why, and after how long it is tried again."""
-        with self._database.write(serial=False) as connection:
-            is_it = (outbox.c.id == message) & outbox_is_waiting
-            pause = {"available_at": self._database.now() + min(retry_in, LONGEST_WAIT), "error": error}
-            connection.execute(update(outbox).where(is_it).values(pause))
+        pause = self._database.now() + min(retry_in, LONGEST_WAIT)
+        self._change(message, available_at=pause, error=error)
 
     def again(self, message: int, due: datetime) -> None:
         """Say that it was handled, and that it is due again then."""
+        now = self._database.now()
+        self._change(message, attempts=0, created_at=now, available_at=now, due_at=due, error="")
+
+    def _change(self, message: int, **values: object) -> None:
         with self._database.write(serial=False) as connection:
-            is_it = (outbox.c.id == message) & outbox_is_waiting
-            now = self._database.now()
-            fresh = {"attempts": 0, "created_at": now, "available_at": now, "due_at": due, "error": ""}
-            connection.execute(update(outbox).where(is_it).values(fresh))
+            connection.execute(update(outbox).where(outbox.c.id == message, outbox_is_waiting).values(values))
 
     def backlog(self) -> int:
         """Count what is due and has not arrived yet."""

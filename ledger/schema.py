@@ -4,25 +4,28 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Boolean,
     Column,
-    DateTime,
+    ColumnElement,
     Dialect,
     ForeignKey,
     Index,
-    Integer,
-    LargeBinary,
     MetaData,
     Table,
-    Text,
-    TypeDecorator,
     UniqueConstraint,
     true,
 )
 from sqlalchemy.schema import SchemaItem
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import (
+    JSON,
+    BigInteger,
+    Boolean,
+    DateTime,
+    Integer,
+    LargeBinary,
+    Text,
+    TypeDecorator,
+    TypeEngine,
+)
 
 from contracts.errors import InputError
 from ledger.storable import clean
@@ -78,6 +81,11 @@ def _table(name: str, *parts: SchemaItem, **options: Any) -> Table:
     return Table(name, metadata, *parts, **options)
 
 
+def _only(name: str, *columns: Column[Any], where: ColumnElement[bool]) -> Index:
+    """Make an index of some of the rows."""
+    return Index(name, *columns, sqlite_where=where, postgresql_where=where)
+
+
 def _always(kind: type[TypeEngine[Any]] | TypeEngine[Any], *names: str) -> list[Column[Any]]:
     """Give columns of one kind that every row has."""
     return [Column(name, kind, nullable=False) for name in names]
@@ -130,7 +138,7 @@ alert = _table(
     Index("ix_alert_incident_problem", "incident", "problem"),
 )
 alert_is_pending = alert.c.pending.is_(true())
-Index("ix_alert_pending", alert.c.id, sqlite_where=alert_is_pending, postgresql_where=alert_is_pending)
+_only("ix_alert_pending", alert.c.id, where=alert_is_pending)
 
 plan = _table(
     "plan",
@@ -292,16 +300,8 @@ outbox = _table(
     UniqueConstraint("kind", "incident", "key"),
 )
 outbox_is_waiting = outbox.c.done_at.is_(None)
-Index(
-    "ix_outbox_waiting", outbox.c.due_at, sqlite_where=outbox_is_waiting, postgresql_where=outbox_is_waiting
-)
-Index(
-    "ix_outbox_lane",
-    outbox.c.lane,
-    outbox.c.id,
-    sqlite_where=outbox_is_waiting,
-    postgresql_where=outbox_is_waiting,
-)
+_only("ix_outbox_waiting", outbox.c.due_at, where=outbox_is_waiting)
+_only("ix_outbox_lane", outbox.c.lane, outbox.c.id, where=outbox_is_waiting)
 
 evidence = _table(
     "evidence",
