@@ -349,11 +349,13 @@ def test_grant_that_does_not_answer(
     assert state(ledger) is ApprovalState.PENDING
 
 
-@pytest.mark.parametrize("facts", [{"fresh": True, "author": "ada"}, {}], ids=["fresh", "declared"])
+@pytest.mark.parametrize(
+    "facts", [{"fresh": True, "author": "ada"}, {"requester": "ada"}, {}], ids=["fresh", "asked", "declared"]
+)
 def test_grant_does_not_answer_for_oneself(
     ledger: Ledger, signer: Signer, verifier: Verifier, facts: dict[str, Any]
 ) -> None:
-    """Who has written a fresh playbook or declared the incident has not said yes to it ahead of time."""
+    """Who has written a fresh playbook, asked for it or declared the incident has not said yes."""
     give(ledger, signer)
     if facts:
         ask(ledger, Needs.ONE, **facts)

@@ -232,7 +232,8 @@ def test_a_missing_deployment_is_told_in_one_sentence(place: Place) -> None:
 def test_history_tells_the_revisions(place: Place) -> None:
     """The history has each revision with number, image, template, annotations and which one is current."""
     place.deploy()
-    place.patch({"metadata": {"annotations": {"stanch.dev/verified-good": "yes"}}})
+    good = place.history().revisions[0].kept_in.removeprefix("web-")
+    place.patch({"metadata": {"annotations": {"stanch.dev/verified-good": good}}})
     place.settled()
     place.release(V2, annotations={"stanch.dev/verified-good": None, "kubernetes.io/change-cause": "v2"})
     place.settled()
@@ -243,7 +244,8 @@ def test_history_tells_the_revisions(place: Place) -> None:
         (1, (V1,), False, 0),
     ]
     assert revisions[0].annotations == {"kubernetes.io/change-cause": "v2"}
-    assert revisions[1].annotations == {"stanch.dev/verified-good": "yes"}
+    assert revisions[1].annotations == {"stanch.dev/verified-good": good}
+    assert [good in one.hashes for one in revisions] == [False, True]
     assert (now() - revisions[1].created_at).total_seconds() < 120
 
 
@@ -379,8 +381,10 @@ def test_a_replica_sets_template_is_restored_without_its_hash(place: Place) -> N
 def test_a_mark_on_a_revision_stays_there(place: Place) -> None:
     """A mark of ours on a ReplicaSet is seen in the history and does not wander by a rollback."""
     place.deploy()
-    mark = {"metadata": {"annotations": {"stanch.dev/verified-good": "yes"}}}
     name = place.history().revisions[0].kept_in
+    replica_set = place.call("GET", path_of("replicasets", place.namespace, name))[1]
+    good = replica_set["metadata"]["labels"]["pod-template-hash"]
+    mark = {"metadata": {"annotations": {"stanch.dev/verified-good": good}}}
     assert place.call("PATCH", path_of("replicasets", place.namespace, name), mark, kind=MERGE)[0] == 200
     place.release(V2)
     place.settled()
@@ -388,9 +392,10 @@ def test_a_mark_on_a_revision_stays_there(place: Place) -> None:
     place.run(request)
     place.release(V3)
     place.settled()
-    marked = {one.images: "stanch.dev/verified-good" in one.annotations for one in place.history().revisions}
+    found = place.history().revisions
+    marked = {one.images: one.annotations.get("stanch.dev/verified-good") in one.hashes for one in found}
 
-    assert request.annotations == {"stanch.dev/verified-good": "yes"}
+    assert request.annotations == {"stanch.dev/verified-good": good}
     assert marked == {(V3,): False, (V2,): False, (V1,): True}
 
 
