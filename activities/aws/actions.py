@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic.alias_generators import to_pascal
@@ -70,6 +71,7 @@ REGION_SWITCH = "arc-region-switch"
 ROUTING, LISTED = "route53-recovery-cluster", "list_routing_controls"
 SCALABLE = ("application-autoscaling", "describe_scalable_targets", "ScalableTargets")
 EXECUTIONS_KEPT = 5
+STUCK = {"failed", "pendingApproval"}
 UNDER_WAY = {"inProgress", "pausedByFailedStep", "pausedByOperator", "pending", "pendingManualApproval"}
 # The fields of requests whose names are left alone for a while after a change.
 STEADY = ("states", "weights", "answers")
@@ -248,9 +250,8 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
         return counts
 
     def _quota(self, request: RequestT, service: str, code: str) -> Quota:
-        answer = self._read(
-            request, "service-quotas", "get_service_quota", ServiceCode=service, QuotaCode=code
-        )
+        named = {"ServiceCode": service, "QuotaCode": code}
+        answer = self._read(request, "service-quotas", "get_service_quota", **named)
         with reading(request.where, "a quota"):
             quota = answer["Quota"]
             found = Quota(name=quota["QuotaName"], limit=quota["Value"])
@@ -729,15 +730,9 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
         return Reach(places={name: (bool(one), bool(after[name])) for name, one in weights.items()})
 
     def _look(self, request: SetRecordWeights) -> RecordsState:
-        answer = self._read(
-            request,
-            "route53",
-            "list_resource_record_sets",
-            HostedZoneId=request.zone,
-            StartRecordName=request.name,
-            StartRecordType=request.type,
-            MaxItems="300",
-        )
+        first = {"StartRecordName": request.name, "StartRecordType": request.type, "MaxItems": "300"}
+        ask = partial(self._read, request, "route53", "list_resource_record_sets")
+        answer = ask(HostedZoneId=request.zone, **first)
         wanted = (request.bare_name, request.type)
         with reading(request.where, "resource record sets"):
             records = {
@@ -865,11 +860,8 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
         after = state.weights | request.weights
         total = sum(after.values())
         shares = [f"{name} {100 * weight / total:.0f} %" for name, weight in after.items()] if total else []
-        said = (
-            f"shares are then {', '.join(shares)}"
-            if shares
-            else f"other answers of {', '.join(request.answers)}"
-        )
+        others = f"other answers of {', '.join(request.answers)}"
+        said = f"shares are then {', '.join(shares)}" if shares else others
         kept = "others than Route 53 keep answers for their TTL"
         return f"Everybody who resolves {request.name}: {said}; {kept}.{_overrides(request.override_rules)}"
 
@@ -905,10 +897,8 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
             }
         for name in request.states:
             if name not in panel.controls:
-                known = ", ".join(panel.controls)
-                raise ActionRefusedError(
-                    f"{request.where}: the catalogue has no control {name}, it has {known}"
-                )
+                said = f"the catalogue has no control {name}, it has {', '.join(panel.controls)}"
+                raise ActionRefusedError(f"{request.where}: {said}")
         for name, arn in panel.controls.items():
             if arn not in states:
                 raise ActionRefusedError(f"{request.where}: control {name} ({arn}) is not there")
@@ -946,15 +936,11 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
 
     def _call(self, request: SetRoutingControls, state: RoutingState, action_id: str) -> Call:
         arns = self._aws.panel(request).controls
-        params: dict[str, Any] = {
-            "UpdateRoutingControlStateEntries": [
-                {"RoutingControlArn": arns[name], "RoutingControlState": WORDS[on]}
-                for name, on in request.states.items()
-            ]
-        }
+        states = [(arns[name], WORDS[on]) for name, on in request.states.items()]
+        entries = [{"RoutingControlArn": arn, "RoutingControlState": word} for arn, word in states]
         rules = [rule for rule in request.override_rules if rule != OUR_RULE]
-        if rules:
-            params["SafetyRulesToOverride"] = rules
+        params: dict[str, Any] = {"UpdateRoutingControlStateEntries": entries}
+        params |= {"SafetyRulesToOverride": rules} if rules else {}
         return ROUTING, "update_routing_control_states", params
 
     def _progress(self, request: SetRoutingControls, state: RoutingState) -> tuple[Reached, str]:
@@ -1019,9 +1005,8 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
                 lags[database] = replica_lag(self._aws, request, database)
         if not state.last:
             return {"lags": lags}
-        answer = self._read(
-            request, REGION_SWITCH, "get_plan_execution", planArn=request.plan, executionId=state.last
-        )
+        named = {"planArn": request.plan, "executionId": state.last}
+        answer = self._read(request, REGION_SWITCH, "get_plan_execution", **named)
         with reading(request.where, "an execution"):
             newest = Execution.model_validate(answer)
             steps = tuple(ExecutionStep.model_validate(one) for one in answer.get("stepStates") or ())
@@ -1040,17 +1025,13 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
     def _refusals(self, request: ExecuteRegionSwitch, state: SwitchState) -> tuple[str, ...]:
         found = []
         if state.version != request.version:
-            found.append(
-                f"{request.where}: it is in version {state.version}, what was reviewed is {request.version}"
-            )
+            found.append(f"it is in version {state.version}, what was reviewed is {request.version}")
         if request.target_region not in state.regions:
-            found.append(f"{request.where}: {request.target_region} is none of {', '.join(state.regions)}")
+            found.append(f"{request.target_region} is none of {', '.join(state.regions)}")
         newest = next(iter(state.executions), None)
         if newest and newest.state in UNDER_WAY and request.found(state) is None:
-            found.append(
-                f"{request.where}: another execution is under way ({newest}); let it end or cancel it"
-            )
-        return tuple(found)
+            found.append(f"another execution is under way ({newest}); let it end or cancel it")
+        return tuple(f"{request.where}: {said}" for said in found)
 
     def _checks(self, request: ExecuteRegionSwitch, state: SwitchState, longest_lag: timedelta) -> Said:
         states = {"passed": OK, "actionRequired": NOT_READY}
@@ -1059,9 +1040,8 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
             with reading(request.where, "an evaluation"):
                 active = (one for one in said.get("warnings") or () if one.get("warningStatus") == "active")
                 warnings = [f"{one.get('stepName', '')}: {one['warningMessage']}" for one in active]
-                detail = (
-                    f"AWS's own evaluation of the plan: {'; '.join([said['evaluationState'], *warnings])}"
-                )
+                told = "; ".join([said["evaluationState"], *warnings])
+                detail = f"AWS's own evaluation of the plan: {told}"
                 yield "evaluation", states.get(said["evaluationState"], UNKNOWN), detail
         except UNSEEN as error:
             yield "evaluation", UNKNOWN, str(error)
@@ -1091,11 +1071,7 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
         if "mode" in (one.path for one in self._change(request, state)):
             return Reached.NO, f"its execution is {found.mode}"
         ended = sum(one.status in {"completed", "skipped"} for one in state.progress)
-        stuck = [
-            f"{one.name} {one.status}"
-            for one in state.progress
-            if one.status in {"failed", "pendingApproval"}
-        ]
+        stuck = [f"{one.name} {one.status}" for one in state.progress if one.status in STUCK]
         steps = f", {ended} of {len(state.progress)} steps" if state.progress else ""
         said = f"{found.state}{steps}{': ' if stuck else ''}{', '.join(stuck)}"
         if found.state in COMPLETED:
@@ -1312,10 +1288,9 @@ def series(
         "MetricName": name,
         "Dimensions": [{"Name": key, "Value": value} for key, value in dimensions.items()],
     }
+    stat = {"Metric": about, "Period": period, "Stat": statistic}
     asked = {
-        "MetricDataQueries": [
-            {"Id": "value", "MetricStat": {"Metric": about, "Period": period, "Stat": statistic}}
-        ],
+        "MetricDataQueries": [{"Id": "value", "MetricStat": stat}],
         "StartTime": start,
         "EndTime": now,
         "ScanBy": "TimestampDescending",
@@ -1368,11 +1343,8 @@ def _headroom(quota: Quota | None) -> Check:
 
 def _targets(healthy: Mapping[str, int], wanted: int) -> Said:
     for group, count in healthy.items():
-        yield (
-            "health",
-            OK if count >= wanted else NOT_READY,
-            f"{count} of {wanted} are healthy in target group {group}",
-        )
+        said = f"{count} of {wanted} are healthy in target group {group}"
+        yield "health", OK if count >= wanted else NOT_READY, said
 
 
 def _running(state: ServiceState, *, grows: bool) -> Said:

@@ -493,6 +493,7 @@ class SetRoutingControls(InPanel, AwsRequest):
     """Have routing controls of a control panel on or off, all in one call.
 
     Attributes:
+        region: Of no importance here: the catalogue names the panel's five endpoints.
         states: Name of each control in the catalogue to whether it is on; others stay as they are.
         override_rules: ARNs of the safety rules that are overridden, each by name, and ``at-least-on`` for
             the catalogue's own.
