@@ -129,15 +129,13 @@ class Orders:
         """
         people = on_call(self.catalogue, service, self.ledger.database.now())
         if people and person not in people:
-            raise ForbiddenError(
-                f"{person} is not on call for {service}: its Incident Commander is one of "
-                + ", ".join(people)
-            )
+            raise ForbiddenError(f"{person} is not on call for {service}: {', '.join(people)} may do this")
 
     def assign(self, incident: str, role: Role, person: str, principal: Principal) -> Incident:
         """Give a role to somebody.
 
-        The Incident Commander hands out every role but the own one; anybody may take another role.
+        The Incident Commander hands out every role but the own one. Others may take one: that of the technical
+        lead, who may say the second yes and break the glass, only when they are on call.
 
         Raises:
             ForbiddenError: The person is unknown or not on call, the role is not the asking one's to give, or
@@ -152,6 +150,8 @@ class Orders:
             raise ForbiddenError(f"command is not given but accepted: offer it to {chosen}, as a handoff")
         if chosen != principal.person:
             _check_commands(now, principal.person)
+        elif role is Role.TECHNICAL_LEAD and now.roles.get(Role.INCIDENT_COMMANDER) != chosen:
+            self.check_on_call(now.service, chosen)
         after = self.ledger.incidents.assign(incident, role, chosen, by=principal.person, seen=now)
         self.wake()
         return after

@@ -111,6 +111,8 @@ async def test_accepting_one_of_two_roles(door: Door, scene: Scene) -> None:
 ASSIGNMENTS = [
     ("ada", "technical_lead", "linus", 200),
     ("linus", "scribe", "linus", 200),
+    ("grace", "technical_lead", "grace", 200),
+    ("linus", "technical_lead", "linus", 403),
     ("linus", "scribe", "grace", 403),
     ("grace", "incident_commander", "grace", 409),
     ("linus", "incident_commander", "linus", 403),
