@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from temporalio.testing import ActivityEnvironment
 
-from activities import verification
+from activities import aws, k8s, verification
 from activities.registry import Registry
 from activities.verification import Watching, judge, says
-from contracts.actions import Action, ActionRequest, Probe, ProbeRequest
+from contracts.actions import SETTLES_AT_MOST, Action, ActionRequest, Probe, ProbeRequest
 from contracts.catalogue import Catalogue
 from contracts.errors import ProviderUnavailableError
 from contracts.incidents import Effect, Severity
@@ -433,3 +433,14 @@ def test_nothing_is_waited_for_longer_than_an_attempt_may_take() -> None:
     assert Verification.model_validate(longest).within == WITHIN_AT_MOST
     with pytest.raises(ValidationError, match="less than or equal to 2 hours"):
         Verification.model_validate(longest | {"within": WITHIN_AT_MOST + SECOND})
+
+
+def test_actions_say_how_long_they_may_take() -> None:
+    """What is slow by nature has longer than the others, and nothing longer than it is waited for at all."""
+    actions = [*k8s.ACTIONS, *aws.ACTIONS]
+    minutes = {one.request_type.action: one.settles_within / timedelta(minutes=1) for one in actions}
+
+    assert {minutes[name] for name in minutes if name.startswith("k8s.")} == {15}
+    assert minutes["aws.roll_back_service"] == minutes["aws.set_service_count"] == 20
+    assert minutes["aws.execute_region_switch"] == 60
+    assert max(minutes.values()) < SETTLES_AT_MOST / timedelta(minutes=1)
