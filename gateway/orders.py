@@ -134,8 +134,8 @@ class Orders:
     def assign(self, incident: str, role: Role, person: str, principal: Principal) -> Incident:
         """Give a role to somebody.
 
-        The Incident Commander hands out every role but the own one. Others may take one: that of the technical
-        lead, who may say the second yes and break the glass, only when they are on call.
+        The Incident Commander hands out every role but the own one. Others may take one: that of the
+        technical lead, who may say the second yes and break the glass, only when they are on call.
 
         Raises:
             ForbiddenError: The person is unknown or not on call, the role is not the asking one's to give, or
