@@ -437,7 +437,7 @@ def test_nothing_is_waited_for_longer_than_an_attempt_may_take() -> None:
 
 def test_actions_say_how_long_they_may_take() -> None:
     """What is slow by nature has longer than the others, and nothing longer than it is waited for at all."""
-    actions = [*k8s.ACTIONS, *aws.ACTIONS]
+    actions: list[Any] = [*k8s.ACTIONS, *aws.ACTIONS]
     minutes = {one.request_type.action: one.settles_within / timedelta(minutes=1) for one in actions}
 
     assert {minutes[name] for name in minutes if name.startswith("k8s.")} == {15}
