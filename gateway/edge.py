@@ -29,6 +29,9 @@ HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
+LARGEST_ORDER: Final = 64 * 1024  # bytes; what comes for intake has a limit of its own
+_INTAKE: Final = "/v1/alerts/"
+
 log = logging.getLogger(__name__)
 
 
@@ -60,10 +63,14 @@ class Edge:
 
         refusal = _refusal(HTTPConnection(scope), local=self._local)
         try:
+            order = receive if scope["path"].startswith(_INTAKE) else await _order(receive)
             if refusal:
                 await self._answer(scope["path"], 403, refusal)(scope, receive, send_guarded)
+            elif order is None:
+                sentence = f"an order has at most {LARGEST_ORDER} bytes: say it in fewer words"
+                await self._answer(scope["path"], 413, sentence)(scope, receive, send_guarded)
             else:
-                await self._app(scope, receive, send_guarded)
+                await self._app(scope, order, send_guarded)
         except ClientDisconnect:
             log.info("the client went away in the middle of its request")
         except Exception:
@@ -79,6 +86,27 @@ class Edge:
                 took = time.monotonic() - began
                 method = scope["method"] if scope["method"] in SAFE_METHODS | {"POST"} else "other"
                 self._metrics.latency.labels(method, route, str(status)).observe(took)
+
+
+async def _order(receive: Receive) -> Receive | None:
+    """Read a body before anybody holds it in memory to find out who sent it; ``None`` when it is too large.
+
+    A little more than is taken is read and thrown away, so that an honest sender hears why.
+    """
+    body, size, more = bytearray(), 0, True
+    while more and size <= 4 * LARGEST_ORDER:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        size += len(message.get("body", b""))
+        body += message.get("body", b"") if size <= LARGEST_ORDER else b""
+        more = message.get("more_body", False)
+    waiting: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+    async def read() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return read if size <= LARGEST_ORDER else None
 
 
 def _refusal(connection: HTTPConnection, *, local: bool) -> str:

@@ -47,7 +47,7 @@ class DecisionOrder(Strict):
     """
 
     verdict: Verdict
-    plan_digest: str
+    plan_digest: str = Field(max_length=64)
     reason: str = Field("", max_length=LONGEST_REASON)
     steps: tuple[int, ...] = Field((), max_length=100)
     break_glass: bool = False

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from contracts.errors import ProviderUnavailableError
 from contracts.incidents import Phase
-from gateway.edge import HEADERS
+from gateway.edge import HEADERS, LARGEST_ORDER
 from ledger import database
 from tests.gateway.conftest import Door
 from tests.gateway.seed import Scene
@@ -253,6 +254,26 @@ async def test_no_page_of_another_site_orders_anything(door: Door, scene: Scene,
         answers = [await client.post(path, json={}) for path in paths(door, "POST")]
 
     assert {answer.status_code for answer in answers} == {403}
+    assert dump(scene) == before
+
+
+@pytest.mark.parametrize("size", [LARGEST_ORDER + 1, 20 * LARGEST_ORDER])
+async def test_an_order_has_a_size(door: Door, scene: Scene, size: int) -> None:
+    """A stranger makes us hold no more than an order's size, and nothing of it is kept."""
+    before, taken = dump(scene), 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal taken
+        for _ in range(0, size, 1024):
+            taken += 1024
+            yield b"x" * min(1024, size)
+
+    async with door.client() as client:
+        answer = await client.post("/v1/approvals/APR-1/decision", content=body())
+
+    assert answer.status_code == 413
+    assert answer.json()["error"] == "an order has at most 65536 bytes: say it in fewer words"
+    assert taken <= 5 * LARGEST_ORDER
     assert dump(scene) == before
 
 
