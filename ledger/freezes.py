@@ -24,8 +24,8 @@ class Freezes:
 
     def list(self) -> builtins.list[Freeze]:
         """Give the freezes that stand, the oldest first."""
-        query = select(freezes).where(freezes.c.lifted_at.is_(None)).order_by(freezes.c.number)
-        return [_freeze(row) for row in self._database.rows(query)]
+        with self._database.read() as connection:
+            return standing(connection)
 
     def set(self, *, service: str | None, reason: str, person: str) -> Freeze:
         """Stop all changes, of one service or of every one: from the commit on no intent is written.
@@ -79,6 +79,12 @@ class Freezes:
         evidence.note(
             connection, EvidenceKind.FREEZE, key, said, incident=None, actor=actor, at=now, body=body
         )
+
+
+def standing(connection: Connection) -> list[Freeze]:
+    """Give the freezes that stand in this transaction, the oldest first."""
+    query = select(freezes).where(freezes.c.lifted_at.is_(None)).order_by(freezes.c.number)
+    return [_freeze(row) for row in connection.execute(query)]
 
 
 def _what(service: str | None) -> str:

@@ -13,6 +13,7 @@ from authority.seals import canonical
 from contracts.approvals import Envelope, Grant, StandingGrant
 from contracts.errors import ConflictError, ForbiddenError, InputError
 from contracts.evidence import EvidenceKind
+from contracts.incidents import Incident
 from ledger import evidence, ladders, rows
 from ledger.database import Database
 from ledger.schema import standing_grant as grants
@@ -133,6 +134,14 @@ def usable(
         if _is_left(standing) and grant.id == f"GRT-{row.number}":
             found.append(grant)
     return found
+
+
+def standing(connection: Connection, incident: Incident, now: datetime) -> list[Grant]:
+    """Give the grants that may still answer in an incident, oldest first; signatures are not looked at."""
+    where = {"service": incident.service, "environment": incident.environment, "revoked_at": None}
+    query = select(grants).filter_by(**where).where(grants.c.expires_at > now).order_by(grants.c.number)
+    found = [one for one in map(_standing, connection.execute(query)) if _is_left(one)]
+    return [one.grant for one in found if one.grant.incident in (None, incident.id)]
 
 
 def use(connection: Connection, grant: Grant) -> None:

@@ -1,7 +1,7 @@
 """Roles that are handed over: offered with what the other has to know, and held from accepting on."""
 
 import builtins
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
@@ -12,7 +12,7 @@ from contracts.evidence import EvidenceKind
 from contracts.in_force import ForceState
 from contracts.incidents import AlertStatus, Incident, Role
 from contracts.notices import Handoff, HandoffState, Packet, PendingQuestion, Timer, Tried
-from ledger import evidence, incidents, ladders, outbox, rows
+from ledger import evidence, freezes, grants, incidents, ladders, outbox, rows
 from ledger.database import Database
 from ledger.schema import approval as approvals
 from ledger.schema import handoff as handoffs
@@ -67,7 +67,7 @@ class Handoffs:
                 "giver": by,
                 "person": person,
                 "state": HandoffState.OFFERED,
-                "packet": _packet(connection, incident).model_dump(mode="json"),
+                "packet": _packet(connection, incident, now).model_dump(mode="json"),
                 "offered_at": now,
                 "expires_at": now + OFFERED_FOR,
             }
@@ -167,7 +167,7 @@ class Handoffs:
         evidence.note(connection, kind, key, said, incident=incident, actor=actor, at=now, body=body)
 
 
-def _packet(connection: Connection, incident: Incident) -> Packet:
+def _packet(connection: Connection, incident: Incident, now: datetime) -> Packet:
     """Gather what the next person has to know, as it is in this transaction."""
     waiting = select(approvals).filter_by(incident=incident.id, state=ApprovalState.PENDING)
     pending = [
@@ -184,6 +184,10 @@ def _packet(connection: Connection, incident: Incident) -> Packet:
         Timer(what=f"{row.mitigation} is undone unless renewed", at=row.expires_at) for row in standing
     ]
     timers += [
+        Timer(what=f"{one.id} says yes no more to {', '.join(one.envelope.actions)}", at=one.expires_at)
+        for one in grants.standing(connection, incident, now)
+    ]
+    timers += [
         Timer(what=f"the next people are called about {subject}", at=due)
         for subject, due in connection.execute(_calls(incident.id))
         if subject in waits  # an answered question's ladder ends by itself, at its next rung
@@ -196,7 +200,10 @@ def _packet(connection: Connection, incident: Incident) -> Packet:
         roles=incident.roles,
         firing=tuple(alert.name for alert in incident.alerts if alert.status is AlertStatus.FIRING),
         pending=tuple(pending),
-        in_force=tuple(f"{row.mitigation}: {row.title} ({row.owner})" for row in standing),
+        in_force=(
+            *(f"{one.id}: {one.person} has stopped changes" for one in freezes.standing(connection)),
+            *(f"{row.mitigation}: {row.title} ({row.owner})" for row in standing),
+        ),
         timers=tuple(sorted(timers, key=lambda timer: timer.at)),
         tried=tuple(
             Tried(mitigation=one.mitigation, title=one.title, end=one.end) for one in incident.attempts

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from authority.decisions import Signer
-from contracts.approvals import Verdict
+from contracts.approvals import Envelope, Verdict
 from contracts.errors import ConflictError, ForbiddenError, NotFoundError, StanchError
 from contracts.evidence import EvidenceKind
 from contracts.incidents import Role, Severity
@@ -79,6 +80,24 @@ def test_the_packet(ledger: Ledger, clock: Clock, incident: str, post: Post) -> 
     assert packet.timers[0].at == clock() + timedelta(minutes=5)
     assert (packet.roles, packet.firing) == ({IC: "ada"}, ("ShopErrors",))
     assert ledger.handoffs.list(incident)[0].packet == packet
+
+
+def test_the_packet_says_what_else_stands(
+    ledger: Ledger, clock: Clock, incident: str, signer: Signer
+) -> None:
+    """Who takes over hears of what may run without a question, and of what may not run at all."""
+    facts: dict[str, Any] = {"person": "ada", "authenticated_by": "local", "reason": "it is safe"}
+    facts |= {"service": "shop", "environment": "production", "uses": None, "after": timedelta()}
+    envelope = Envelope(actions=("k8s.scale",), targets=("k8s:deployment/*",))
+    for about, lasts in ((incident, 30), (None, 60), ("INC-9", 90)):
+        end = clock() + timedelta(minutes=lasts)
+        ledger.grants.give(envelope, incident=about, expires_at=end, signer=signer, **facts)
+    ledger.grants.revoke("GRT-2", person="ada", reason="enough")
+    ledger.freezes.set(service=None, reason="the network", person="grace")
+    packet = offer(ledger, incident).packet
+
+    assert [timer.what for timer in packet.timers] == ["GRT-1 says yes no more to k8s.scale"]
+    assert packet.in_force == ("FRZ-1: grace has stopped changes",)
 
 
 @pytest.fixture
