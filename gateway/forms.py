@@ -16,7 +16,6 @@ from gateway.sources.reading import storable
 EnumT = TypeVar("EnumT", bound=StrEnum)
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-_LARGEST: Final = 64 * 1024
 _MOST_FIELDS: Final = 64
 _DIGITS: Final = 6
 _OWN_PATH = re.compile(r"/(?!/)[A-Za-z0-9/._-]*")
@@ -26,20 +25,14 @@ async def read(request: Request) -> dict[str, str]:
     """Read a form.
 
     Raises:
-        InputError: It is none, or too large.
+        InputError: It is none.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         raise InputError("send the form as application/x-www-form-urlencoded")
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > _LARGEST:
-            raise InputError(f"the form is larger than {_LARGEST} bytes")
     try:
-        fields = parse_qsl(
-            content.decode("utf-8"), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict"
-        )
+        text = (await request.body()).decode()
+        fields = parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict")
     except ValueError as error:
         raise InputError("the form cannot be read: reload the page and send it again") from error
     return dict(fields)

@@ -356,13 +356,14 @@ class Identity:
         """Check that a person has signed in lately.
 
         Raises:
-            FreshSignInNeededError: Not lately enough.
+            FreshSignInNeededError: Not lately enough; the attempt is evidence.
         """
         if not self.is_fresh(principal):
             minutes = int(self.fresh_within.total_seconds() // 60)
-            raise FreshSignInNeededError(
-                f"{what} needs a sign-in that is not older than {minutes} min: sign in again"
-            )
+            refusal = f"{what} needs a sign-in that is not older than {minutes} min: sign in again"
+            key = f"stale/{principal.person}/{self._hour()}/{what}"
+            self.refused(key, principal.person, refusal, {})
+            raise FreshSignInNeededError(refusal)
 
     def check_may_approve(self, principal: Principal, request: ApprovalRequest) -> None:
         """Check that what is known of this person is enough for a plan of this risk.

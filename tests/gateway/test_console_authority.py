@@ -430,6 +430,8 @@ async def test_a_grant_of_high_risk_needs_a_fresh_sign_in(door: Door, scene: Sce
 
     assert answer.headers.get("location", "").endswith("&fresh=1")
     assert scene.ledger.grants.list() == []
+    (refused,) = [e for e in scene.ledger.evidence.entries() if e.key.startswith("refused/stale/ada/")]
+    assert refused.summary.startswith("Refused to ada: a grant of high risk needs a sign-in")
 
 
 async def test_grants_are_given_listed_and_revoked(door: Door, scene: Scene) -> None:
