@@ -178,7 +178,7 @@ def goal(verification: Verification) -> str:
     return (
         f"{verification.signal} {'below' if below else 'above'} {quantity(threshold, verification.unit)} "
         f"for {duration(verification.hold)}, read every {duration(verification.every)}; "
-        f"known within {duration(verification.within)}"
+        f"known within {duration(verification.within)} after it has settled"
     )
 
 

@@ -200,7 +200,7 @@ async def test_one_incident_shows_all_that_a_decision_needs(door: Door, scene: S
         "turned on 14 min before the first error",
         "environments.production.on \N{MINUS SIGN}true +false",
         "Everybody who sees recommendations in production",
-        "error_rate below 1 % for 1 min, read every 5 s; known within 5 min",
+        "error_rate below 1 % for 1 min, read every 5 s; known within 5 min after it has settled",
         "41.7 %, unhealthy",
         'launchdarkly.set_flag(key="new-recommendations", on=true)',
         "Does nothing: the flag is already off.",
