@@ -60,7 +60,10 @@ def test_verifications() -> None:
     """The goal has threshold, hold and limit; the baseline its judgement; no data is not zero."""
     rule = verification(CLOCK)
 
-    assert wording.goal(rule) == "error_rate below 1 % for 1 min, read every 5 s; known within 5 min after it has settled"
+    assert (
+        wording.goal(rule)
+        == "error_rate below 1 % for 1 min, read every 5 s; known within 5 min after it has settled"
+    )
     assert wording.baseline(rule) == "41.7 %, unhealthy"
     assert wording.baseline(verification(CLOCK, 0.2)) == "0.2 %, healthy"
     assert wording.baseline(verification(CLOCK, None)) == "no data"
