@@ -8,7 +8,7 @@ import math
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -152,10 +152,12 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
     def _permission(self, request: RequestT, state: StateT) -> tuple[str, bool | None]:
         """Name what IAM has to allow, and say whether it does; ``None``: nobody knows."""
         service, operation, _ = self._call(request, state, "")
-        verb, resource = f"{service}:{to_pascal(operation)}", self._resource(request, state)
-        if not resource:
-            return verb, None
-        return verb, self._aws.allows(request, verb, action=request.action, resource=resource)
+        verb = f"{service}:{to_pascal(operation)}"
+        said = {
+            self._aws.allows(request, verb, action=request.action, resource=one) if one else None
+            for one in self._resources(request, state)
+        }
+        return verb, next((one for one in (False, None) if one in said), True)
 
     def waits_for(self, request: RequestT, observed: Observation, made: Made) -> str:
         """Wait for what is under way, and after a change, so that traffic does not flap."""
@@ -291,9 +293,9 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
         """Give what voids an approval when it changes."""
         return {name: getattr(state, name) for name in self.guarded}
 
-    def _resource(self, request: RequestT, state: StateT) -> str:
-        """Give the ARN that a policy names."""
-        return str(getattr(state, "arn", ""))
+    def _resources(self, request: RequestT, state: StateT) -> Iterable[str]:
+        """Give the ARNs that a policy names."""
+        return (str(getattr(state, "arn", "")),)
 
     @abstractmethod
     def _wanted(self, request: RequestT, state: StateT) -> Wanted:
@@ -788,8 +790,8 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
     def _guard(self, request: SetRecordWeights, state: RecordsState) -> JsonObject:
         return dict(state.records)
 
-    def _resource(self, request: SetRecordWeights, state: RecordsState) -> str:
-        return f"arn:aws:route53:::hostedzone/{request.zone}"
+    def _resources(self, request: SetRecordWeights, state: RecordsState) -> Iterable[str]:
+        return (f"arn:aws:route53:::hostedzone/{request.zone}",)
 
     def _wanted(self, request: SetRecordWeights, state: RecordsState) -> Wanted:
         wanted: Wanted = {
@@ -911,8 +913,9 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
     def _guard(self, request: SetRoutingControls, state: RoutingState) -> JsonObject:
         return dict(state.on)
 
-    def _resource(self, request: SetRoutingControls, state: RoutingState) -> str:
-        return self._aws.panel(request).controls[next(iter(request.states))]
+    def _resources(self, request: SetRoutingControls, state: RoutingState) -> Iterable[str]:
+        controls = self._aws.panel(request).controls
+        return (controls[name] for name in request.states)
 
     def _wanted(self, request: SetRoutingControls, state: RoutingState) -> Wanted:
         wanted: Wanted = {name: (WORDS[state.on[name]], WORDS[on]) for name, on in request.states.items()}
@@ -1012,8 +1015,8 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
             steps = tuple(ExecutionStep.model_validate(one) for one in answer.get("stepStates") or ())
             return {"lags": lags, "executions": (newest, *state.executions[1:]), "progress": steps}
 
-    def _resource(self, request: ExecuteRegionSwitch, state: SwitchState) -> str:
-        return request.plan
+    def _resources(self, request: ExecuteRegionSwitch, state: SwitchState) -> Iterable[str]:
+        return (request.plan,)
 
     def _wanted(self, request: ExecuteRegionSwitch, state: SwitchState) -> Wanted:
         found = request.found(state)

@@ -131,6 +131,24 @@ def test_at_least_one_region_stays_on(aws: FakeAws, world: World, client: AwsCli
     assert aws.routing[CONTROLS["ireland"]] is False
 
 
+@pytest.mark.parametrize("name", CONTROLS)
+def test_iam_is_asked_about_every_control(aws: FakeAws, world: World, client: AwsClient, name: str) -> None:
+    """A credential that may turn all of them but one is refused beforehand."""
+    world.make_panel()
+    verb = "route53-recovery-cluster:UpdateRoutingControlStates"
+    aws.policies = {
+        "main": [
+            {"Effect": "Allow", "Action": ["*"], "Resource": ["*"]},
+            {"Effect": "Deny", "Action": [verb], "Resource": [CONTROLS[name]]},
+        ]
+    }
+    action = SetRoutingControlsAction(client)
+
+    assert action.preflight(routed(), action.observe(routed())) == (
+        f"control panel shop, account main: the credential may not do {verb}",
+    )
+
+
 def test_a_safety_rule_is_only_overridden_by_its_arn(aws: FakeAws, world: World, client: AwsClient) -> None:
     """AWS's refusal names the rule; the override names it too, and is shown to who approves."""
     world.make_panel()
