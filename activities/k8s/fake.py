@@ -480,8 +480,12 @@ class World:
         template, above = deepcopy(template), owner["metadata"]
         name = slot if owner["kind"] == "StatefulSet" else f"{above['name']}-{_word(self.serial + 1)}"
         labels = {**template["metadata"].get("labels", {}), **({REVISION_HASH: revision} if revision else {})}
-        bad = any("bad" in container["image"] for container in template["spec"]["containers"])
-        waiting = "ImagePullBackOff" if bad else "ContainerCreating"
+        containers, first = template["spec"]["containers"], template["spec"].get("initContainers", [])
+        bad_first = any("bad" in one["image"] for one in first)
+        bad = bad_first or any("bad" in one["image"] for one in containers)
+        statuses = {"containerStatuses": _waiting(containers, bad=bad and not bad_first)}
+        if bad_first:
+            statuses["initContainerStatuses"] = _waiting(first, bad=True)
         pod = self.add(
             "pods",
             {
@@ -496,17 +500,7 @@ class World:
                 "status": {
                     "phase": "Pending",
                     "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": self.time()}],
-                    "containerStatuses": [
-                        {
-                            "name": container["name"],
-                            "image": container["image"],
-                            "imageID": "",
-                            "ready": False,
-                            "restartCount": 0,
-                            "state": {"waiting": {"reason": waiting}},
-                        }
-                        for container in template["spec"]["containers"]
-                    ],
+                    **statuses,
                     "startTime": self.time(),
                 },
             },
@@ -625,6 +619,13 @@ def _owners(one: Object) -> list[Object]:
 
 def _revision(replica_set: Object) -> int:
     return int(replica_set["metadata"]["annotations"][REVISION])
+
+
+def _waiting(containers: list[Object], *, bad: bool) -> list[Object]:
+    """Give the statuses of containers that have not started."""
+    reason = "ImagePullBackOff" if bad else "ContainerCreating"
+    status = {"imageID": "", "ready": False, "restartCount": 0, "state": {"waiting": {"reason": reason}}}
+    return [{"name": one["name"], "image": one["image"], **deepcopy(status)} for one in containers]
 
 
 def _is_ready(pod: Object) -> bool:

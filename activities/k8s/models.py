@@ -207,7 +207,7 @@ class SetAutoscalerLimits(InDeployment, Change):
 
     kind: Literal["deployment", "stateful_set"] = "deployment"
     autoscaler: KubernetesName
-    minimum: int = Field(ge=1, le=10_000)
+    minimum: int = Field(ge=0, le=10_000)
     maximum: int = Field(ge=1, le=10_000)
 
     @model_validator(mode="after")
@@ -910,8 +910,9 @@ def same_template(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def images(template: Mapping[str, Any]) -> tuple[str, ...]:
-    """Give the images of a template's containers, in order."""
-    return tuple(str(container.get("image", "")) for container in template["spec"]["containers"])
+    """Give the images of a template's containers, in order; those of its init containers come last."""
+    spec = template["spec"]
+    return tuple(str(one.get("image", "")) for one in [*spec["containers"], *spec.get("initContainers", ())])
 
 
 def template_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Difference, ...]:

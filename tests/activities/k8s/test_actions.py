@@ -10,7 +10,17 @@ from activities.k8s.models import RESTARTED_AT, InCluster, KubernetesObject
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
 from contracts.outcomes import Reached
 from contracts.plans import Difference, Reach, Risk
-from tests.activities.k8s.conftest import ALL_KINDS, DEPLOYMENT_KINDS, HASTE, IMAGES, KINDS, MERGE, Place, now
+from tests.activities.k8s.conftest import (
+    ALL_KINDS,
+    BAD_IMAGE,
+    DEPLOYMENT_KINDS,
+    HASTE,
+    IMAGES,
+    KINDS,
+    MERGE,
+    Place,
+    now,
+)
 
 
 def test_risks_are_declared() -> None:
@@ -329,3 +339,37 @@ def test_another_minimum_alone_turns_a_change_of_the_limits_away(shop: Place) ->
 
     with pytest.raises(PreconditionFailedError):
         action.apply(request, observed, action_id="x")
+
+
+@pytest.mark.parametrize("first", [IMAGES[2], BAD_IMAGE])
+def test_the_images_of_init_containers_count_too(shop: Place, first: str) -> None:
+    """One that cannot be pulled ends the wait, and one that no pod has now is no image that runs."""
+    run = first != BAD_IMAGE
+    shop.deploy(wait=False)
+    init = [{"name": "first", "image": first}]
+    shop.patch({"spec": {"template": {"spec": {"initContainers": init}}}})
+    shop.settled(Reached.YES if run else Reached.FAILED)
+    later = {
+        "metadata": {"annotations": {"config": "2"}},
+        **({} if run else {"spec": {"initContainers": None}}),
+    }
+    status = shop.status()
+    shop.patch({"spec": {"template": later}}, kind=MERGE)
+    shop.settled()
+    request = shop.roll_back(2)
+    state = shop.action(request).observe(request).state
+
+    assert run or "cannot pull its image (ImagePullBackOff: bad.invalid/shop:v0)" in status.detail
+    assert state["images_run"] is run
+
+
+def test_limits_from_zero_on_can_be_given_back(shop: Place) -> None:
+    """An autoscaler that may go down to no pod gets its former limits again."""
+    shop.deploy()
+    shop.autoscaled(minimum=0)
+    request = shop.limits(4, 12)
+    action = shop.action(request)
+    undo, _ = action.undo(request, shop.run(request))
+    shop.run(type(request).model_validate(undo.call().arguments))
+
+    assert shop.call("GET", shop.path_to(request))[1]["spec"]["minReplicas"] == 0
