@@ -109,7 +109,9 @@ class SetFlagAction(Action[SetFlag]):
         else:
             serves = seen.serves_off or "each application's own default"
             served = f"Everybody in {where} gets {serves}, whatever its {rules} say"
-        return f"{served}; {_followers(observed.state['dependents'])}."
+        needs = seen.prerequisites
+        its = f"; it has {_count(len(needs), 'flag')} as prerequisite: {', '.join(needs)}" if needs else ""
+        return f"{served}{its}; {_followers(observed.state['dependents'])}."
 
     def _read(self, request: SetFlag) -> FlagSeen:
         return self._service.flag(request.project, request.environment, request.key)

@@ -130,6 +130,16 @@ def test_what_the_approver_reads(ld: FakeLaunchDarkly, action: SetFlagAction) ->
     )
 
 
+def test_what_the_flag_itself_depends_on_is_named(ld: FakeLaunchDarkly, action: SetFlagAction) -> None:
+    """The blast radius has its prerequisites beside the flags that follow it."""
+    ld.add_flag("shop", "production", "ranking", prerequisites=("new-search", "new-cart"))
+    request = TURN_OFF.model_copy(update={"key": "ranking"})
+
+    assert action.blast_radius(request, action.observe(request)).endswith(
+        "; it has 2 flags as prerequisite: new-search, new-cart; no flag depends on it."
+    )
+
+
 def test_dependents_are_not_known(ld: FakeLaunchDarkly, action: SetFlagAction) -> None:
     """An account without that feature is told so, and the observation is whole otherwise."""
     ld.fail(Fault.FORBIDDEN, path="dependent-flags")
