@@ -331,7 +331,13 @@ class Planning:
         action, request = self._registry.action(proposed.action)
         observed = action.observe(request)
         change = action.change(request, observed)
-        undo, undo_note = action.undo(request, observed)
+        back, undo_note = action.undo(request, observed)
+        undo = back.call() if back is not None else None
+        try:
+            if undo is not None:
+                self._registry.action(undo)
+        except ActionRefusedError as error:
+            undo, undo_note = None, f"What is there now cannot be asked for again: {error}"
         risk = max((action.risk, playbook.risk, proposed.risk or Risk.NONE), key=RISKS.index)
         return Step(
             number=number,
@@ -342,7 +348,7 @@ class Planning:
             observed=observed,
             change=change,
             verification=self._with_baseline(proposed),
-            undo=undo.call() if undo is not None else None,
+            undo=undo,
             undo_note=undo_note,
             risk=risk,
             blast_radius=action.blast_radius(request, observed),

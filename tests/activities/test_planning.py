@@ -11,6 +11,7 @@ from temporalio.testing import ActivityEnvironment
 
 import playbooks.kit
 import worker
+from activities.k8s import SetAutoscalerLimits
 from activities.k8s.fake import FakeKubernetes, manifest
 from activities.launchdarkly.fake import FakeLaunchDarkly
 from activities.planning import Planning
@@ -370,6 +371,29 @@ def test_risk_is_the_highest_of_all(scene: Scene) -> None:
     scene.playbooks = (replace(flag, risk=Risk.HIGH),)
 
     assert scene.sealed(scene.plan()).risk is Risk.HIGH
+
+
+def test_an_undo_that_could_not_be_asked_for_is_none(scene: Scene) -> None:
+    """The approver sees beforehand that what is there now is out of the bounds of its own request."""
+    target = {"kind": "Deployment", "name": "web"}
+    spec = {"minReplicas": 2, "maxReplicas": 20_000, "scaleTargetRef": target}
+    metadata = {"name": "web", "namespace": "shop"}
+    scene.cluster.create("horizontalpodautoscalers", {"metadata": metadata, "spec": spec})
+
+    async def plan(incident: Incident, params: PlaybookParams, look: ServiceLook) -> Proposal:  # noqa: ARG001
+        where = {"cluster": "demo", "namespace": "shop", "name": "web"}
+        request = SetAutoscalerLimits(**where, autoscaler="web", minimum=4, maximum=8)
+        return Proposal(title="t", rationale="r", steps=(ProposedStep(title="s", action=request.call()),))
+
+    scene.use(plan)
+    answer = scene.plan()
+    (step,) = scene.sealed(answer).steps
+
+    assert (step.undo, answer.steps[0].undoable) == (None, False)
+    assert step.undo_note == (
+        "What is there now cannot be asked for again: "
+        "k8s.set_autoscaler_limits: maximum: Input should be less than or equal to 10000"
+    )
 
 
 def test_service_without_signals_is_not_changed_blindly(scene: Scene) -> None:
