@@ -28,7 +28,7 @@ from contracts.errors import (
     StanchError,
 )
 from contracts.in_force import InForce
-from contracts.incidents import Attempt, AttemptEnd, Incident
+from contracts.incidents import OPEN_PHASES, Attempt, AttemptEnd, Incident
 from contracts.messages import Command, PlanAnswer, PlanRequest, PreviewAnswer, PreviewRequest, StepBrief
 from contracts.plans import (
     ActionCall,
@@ -124,7 +124,12 @@ class Planning:
             asked = self._ledger.approvals.for_mitigation(mitigation)
             if asked is not None:
                 return answer_of(asked.plan, asked.request.id, self._registry)
-            incident = self._with_ledger(request.incident)
+            # Whoever asks does not say what it is about.
+            incident = self._ledger.incidents.get(request.incident.id)
+            incident = incident.model_copy(update={"alerts": incident.alerts[:ALERTS]})
+            if incident.phase not in OPEN_PHASES:
+                said = f"{incident.id} is {incident.phase}: nothing is planned for it any more"
+                return PlanAnswer(mitigation=mitigation, notes=(said,))
             plans, notes = self._candidates(incident, mitigation, request.order)
             best = next((plan for plan in plans if not plan.refusals), plans[0] if plans else None)
             if best is None:
@@ -148,13 +153,6 @@ class Planning:
             except StanchError as error:
                 return PreviewAnswer(note=str(error))
         return PreviewAnswer(plan=plan)
-
-    def _with_ledger(self, incident: Incident) -> Incident:
-        """Take from the ledger what people change there, and the alerts with their texts."""
-        stored = self._ledger.incidents.get(incident.id)
-        alerts = stored.alerts[:ALERTS] or incident.alerts
-        update = {"roles": stored.roles, "severity": stored.severity, "alerts": alerts}
-        return incident.model_copy(update=update)
 
     def _candidates(
         self, incident: Incident, mitigation: str, order: Command | None

@@ -29,8 +29,16 @@ from contracts.catalogue import (
     ServiceEnvironment,
     Signal,
 )
-from contracts.incidents import Alert, Attempt, AttemptEnd, Incident, Severity
-from contracts.messages import Command, CommandKind, PlanAnswer, PlanRequest, PreviewAnswer, PreviewRequest
+from contracts.incidents import OPEN_PHASES, Alert, Attempt, AttemptEnd, Incident, Phase, Severity
+from contracts.messages import (
+    Command,
+    CommandKind,
+    PlanAnswer,
+    PlanRequest,
+    PreviewAnswer,
+    PreviewRequest,
+    RecordRequest,
+)
 from contracts.plans import ActionCall, Plan, Proposal, ProposedStep, Risk, Target
 from contracts.playbooks import Match, Playbook, PlaybookParams, ServiceLook
 from ledger import Ledger
@@ -56,14 +64,6 @@ class Scene:
         self.kubeconfig = self.cluster.kubeconfig(home / "kubeconfig")
         self.deployment = Deployment(cluster="demo", namespace="shop", name="web")
         self.playbooks = playbooks.kit.catalogue()
-        declared = self.ledger.incidents.declare(
-            title="broken",
-            service="shop",
-            environment="production",
-            severity=Severity.SEV2,
-            person="grace",
-            trace={},
-        )
         alert = Alert(
             source="test",
             fingerprint="f",
@@ -74,7 +74,9 @@ class Scene:
             signal="error_rate",
             labels={"namespace": "kube-system", "deployment": "coredns", "flag": "everything"},
         )
-        self.incident = declared.model_copy(update={"alerts": (alert,)})
+        self.ledger.inbox.accept("test", b"{}", [alert], trace={})
+        self.ledger.inbox.dispatch()
+        (self.incident,) = self.ledger.incidents.list()
 
     def catalogue(self) -> Catalogue:
         """Give the catalogue as it is now."""
@@ -117,6 +119,19 @@ class Scene:
         request = PlanRequest(incident=incident or self.incident, number=number, order=order)
         answer: PlanAnswer = ActivityEnvironment().run(self.planning().plan, request)
         return answer
+
+    def tried(self, plan: Plan) -> None:
+        """Take down that a plan did not help."""
+        attempt = Attempt(
+            mitigation=plan.mitigation,
+            playbook=plan.playbook,
+            title=plan.title,
+            plan_digest=digest(plan),
+            end=AttemptEnd.INEFFECTIVE,
+            actions=tuple(str(step.action) for step in plan.steps),
+        )
+        record = RecordRequest(incident="INC-1", version=1, phase=Phase.TRIAGE, attempts=(attempt,))
+        self.ledger.incidents.record(record)
 
     def sealed(self, answer: PlanAnswer) -> Plan:
         """Give the sealed plan of an answer."""
@@ -263,17 +278,27 @@ def test_mistake_in_a_playbook_is_a_note(scene: Scene) -> None:
 def test_what_was_tried_is_not_proposed_again(scene: Scene) -> None:
     """An action that did not help on its target is not proposed again in the same incident."""
     tried = scene.sealed(scene.plan())
-    attempt = Attempt(
-        mitigation=tried.mitigation,
-        playbook=tried.playbook,
-        title=tried.title,
-        plan_digest=digest(tried),
-        end=AttemptEnd.INEFFECTIVE,
-        actions=tuple(str(step.action) for step in tried.steps),
-    )
-    answer = scene.plan(2, scene.incident.model_copy(update={"attempts": (attempt,)}))
+    scene.tried(tried)
 
-    assert answer.playbook == "disable-flag"
+    assert scene.plan(2).playbook == "disable-flag"
+
+
+def test_whoever_asks_does_not_say_what_it_is_about(scene: Scene) -> None:
+    """A plan is for the incident as the ledger has it, whatever service the request names."""
+    elsewhere = {"service": "other", "environment": "staging", "phase": Phase.TRIAGE, "alerts": ()}
+    plan = scene.sealed(scene.plan(incident=scene.incident.model_copy(update=elsewhere)))
+
+    assert (plan.service, plan.environment) == ("shop", "production")
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase not in OPEN_PHASES])
+def test_nothing_is_planned_for_an_incident_that_is_over(scene: Scene, phase: Phase) -> None:
+    """Who asks for a plan when an incident has ended gets none, and nobody is asked for an approval."""
+    scene.ledger.incidents.record(RecordRequest(incident="INC-1", version=1, phase=phase))
+    answer = scene.plan()
+
+    assert answer.notes == (f"INC-1 is {phase}: nothing is planned for it any more",)
+    assert scene.ledger.approvals.list() == []
 
 
 def wish(playbook: str, **params: Any) -> Command:
@@ -295,16 +320,8 @@ def test_a_person_names_the_playbook(scene: Scene) -> None:
 def test_a_named_playbook_runs_again(scene: Scene) -> None:
     """What was tried is proposed again to who names it, and the plan says what became of it."""
     tried = scene.sealed(scene.plan())
-    attempt = Attempt(
-        mitigation=tried.mitigation,
-        playbook=tried.playbook,
-        title=tried.title,
-        plan_digest=digest(tried),
-        end=AttemptEnd.INEFFECTIVE,
-        actions=tuple(str(step.action) for step in tried.steps),
-    )
-    incident = scene.incident.model_copy(update={"attempts": (attempt,)})
-    plan = scene.sealed(scene.plan(2, incident, wish("restart-pods")))
+    scene.tried(tried)
+    plan = scene.sealed(scene.plan(2, order=wish("restart-pods")))
 
     assert plan.playbook == "restart-pods"
     assert f"It was tried before, in {tried.mitigation} (ineffective)." in plan.rationale
