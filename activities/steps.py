@@ -7,7 +7,7 @@ before anything is sent again, and stops in doubt when it is neither as it was n
 import hashlib
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -19,6 +19,7 @@ from temporalio import activity
 from activities.beating import beating
 from activities.planning import changed
 from activities.registry import Registry
+from activities.verification import effect_of
 from authority.decisions import Verifier, approved
 from authority.guardrails import Guard, Guardrails
 from contracts import errors, names
@@ -27,7 +28,7 @@ from contracts.base import JsonObject
 from contracts.catalogue import Catalogue
 from contracts.evidence import ENGINE, Evidence, EvidenceKind
 from contracts.messages import StepOrder
-from contracts.outcomes import Direction, Outcome, Progress, Reached, StepResult
+from contracts.outcomes import Direction, EffectResult, Outcome, Progress, Reached, StepResult
 from contracts.plans import ActionCall, Difference, Observation, Plan, Step
 from ledger import JournalEntry, JournalState, Ledger
 from ledger.storable import canonical_text, one_line
@@ -37,6 +38,9 @@ TRACER = trace.get_tracer("stanch")
 # An intent that is older than this when the call would be sent is not used: the process was frozen meanwhile,
 # and another run may already be reading the target.
 LEASE = timedelta(seconds=5)
+# What was begun in time may go on after its plan's expiry, unless nothing has happened for longer than this:
+# the engine was away, and a person has to look again. A step is tried for half as long.
+PAUSE = timedelta(hours=1)
 LOOK_EVERY = 0.5
 SURE_FAILURES = 5
 
@@ -135,14 +139,27 @@ class Steps:
         step = next((step for step in plan.steps if step.number == order.step), None)
         if step is None:
             raise errors.ForbiddenError(f"{plan.mitigation} has no step {order.step}")
-        first = self._applied(plan, min(approved(order.signed, plan), default=1))
-        begun = first is not None and first.intent_at is not None
-        # Nothing is begun late (see ``_run``), and a later intent of the same call does not make it so.
-        now = plan.expires_at - timedelta(microseconds=1) if begun else self._now()
+        journal = self._ledger.journal.for_incident(plan.incident)
+        entries = {(one.step, one.direction): one for one in journal if one.mitigation == plan.mitigation}
+        effects = {
+            at: effect for at, one in entries.items() if (effect := effect_of(self._ledger, one.action))
+        }
+        numbers = approved(order.signed, plan)
+        first, now = entries.get((min(numbers, default=1), Direction.APPLY)), self._now()
+        if first is not None and first.intent_at is not None:
+            # Nothing is begun late (see ``_run``); what was begun in time goes on, if it goes on soon.
+            moments = [order.signed.decision.decided_at, *(effect.ended_at for effect in effects.values())]
+            if now - max(first.intent_at, *moments) < PAUSE:
+                now = min(now, plan.expires_at - timedelta(microseconds=1))
         check = self._verifier.check_approves
         check(order.signed, plan, now=now, step=step.number, direction=order.direction)
-        if order.direction is not Direction.APPLY and not _may_have_acted(self._applied(plan, step.number)):
+        applied = entries.get((step.number, Direction.APPLY))
+        if order.direction is not Direction.APPLY and not _may_have_acted(applied):
             raise errors.ForbiddenError(f"{plan.mitigation}: step {step.number} was never begun")
+        if self._ledger.evidence.has(names.ended_key(plan.mitigation)):
+            raise errors.ForbiddenError(f"{plan.mitigation} has ended")
+        seen = {n: effects.get((n, Direction.FORCE)) or effects.get((n, Direction.APPLY)) for n in numbers}
+        _check_turn(order.direction, step, plan, seen)
         if (plan.incident, plan.mitigation) != (order.incident, order.mitigation):
             raise errors.ForbiddenError(f"the plan is for {plan.mitigation}, not {order.mitigation}")
         if not self._catalogue.owns(plan.service, plan.environment, step.action.target):
@@ -153,9 +170,6 @@ class Steps:
     def _now(self) -> datetime:
         """Give the later of this machine's time and the engine's: being behind does not stretch an expiry."""
         return max(self._clock(), activity.info().current_attempt_scheduled_time)
-
-    def _applied(self, plan: Plan, step: int) -> JournalEntry | None:
-        return self._ledger.journal.get(names.action_id(plan.mitigation, step, Direction.APPLY.value))
 
     def _forbidden(self, order: StepOrder, key: str, error: errors.StanchError) -> StepResult:
         """Keep in the log what was refused: each different order once, however often it comes.
@@ -395,6 +409,26 @@ def _call(step: Step, direction: Direction) -> ActionCall:
     if step.undo is None:
         raise errors.ActionRefusedError(f"step {step.number} has no undo: {step.undo_note}")
     return step.undo
+
+
+def _check_turn(
+    direction: Direction, step: Step, plan: Plan, seen: Mapping[int, EffectResult | None]
+) -> None:
+    """Check that what was seen of the approved steps calls for this: a decision stays true for ever.
+
+    Raises:
+        ForbiddenError: It does not.
+    """
+    if direction is Direction.UNDO and not any(one and one.effect in plan.undo_when for one in seen.values()):
+        raise errors.ForbiddenError(f"{plan.mitigation}: nothing was measured that calls for its undo")
+    for one in plan.steps:
+        if direction is Direction.APPLY and one.number < step.number and one.number in seen:
+            effect = seen[one.number]
+            if effect is None or not effect.goes_on(verified=one.verification is not None):
+                said = (
+                    f"{plan.mitigation}: step {step.number} is not due, step {one.number} has not ended well"
+                )
+                raise errors.ForbiddenError(said)
 
 
 def _may_have_acted(entry: JournalEntry | None) -> bool:

@@ -14,11 +14,11 @@ from contracts import names
 from contracts.actions import SETTLES_AT_MOST
 from contracts.base import Frozen
 from contracts.catalogue import Catalogue
-from contracts.errors import ActionRefusedError, ProviderUnavailableError
+from contracts.errors import ActionRefusedError, ForbiddenError, ProviderUnavailableError
 from contracts.evidence import ENGINE, Evidence, EvidenceKind
 from contracts.incidents import Effect
 from contracts.messages import MonitorOrder, MonitorResult, VerifyOrder
-from contracts.outcomes import Direction, EffectResult, Progress, Reached
+from contracts.outcomes import Direction, EffectResult, Outcome, Progress, Reached
 from contracts.plans import Plan, Reading, Step, Verification
 from contracts.watches import LEAST, Watch, gap
 from ledger import Ledger
@@ -118,6 +118,11 @@ class Kept(Frozen):
     result: EffectResult | None = None
 
 
+def effect_of(ledger: Ledger, action: str) -> EffectResult | None:
+    """Give what was judged of an action of the journal, once it was."""
+    return Kept.model_validate(ledger.watches.get(f"verification/{action}").state).result
+
+
 class Looking:
     """How long somebody has looked, whatever the machine's clock does meanwhile."""
 
@@ -175,8 +180,11 @@ class Watching:
         Idempotent: it only looks; a second run gives the first one's judgement, or goes on from its readings.
         """
         with beating():
-            key = names.action_id(order.mitigation, order.step, order.direction.value)
             plan = self._ledger.approvals.plan(order.plan_digest)
+            key = names.action_id(plan.mitigation, order.step, order.direction.value)
+            entry = self._ledger.journal.get(key)
+            if entry is None or entry.result is None or entry.result.outcome is not Outcome.DONE:
+                raise ForbiddenError(f"{key} was not done: there is nothing to verify")
             step = plan.steps[order.step - 1]
             watch = self._ledger.watches.get(f"verification/{key}")
             result = Kept.model_validate(watch.state).result
@@ -187,10 +195,10 @@ class Watching:
                 Evidence(
                     key=f"{key}/verification",
                     kind=EvidenceKind.VERIFICATION,
-                    incident=order.incident,
+                    incident=plan.incident,
                     actor=ENGINE,
                     at=result.ended_at,
-                    summary=f"{order.mitigation} {step.title}: {result.detail}",
+                    summary=f"{plan.mitigation} {step.title}: {result.detail}",
                     body=result.model_dump(mode="json"),
                 )
             )

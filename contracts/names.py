@@ -45,3 +45,8 @@ def mitigation_workflow_id(mitigation: str) -> str:
 def action_id(mitigation: str, step: int, direction: str) -> str:
     """Give the journal's key of one action: the same over every retry, reset and continue-as-new."""
     return f"{mitigation}/{step}/{direction}"
+
+
+def ended_key(mitigation: str) -> str:
+    """Give the evidence's key of a mitigation's end, after which nothing is done under its approval."""
+    return f"{mitigation}/ended"

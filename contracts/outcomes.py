@@ -85,6 +85,11 @@ class EffectResult(Frozen):
     settled: Progress | None = None
     ended_at: datetime
 
+    def goes_on(self, *, verified: bool) -> bool:
+        """Say whether the next step is due; ``verified``: this one had something to be measured with."""
+        settled = self.settled is None or self.settled.reached is Reached.YES
+        return self.effect is Effect.EFFECTIVE or (settled and not verified)
+
 
 class MitigationResult(Frozen):
     """How a whole mitigation ended."""

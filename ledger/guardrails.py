@@ -13,12 +13,19 @@ from sqlalchemy import Connection, Row, bindparam, case, func, literal, null, se
 from sqlalchemy.sql.expression import CompoundSelect
 
 from authority.guardrails import HOUR, REMEMBERED, TELLING, Facts, Guardrails, Touch
+from contracts import names
+from contracts.evidence import EvidenceKind
 from contracts.guardrails import Freeze, Lock
-from contracts.incidents import AttemptEnd
+from contracts.incidents import Attempt, AttemptEnd
+from contracts.outcomes import MitigationResult
 from contracts.plans import Plan
+from ledger import evidence
 from ledger.database import Database
 from ledger.schema import freeze as freezes
 from ledger.schema import journal
+
+# After a mitigation's end a call that was begun holds its target for as long as it may be on its way.
+_HOLDS = journal.c.held & (journal.c.ended.is_(None) | (journal.c.intent_at > bindparam("hour")))
 
 
 def gather(
@@ -63,11 +70,11 @@ def _counting() -> CompoundSelect[Any]:
         journal.c.mitigation.label("who"),
         journal.c.approval.label("why"),
         journal.c.intent_at.label("at"),
-        case((journal.c.held, 1), else_=0).label("number"),
+        case((_HOLDS, 1), else_=0).label("number"),
     ).where(
         journal.c.touches.in_(bindparam("targets", expanding=True)),
         journal.c.mitigation != bindparam("mitigation"),
-        journal.c.held | (journal.c.intent_at > bindparam("recent")),
+        _HOLDS | (journal.c.intent_at > bindparam("recent")),
     )
     actions = select(literal("actions"), none, none, none, none, func.count()).where(
         journal.c.service == bindparam("service"),
@@ -125,9 +132,21 @@ def take_over(connection: Connection, target: str, mitigation: str) -> None:
     connection.execute(others.values(held=False))
 
 
-def end(connection: Connection, mitigation: str, how: AttemptEnd) -> None:
-    """Note how a mitigation ended and let go of what it held, within the caller's transaction."""
-    connection.execute(update(journal).filter_by(mitigation=mitigation).values(ended=how, held=False))
+def end(connection: Connection, ended: Attempt | MitigationResult, now: datetime) -> None:
+    """Note how a mitigation ended and let go of what it held, within the caller's transaction.
+
+    A call that was begun and whose outcome is not known yet holds its target until it is, or for an hour.
+    """
+    values = {"ended": ended.end, "held": journal.c.held & (journal.c.state == "intent")}
+    connection.execute(update(journal).filter_by(mitigation=ended.mitigation).values(values))
+    said = f"{ended.mitigation} {ended.title}: {ended.end.value}. {ended.detail}".rstrip(". ")
+    kind, key, body = (
+        EvidenceKind.MITIGATION_ENDED,
+        names.ended_key(ended.mitigation),
+        {"result": ended.model_dump(mode="json")},
+    )
+    incident = ended.mitigation.partition("/")[0]
+    evidence.note(connection, kind, key, said, incident=incident, at=now, body=body)
 
 
 class GuardrailRecords:
@@ -146,5 +165,6 @@ class GuardrailRecords:
         """Give the targets that are held, the longest first."""
         since = func.min(journal.c.intent_at).label("since")
         query = select(journal.c.touches.label("target"), journal.c.mitigation, since)
-        query = query.where(journal.c.held).group_by(journal.c.touches, journal.c.mitigation).order_by(since)
+        query = query.where(_HOLDS).params(hour=self._database.now() - HOUR)
+        query = query.group_by(journal.c.touches, journal.c.mitigation).order_by(since)
         return [Lock.model_validate(row._asdict()) for row in self._database.rows(query)]

@@ -190,14 +190,9 @@ class MitigationsInForce:
 
     def has_ended(self, result: MitigationResult) -> None:
         """Take down how an undo ended: another may be asked for. Repeating it is harmless."""
-        said = f"{result.mitigation} {result.title}: {result.end.value}. {result.detail}".rstrip(". ")
-        kind, key = EvidenceKind.MITIGATION_ENDED, f"{result.mitigation}/ended"
-        incident, body = result.mitigation.partition("/")[0], {"result": result.model_dump(mode="json")}
         with self._database.write() as connection:
             connection.execute(update(in_force).filter_by(undo=result.mitigation).values(undo=None))
-            guardrails.end(connection, result.mitigation, result.end)
-            now = self._database.now()
-            evidence.note(connection, kind, key, said, incident=incident, at=now, body=body)
+            guardrails.end(connection, result, self._database.now())
 
     def found_undone(self, mitigation: str, steps: Collection[int]) -> None:
         """Take down that what some steps had done is gone already: somebody has undone it elsewhere."""

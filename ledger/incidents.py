@@ -287,12 +287,12 @@ class Incidents:
         """
         with self._database.write() as connection:
             row = find(connection, request.incident)
+            known = {attempt["mitigation"] for attempt in row.attempts}
+            for attempt in request.attempts if request.version > row.version else ():
+                if attempt.mitigation not in known:
+                    guardrails.end(connection, attempt, self._database.now())
             evidence.append(connection, *request.evidence)
             if request.version > row.version:
-                known = {attempt["mitigation"] for attempt in row.attempts}
-                for attempt in request.attempts:
-                    if attempt.mitigation not in known:
-                        guardrails.end(connection, attempt.mitigation, attempt.end)
                 values = request.model_dump(
                     mode="json", include={"phase", "attention", "attempts", "version"}
                 )

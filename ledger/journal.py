@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, select
 
 from authority.guardrails import HOUR, Guard
 from authority.seals import digest
+from contracts import names
 from contracts.base import Frozen, JsonObject
 from contracts.errors import ActionRefusedError, ConflictError, GuardrailError, NotFoundError
 from contracts.evidence import ENGINE, EvidenceKind
@@ -101,7 +102,7 @@ class Journal:
             NotFoundError: It had an intent, and is not there any more.
             ConflictError: Somebody else went on, or there is an outcome: do not call.
             GuardrailError: A guardrail holds: do not call; the refusal is evidence.
-            ActionRefusedError: It is too late: do not call.
+            ActionRefusedError: It is too late, or the mitigation has ended: do not call.
         """
         with self._database.write() as connection:
             row, entry = _stands(connection, action)
@@ -111,6 +112,8 @@ class Journal:
                 )
             _check_fence(entry, action.fence)
             now = self._database.now()
+            if evidence.has(connection, names.ended_key(entry.mitigation)):
+                raise ActionRefusedError(f"{entry.mitigation} has ended")
             if not_after is not None and now >= not_after:
                 raise ActionRefusedError(f"{entry.mitigation} was to begin before {not_after.isoformat()}")
             fence = entry.fence + 1
@@ -156,6 +159,8 @@ class Journal:
                 )
             content = result.model_dump(mode="json")
             values: dict[str, Any] = {"state": JournalState.OUTCOME, "result": content}
+            if row is not None and row.ended:
+                values["held"] = False
             if result.outcome is Outcome.NOT_DONE:
                 values |= {"touches": None, "held": False}
             _write(connection, row, entry, values)

@@ -106,7 +106,7 @@ class IncidentWorkflow:
         helped = result.end is AttemptEnd.EFFECTIVE
         if (helped or (result.end is AttemptEnd.WITHDRAWN and self._is_clear())) and self._order is None:
             return await self._monitor()
-        await self._enter(Phase.TRIAGE, f"{result.mitigation} ended {result.end.value}", result=result)
+        await self._enter(Phase.TRIAGE, f"{result.mitigation} ended {result.end.value}")
         if result.end not in PLAN_AGAIN and self._order is None:
             await self._ask(f"{result}; look at it, then plan again or resolve")
         return False
@@ -270,17 +270,8 @@ class IncidentWorkflow:
             late, self._late = tuple(self._late), []
             await self._record(self._incident.phase, hand_back=late)
 
-    async def _enter(
-        self, phase: Phase, why: str, *, actor: str = ENGINE, result: MitigationResult | None = None
-    ) -> None:
-        notes = []
-        if result is not None or phase is Phase.MONITORING:
-            ended = self._attempts[-1] if self._attempts else None
-            if ended is not None:
-                said = f"{ended.mitigation} {ended.title}: {ended.end.value}"
-                notes.append(self._evidence(EvidenceKind.MITIGATION_ENDED, said, number=len(self._attempts)))
-        notes.append(self._evidence(EvidenceKind.PHASE_CHANGED, f"{phase.value}: {why}", actor=actor))
-        await self._record(phase, *notes)
+    async def _enter(self, phase: Phase, why: str, *, actor: str = ENGINE) -> None:
+        await self._record(phase, self._evidence(EvidenceKind.PHASE_CHANGED, f"{phase.value}: {why}", actor))
 
     async def _record(
         self,
@@ -302,12 +293,9 @@ class IncidentWorkflow:
         )
         await calls.record(request)
 
-    def _evidence(
-        self, kind: EvidenceKind, summary: str, *, actor: str = ENGINE, number: int | None = None
-    ) -> Evidence:
-        tail = number if number is not None else f"v{self._version + 1}"
+    def _evidence(self, kind: EvidenceKind, summary: str, actor: str = ENGINE) -> Evidence:
         return Evidence(
-            key=f"{self._incident.id}/{kind.value}/{tail}",
+            key=f"{self._incident.id}/{kind.value}/v{self._version + 1}",
             kind=kind,
             incident=self._incident.id,
             actor=actor,

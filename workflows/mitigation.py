@@ -11,7 +11,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError,
 from contracts import messages, names
 from contracts.approvals import ApprovalState, SignedDecision, Verdict
 from contracts.incidents import AttemptEnd, Effect
-from contracts.outcomes import Direction, EffectResult, MitigationResult, Outcome, Reached, StepResult
+from contracts.outcomes import Direction, EffectResult, MitigationResult, Outcome, StepResult
 from contracts.plans import undo_order
 from workflows import calls
 
@@ -194,13 +194,11 @@ class MitigationWorkflow:
             self._applied = self._applied or not result.no_op
             done.append(step)
             effect = await self._verified(step)
-            settled = effect.settled is None or effect.settled.reached is Reached.YES
-            if settled and not step.verified:
-                continue
-            if effect.effect is not Effect.EFFECTIVE:
+            if not effect.goes_on(verified=step.verified):
                 undone, note = await self._undo(done, effect.effect, signed)
                 return self._ended(AttemptEnd(effect.effect.value), f"{effect.detail}{note}", undone=undone)
-            last = AttemptEnd.EFFECTIVE, effect.detail
+            if step.verified:
+                last = AttemptEnd.EFFECTIVE, effect.detail
         return self._ended(*last)
 
     async def _verified(self, step: messages.StepBrief) -> EffectResult:

@@ -12,6 +12,7 @@ from contracts.incidents import Attempt, AttemptEnd, Phase
 from contracts.messages import RecordRequest
 from contracts.outcomes import Direction, Outcome
 from contracts.plans import Observation
+from tests.activities.judged import judge
 from tests.activities.test_steps import KEY, QuickSetFlag, Scene
 from tests.activities.test_steps import scene as scene  # noqa: PLC0414  (a fixture)
 
@@ -115,6 +116,7 @@ def test_the_last_call_after_a_freeze(scene: Scene) -> None:
                 if "guardrail freeze" in scene.run(scene.order(direction)).detail:
                     stopped.set()
                     return
+                judge(scene.ledger, f"{scene.plan.mitigation}/1/apply")
             facts = scene.plan.model_dump(include={"mitigation", "playbook", "title"})
             attempts += (Attempt(**facts, plan_digest="d" * 64, end=AttemptEnd.EFFECTIVE),)
             scene.ledger.incidents.record(

@@ -43,6 +43,7 @@ from contracts.readiness import CheckState, ServiceReadiness
 from contracts.watches import KEPT, SignalNow
 from ledger import Ledger, ladders
 from playbooks import fail_over, kit
+from tests.activities.judged import do
 from tests.ledger.samples import NOON, Clock, open_incident, plan
 from tests.site import until
 
@@ -401,6 +402,7 @@ def test_a_repeated_verification_gives_the_first_judgement(scene: Scene) -> None
         direction=Direction.APPLY,
         plan_digest=scene.ledger.approvals.get("APR-1").request.plan_digest,
     )
+    do(scene.ledger, scene.ledger.approvals.get("APR-1").plan, "APR-1", order.plan_digest)
     scene.errors.says = 0.01
     first = ActivityEnvironment().run(watching.verify_step, order)
     scene.errors.says = 0.9

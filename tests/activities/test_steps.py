@@ -30,6 +30,7 @@ from contracts.outcomes import Direction, EffectResult, Outcome, Progress, Reach
 from contracts.plans import Observation, Plan, Risk, Step
 from ledger import JournalState, Ledger
 from runtime.clock import utc_now
+from tests.activities.judged import judge
 
 KEY = "new-recommendations"
 POLICY = Policy()
@@ -370,6 +371,7 @@ def test_drift_is_not_overwritten(scene: Scene) -> None:
 def test_undo_brings_the_former_state_back(scene: Scene) -> None:
     """The undo under the same decision restores the former state, once."""
     scene.run()
+    judge(scene.ledger, f"{scene.plan.mitigation}/1/apply")
     first, second = scene.run(scene.order(Direction.UNDO)), scene.run(scene.order(Direction.UNDO))
 
     assert first == second
@@ -381,11 +383,12 @@ def test_undo_brings_the_former_state_back(scene: Scene) -> None:
 def test_undo_leaves_alone_what_somebody_else_changed(scene: Scene) -> None:
     """An undo is not run over a state that is no longer the step's own."""
     scene.run()
+    judge(scene.ledger, f"{scene.plan.mitigation}/1/apply")
     scene.flags.turn("web", "production", KEY, on=True)
     applied = scene.applied
     result = scene.run(scene.order(Direction.UNDO))
 
-    assert result.outcome is Outcome.NOT_DONE
+    assert result.drift
     assert scene.applied == applied
 
 
@@ -399,6 +402,7 @@ def test_undo_takes_back_what_was_forced(scene: Scene) -> None:
     decision = scene.signed.decision.model_copy(update={"forced": (1,)})
     scene.run()
     forced = scene.run(scene.order(Direction.FORCE, Signer(KEY_PAIR).sign(decision)))
+    judge(scene.ledger, f"{scene.plan.mitigation}/1/force")
     result = scene.run(scene.order(Direction.UNDO))
 
     assert (forced.outcome, scene.applied) == (Outcome.DONE, 2)

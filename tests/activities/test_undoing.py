@@ -36,13 +36,14 @@ from contracts.catalogue import (
 from contracts.errors import ProviderUnavailableError
 from contracts.evidence import ENGINE
 from contracts.in_force import ForceState, InForce
-from contracts.incidents import AttemptEnd, Incident, Phase, Role, Severity
+from contracts.incidents import AttemptEnd, Effect, Incident, Phase, Role, Severity
 from contracts.messages import MitigationEnded, PlanAnswer, RecordRequest, StepOrder, UndoRequest
 from contracts.outcomes import Direction, MitigationResult, Outcome, StepResult
 from contracts.plans import Plan, Proposal, ProposedStep, Risk
 from contracts.playbooks import Playbook, PlaybookParams, ServiceLook
 from ledger import Ledger, ladders
 from runtime.clock import utc_now
+from tests.activities.judged import judge
 
 KEY = Ed25519PrivateKey.generate()
 # A failover of two steps: the standby takes the load before it gets the traffic.
@@ -150,7 +151,7 @@ class Scene:
         self.ledger.incidents.record(record)
 
     def run(self, answer: PlanAnswer, direction: Direction = Direction.APPLY) -> list[StepResult]:
-        """Approve a plan and carry it out."""
+        """Approve a plan and carry it out; each step helps, and what is taken back made things worse."""
         plan = self.ledger.approvals.plan(answer.plan_digest)
         signed = self.ledger.approvals.decide(
             answer.approval,
@@ -170,20 +171,22 @@ class Scene:
             verifier=Verifier([KEY.public_key()]),
             clock=utc_now,
         )
-        return [
-            ActivityEnvironment().run(
-                steps.run_step,
-                StepOrder(
-                    incident=plan.incident,
-                    mitigation=plan.mitigation,
-                    step=step.number,
-                    direction=direction,
-                    plan_digest=answer.plan_digest,
-                    signed=signed,
-                ),
+        results = []
+        for step in plan.steps:
+            order = StepOrder(
+                incident=plan.incident,
+                mitigation=plan.mitigation,
+                step=step.number,
+                direction=direction,
+                plan_digest=answer.plan_digest,
+                signed=signed,
             )
-            for step in plan.steps
-        ]
+            if direction is Direction.UNDO:
+                judge(self.ledger, f"{plan.mitigation}/{step.number}/apply")
+            results.append(ActivityEnvironment().run(steps.run_step, order))
+            if direction is Direction.APPLY:
+                judge(self.ledger, f"{plan.mitigation}/{step.number}/apply", Effect.EFFECTIVE)
+        return results
 
     def ask(self, *steps: int) -> PlanAnswer:
         """Ask for the undo, and have it planned."""

@@ -33,6 +33,7 @@ from contracts.plans import (
     Verification,
 )
 from ledger import Ledger
+from tests.activities.judged import do
 from tests.ledger.samples import open_incident, plan
 
 START = datetime(2026, 11, 21, 14, 50, tzinfo=UTC)
@@ -225,6 +226,7 @@ class Scene:
         )
         self.plan = self.plan.model_copy(update={"steps": (step,)})
         self.asked = self.ledger.approvals.ask(self.plan, severity=Severity.SEV2)
+        do(self.ledger, self.plan, self.asked.id, self.asked.plan_digest)
 
     @property
     def watching(self) -> Watching:

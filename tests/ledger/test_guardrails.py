@@ -10,7 +10,7 @@ import pytest
 
 from authority.guardrails import Guard, Guardrails
 from contracts.catalogue import ChangeFreeze, GuardrailLimits
-from contracts.errors import GuardrailError
+from contracts.errors import ActionRefusedError, GuardrailError
 from contracts.evidence import EvidenceKind
 from contracts.guardrails import Lock
 from contracts.incidents import Attempt, AttemptEnd, Phase
@@ -94,7 +94,11 @@ def test_one_mitigation_at_a_time(ledger: Ledger, clock: Clock) -> None:
         intend(ledger, second)
     assert intend(ledger, first, direction=Direction.UNDO).fence == 1
     end(ledger, first)
+    assert [lock.mitigation for lock in ledger.guardrails.locks()] == ["INC-1/1"]  # by the call that is open
+    settle(ledger, first, direction=Direction.UNDO)
     assert ledger.guardrails.locks() == []
+    with pytest.raises(ActionRefusedError, match=r"^INC-1/1 has ended$"):
+        intend(ledger, plan(), direction=Direction.FORCE)
     clock.forward(MINUTE - timedelta(seconds=1))
     with pytest.raises(GuardrailError, match=r"^guardrail cooldown: INC-1/1 changed .*: wait until .*12:01"):
         intend(ledger, second)
@@ -173,8 +177,8 @@ def hold_and_die(url: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_worker_killed_with_the_lock(ledger: Ledger, database_url: str) -> None:
-    """A killed worker's lock stays with its mitigation: another run of it goes on, and its end frees it."""
+def test_a_worker_killed_with_the_lock(ledger: Ledger, clock: Clock, database_url: str) -> None:
+    """A killed worker's lock stays with its mitigation: another run goes on; after its end time frees it."""
     open_incident(ledger)
     worker = multiprocessing.get_context("forkserver").Process(target=hold_and_die, args=(database_url,))
     worker.start()
@@ -185,6 +189,10 @@ def test_a_worker_killed_with_the_lock(ledger: Ledger, database_url: str) -> Non
         intend(ledger, plan("INC-2"))
     assert intend(ledger, plan()).fence == 2
     end(ledger, plan(), AttemptEnd.IN_DOUBT)
+    with pytest.raises(GuardrailError, match="target-lock"):
+        intend(ledger, plan("INC-2"), "cooldown")
+    clock.forward(timedelta(hours=1))
+    assert ledger.guardrails.locks() == []
     intend(ledger, plan("INC-2"), "cooldown")
 
 

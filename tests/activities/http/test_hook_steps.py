@@ -27,6 +27,7 @@ from contracts.plans import Plan, Step
 from ledger import Ledger
 from runtime.clock import utc_now
 from tests.activities.http.conftest import client, hook
+from tests.activities.judged import judge
 
 KEYS = Ed25519PrivateKey.generate()
 POLICY = Policy()
@@ -93,7 +94,9 @@ class Approved:
         )
 
     def run(self, direction: Direction = Direction.APPLY) -> StepResult:
-        """Run the step as a fresh worker does."""
+        """Run the step as a fresh worker does; its undo, as if it had made things worse."""
+        if direction is Direction.UNDO:
+            judge(self.ledger, f"{self.plan.mitigation}/1/apply")
         steps = Steps(
             ledger=self.ledger,
             catalogue=self.catalogue,

@@ -1,0 +1,109 @@
+"""A decision that is right, out of turn: it stays right for ever, and does not say when each step is due."""
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from contracts.incidents import Attempt, AttemptEnd, Effect, Phase
+from contracts.messages import RecordRequest
+from contracts.outcomes import Direction, Progress, Reached
+from tests.activities.judged import judge
+from tests.campaigns import forging
+from tests.campaigns.forging import Genuine, World
+
+NO, YES = (Progress(reached=reached) for reached in (Reached.NO, Reached.YES))
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """Give flags, and approved plans of two steps that switch some off."""
+    with forging.world(1, many=4) as made:
+        yield made
+
+
+def run(world: World, mine: Genuine, ahead: timedelta = timedelta(), **order: Any) -> str:
+    """Run a step under the decision that is right; give why it was refused, empty if it was not."""
+    return world.run(forging.Attempt(mine.order(**order), ahead=ahead))
+
+
+def end(world: World, mine: Genuine) -> None:
+    """Take down that a mitigation has ended, as its incident does."""
+    facts = mine.plan.model_dump(include={"mitigation", "playbook", "title"})
+    attempt = Attempt(**facts, plan_digest="", end=AttemptEnd.INEFFECTIVE)
+    world.ledger.incidents.record(
+        RecordRequest(incident=mine.plan.incident, version=1, phase=Phase.TRIAGE, attempts=(attempt,))
+    )
+
+
+def test_a_step_waits_for_those_before_it(world: World) -> None:
+    """The second step is done when the first was done and has ended well, and not before."""
+    mine = world.one()
+    name = mine.plan.mitigation
+    late = f"{name}: step 2 is not due, step 1 has not ended well"
+
+    assert run(world, mine, step=2) == late
+    assert run(world, mine) == ""
+    assert run(world, mine, step=2) == late
+    judge(world.ledger, f"{name}/1/apply", Effect.INCONCLUSIVE, NO)
+    assert run(world, mine, step=2) == late
+    judge(world.ledger, f"{name}/1/apply", Effect.INCONCLUSIVE, YES)
+    assert run(world, mine, step=2) == ""
+    assert len(world.flags.arrived("PATCH")) == 2
+
+
+def test_an_approved_step_behind_one_that_is_not(world: World) -> None:
+    """Whoever approves the second step alone need not wait for the first."""
+    plan = world.one().plan
+    mine = Genuine(plan, forging.OURS.sign(world.decision(plan, steps=(2,))))
+
+    assert run(world, mine, step=2) == ""
+
+
+@pytest.mark.parametrize("effect", [None, Effect.EFFECTIVE, Effect.INEFFECTIVE, Effect.INCONCLUSIVE])
+def test_only_what_the_plan_names_is_undone(world: World, effect: Effect | None) -> None:
+    """The declared undo needs an effect that was seen and after which the plan takes its steps back."""
+    mine = world.one()
+    run(world, mine)
+    if effect is not None:
+        judge(world.ledger, f"{mine.plan.mitigation}/1/apply", effect)
+    said = run(world, mine, direction=Direction.UNDO)
+
+    assert said == f"{mine.plan.mitigation}: nothing was measured that calls for its undo"
+    judge(world.ledger, f"{mine.plan.mitigation}/1/apply", Effect.WORSE)
+    assert run(world, mine, direction=Direction.UNDO) == ""
+
+
+def test_nothing_is_done_after_the_end(world: World) -> None:
+    """When a mitigation has ended its decision does nothing more, and no target stays locked."""
+    mine = world.one()
+    run(world, mine)
+    judge(world.ledger, f"{mine.plan.mitigation}/1/apply", Effect.WORSE, YES)
+    end(world, mine)
+    said = [run(world, mine, step=2), run(world, mine, direction=Direction.UNDO)]
+
+    assert said == [f"{mine.plan.mitigation} has ended"] * 2
+    assert len(world.flags.arrived("PATCH")) == 1
+    assert world.ledger.guardrails.locks() == []
+
+
+def test_what_ended_before_its_first_step_is_not_begun(world: World) -> None:
+    """A mitigation that was given up before anything ran does not run afterwards."""
+    mine = world.one()
+    end(world, mine)
+
+    assert run(world, mine) == f"{mine.plan.mitigation} has ended"
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_what_was_begun_in_time_goes_on_soon_or_not_at_all(world: World, step: int) -> None:
+    """After its plan's expiry a mitigation goes on, but not when it has stood still for more than an hour."""
+    mine = world.one(ends=1)
+    run(world, mine)
+    judge(world.ledger, f"{mine.plan.mitigation}/1/apply", Effect.EFFECTIVE)
+    time.sleep(1.1)
+
+    assert "it expired at" in run(world, mine, timedelta(hours=2), step=step)
+    assert run(world, mine, step=step) == ""
