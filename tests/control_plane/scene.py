@@ -29,6 +29,7 @@ from contracts.outcomes import Direction, EffectResult, StepResult
 from contracts.plans import Plan, Step, Verification
 from ledger import Ledger
 from runtime.clock import utc_now
+from tests.activities.judged import judge
 from tests.activities.k8s.conftest import ACTIONS, IMAGES, Place
 
 V1, V2, V3 = IMAGES
@@ -61,7 +62,12 @@ class Approved:
         return self.plan.steps[0]
 
     def run(self, direction: Direction = Direction.APPLY, *, action: Action[Any] | None = None) -> StepResult:
-        """Run the step as one attempt of a fresh worker; ``action`` stands in for the worker's own."""
+        """Run the step as one attempt of a fresh worker; ``action`` stands in for the worker's own.
+
+        An undo runs as if the step had made things worse.
+        """
+        if direction is Direction.UNDO:
+            judge(self._scene.ledger, f"{self.plan.mitigation}/1/apply")
         order = StepOrder(
             incident=self.plan.incident,
             mitigation=self.plan.mitigation,

@@ -32,6 +32,7 @@ from ledger import Ledger
 from runtime.clock import utc_now
 from tests.activities.aws.conftest import World
 from tests.activities.aws.test_faults import CASES, Case, routing, switchover
+from tests.activities.judged import judge
 
 KEYS = Ed25519PrivateKey.generate()
 POLICY = Policy()
@@ -138,7 +139,9 @@ class Approved:
         )
 
     def run(self, direction: Direction = Direction.APPLY) -> StepResult:
-        """Run the step as a fresh worker does."""
+        """Run the step as a fresh worker does; its undo, as if it had made things worse."""
+        if direction is Direction.UNDO:
+            judge(self.ledger, f"{self.plan.mitigation}/1/apply")
         steps = Steps(
             ledger=self.ledger,
             catalogue=self.catalogue,
