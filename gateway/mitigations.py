@@ -154,7 +154,11 @@ def pages(mitigations: Mitigations, pages: Pages) -> APIRouter:
         told: Reason
         match order:
             case "undo":
-                what, told = ledger.order_undo, forms.model(UndoOrder, reason=reason)
+                left = ledger.get(f"{incident}/{number}").left
+                steps = tuple(one.step for one in left if form.get(f"step-{one.step}"))
+                if left and not steps:
+                    raise InputError("tick the steps to undo; what is not ticked stays in force")
+                what, told = ledger.order_undo, forms.model(UndoOrder, reason=reason, steps=steps)
             case "extend" if form.get("hours") in SPANS:
                 until = mitigations.orders.identity.now() + timedelta(hours=int(form["hours"]))
                 what, told = ledger.extend, forms.model(Extension, reason=reason, until=until)

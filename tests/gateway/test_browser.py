@@ -16,6 +16,7 @@ from contracts.incidents import Phase, Role, Severity
 from runtime.settings import Settings
 from tests.gateway.conftest import Door
 from tests.gateway.seed import Scene
+from tests.gateway.test_mitigations import apply, asked_to_undo
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
@@ -256,6 +257,27 @@ def test_without_scripts(browser: Browser, scene: Scene, story: str) -> None:
         expect(page.locator("#decision-title")).to_have_text("No decision is needed now")
 
     assert scene.ledger.approvals.get("APR-2").request.state is ApprovalState.REJECTED
+
+
+def test_some_steps_are_undone_on_a_phone_by_keyboard(browser: Browser, scene: Scene) -> None:
+    """Of a mitigation in force one step is unticked and stays, without a mouse and without JavaScript."""
+    apply(scene, 2)
+    with opened(browser, scene, width=360, script=False) as watch:
+        page = watch.page
+        page.goto(f"{watch.url}/signin?after=/mitigations")
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.locator("h1")).to_have_text("In force")
+        tab_to(page, "Undo")
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        tab_to(page, "step-2")
+        page.keyboard.press("Space")
+        tab_to(page, "reason")
+        page.keyboard.type("resume the sync, keep the rollback")
+        page.keyboard.press("Enter")
+        expect(page.locator("#in-force")).to_contain_text("Its undo INC-1/2-undo is on its way")
+
+    assert asked_to_undo(scene) == [[1]]
 
 
 def test_hostile_text_runs_nothing(browser: Browser, scene: Scene) -> None:

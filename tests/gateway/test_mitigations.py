@@ -12,35 +12,50 @@ from contracts.outcomes import Direction, Outcome, StepResult
 from ledger.in_force import UNDO
 from tests.gateway.conftest import Door
 from tests.gateway.seed import Scene
+from tests.gateway.seed import plan as make_plan
 from tests.gateway.test_console import look
 
 DONE = "INC-1/2"
 AT = f"/v1/mitigations/{DONE}"
 
 
+def apply(scene: Scene, count: int = 1) -> Scene:
+    """Have a flag switched off for an incident that is over by now, by so many steps."""
+    incident = scene.open_incident()
+    scene.take(incident)
+    (first,) = make_plan(scene.clock, incident, 2).steps
+    numbers = range(1, count + 1)
+    asked = scene.ask(incident, 2, steps=[first.model_copy(update={"number": one}) for one in numbers])
+    scene.decide(asked)
+    plan = scene.ledger.approvals.plan(asked.plan_digest)
+    journal = scene.ledger.journal
+    for number in numbers:
+        key = f"{DONE}/{number}/apply"
+        entry = journal.begin(
+            key,
+            incident=incident,
+            mitigation=DONE,
+            step=number,
+            direction=Direction.APPLY,
+            plan_digest=asked.plan_digest,
+            approval=asked.id,
+        )
+        entry = journal.intend(entry, before={}, actor="stanch", guard=Guard(Guardrails(), plan))
+        journal.settle(entry, result=StepResult(action=key, outcome=Outcome.DONE), actor="stanch")
+    scene.record(incident, 1, Phase.LEARNING)
+    return scene
+
+
 @pytest.fixture
 def applied(scene: Scene) -> Scene:
     """Give a ledger in which a flag was switched off for an incident that is over by now."""
-    incident = scene.open_incident()
-    scene.take(incident)
-    asked = scene.ask(incident, 2)
-    scene.decide(asked)
-    plan = scene.ledger.approvals.plan(asked.plan_digest)
-    journal, key = scene.ledger.journal, f"{DONE}/1/apply"
-    entry = journal.begin(
-        key,
-        incident=incident,
-        mitigation=DONE,
-        step=1,
-        direction=Direction.APPLY,
-        plan_digest=asked.plan_digest,
-        approval=asked.id,
-    )
-    entry = journal.intend(entry, before={}, actor="stanch", guard=Guard(Guardrails(), plan))
-    result = StepResult(action=key, outcome=Outcome.DONE)
-    journal.settle(entry, result=result, actor="stanch")
-    scene.record(incident, 1, Phase.LEARNING)
-    return scene
+    return apply(scene)
+
+
+def asked_to_undo(scene: Scene) -> list[object]:
+    """Give the steps of each undo that was asked for."""
+    sent = scene.ledger.outbox.claim(20, timedelta(minutes=1))
+    return [one.payload["steps"] for one in sent if one.kind == UNDO]
 
 
 async def test_list_and_show(door: Door, applied: Scene) -> None:
@@ -183,6 +198,37 @@ async def test_the_page(door: Door, applied: Scene) -> None:
     assert found.undo == f"{DONE}-undo"
     assert f"Its undo {DONE}-undo is on its way." in after
     assert f'action="/mitigations/{DONE}/undo"' not in after
+
+
+async def test_some_steps_are_undone_by_the_page(door: Door, scene: Scene) -> None:
+    """Every step is ticked until somebody unticks it and so lets it stay; nothing ticked is no order."""
+    apply(scene, 3)
+    browser = await door.browser()
+    page = await look(browser, "/mitigations")
+    ticks = [tag["name"] for name, tag in page.tags if name == "input" and "checked" in tag]
+    path, form = page.form(f"/mitigations/{DONE}/undo", reason="because")
+    none = await browser.post(path, data=form)
+    some = await browser.post(path, data=form | {"step-1": "yes", "step-3": "yes", "step-7": "yes"})
+
+    assert ticks == ["step-1", "step-2", "step-3"]
+    assert none.status_code == 422
+    assert "Tick the steps to undo; what is not ticked stays in force" in none.text
+    assert some.status_code == 303
+    assert asked_to_undo(scene) == [[1, 3]]
+
+
+async def test_a_step_that_is_gone_by_now_leaves_the_others_as_they_are(door: Door, scene: Scene) -> None:
+    """Who had unticked the other step does not undo that one, however late the form comes."""
+    apply(scene, 2)
+    browser = await door.browser()
+    path, form = (await look(browser, "/mitigations")).form(f"/mitigations/{DONE}/undo", reason="because")
+    scene.ledger.in_force.found_undone(DONE, [1])
+    late = await browser.post(path, data=form | {"step-1": "yes"})
+    again = await look(browser, "/mitigations")
+
+    assert late.status_code == 422
+    assert [tag["name"] for name, tag in again.tags if "checked" in tag and name == "input"] == ["step-2"]
+    assert asked_to_undo(scene) == []
 
 
 async def test_the_page_of_who_may_not(door: Door, applied: Scene) -> None:
