@@ -592,6 +592,10 @@ class Failover(Strict):
         for move in self.moves:
             if move.away_from == move.to:
                 raise ValueError(f"failover: a move away from {move.to} goes to {move.to}")
+        probes = [*self.serving.values(), *(probe for move in self.moves for probe in move.ready)]
+        if any(probe.name == "k8s.events" for probe in probes):
+            said = "above zero means good here, and k8s.events counts warnings"
+            raise ValueError(f"failover: {said}; ask k8s.rollout_status instead")
         if self.regions_on >= len(set(regions)):
             raise ValueError(
                 f"failover: of {len(set(regions))} regions, {self.regions_on} never serve after a move"

@@ -22,6 +22,7 @@ GOOD = {"url": "http://127.0.0.1:9090", "query": "up", "below": "0.5", "every": 
 HOOK = {"name": "h", "url": "https://h", "secret_env": "S", "blast_radius": "All."}
 MOVE = {"away_from": "a", "to": "b", "steps": [{"title": "t", "action": "k8s.x", "arguments": {}}]}
 PLACE = {"cluster": "demo", "namespace": "shop", "name": "web"}
+WARNED = {"name": "k8s.events", "arguments": PLACE | {"within": "PT10M"}}
 
 
 @pytest.mark.parametrize(
@@ -94,6 +95,14 @@ def test_home_with_a_meaning_in_urls(home: str) -> None:
             "a move away from a goes to a",
         ),
         ({"regions": ["a", "b"], "failover": {"moves": [MOVE], "regions_on": 2}}, "of 2 regions, 2 never"),
+        (
+            {"regions": ["a", "b"], "failover": {"moves": [MOVE | {"ready": [WARNED]}]}},
+            "above zero means good here, and k8s.events counts warnings; ask k8s.rollout_status",
+        ),
+        (
+            {"regions": ["a", "b"], "failover": {"moves": [MOVE], "serving": {"b": WARNED}}},
+            "above zero means good here, and k8s.events counts warnings; ask k8s.rollout_status",
+        ),
     ],
 )
 def test_environments_that_cannot_work(tmp_path: Path, parts: dict[str, Any], said: str) -> None:
