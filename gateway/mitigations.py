@@ -149,24 +149,23 @@ def pages(mitigations: Mitigations, pages: Pages) -> APIRouter:
 
     @routes.post("/mitigations/{incident}/{number}/{order}")
     def ordered(incident: str, number: str, order: str, session: Sent, form: forms.Filled) -> Response:
-        reason = form.get("reason", "")
-        what: Callable[..., object]
-        told: Reason
+        reason, mitigation, by = form.get("reason", ""), f"{incident}/{number}", session.principal
         match order:
             case "undo":
-                left = ledger.get(f"{incident}/{number}").left
+                left = ledger.get(mitigation).left
                 steps = tuple(one.step for one in left if form.get(f"step-{one.step}"))
                 if left and not steps:
                     raise InputError("tick the steps to undo; what is not ticked stays in force")
-                what, told = ledger.order_undo, forms.model(UndoOrder, reason=reason, steps=steps)
+                undone = forms.model(UndoOrder, reason=reason, steps=steps)
+                mitigations.do(ledger.order_undo, mitigation, undone, by)
             case "extend" if form.get("hours") in SPANS:
                 until = mitigations.orders.identity.now() + timedelta(hours=int(form["hours"]))
-                what, told = ledger.extend, forms.model(Extension, reason=reason, until=until)
+                extended = forms.model(Extension, reason=reason, until=until)
+                mitigations.do(ledger.extend, mitigation, extended, by)
             case "make-permanent":
-                what, told = ledger.make_permanent, forms.model(Reason, reason=reason)
+                mitigations.do(ledger.make_permanent, mitigation, forms.model(Reason, reason=reason), by)
             case _:
                 raise InputError("undo it, extend it by one of the spans, or make it permanent")
-        mitigations.do(what, f"{incident}/{number}", told, session.principal)
         return forms.see("/mitigations")
 
     return routes

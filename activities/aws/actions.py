@@ -1015,9 +1015,6 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
             steps = tuple(ExecutionStep.model_validate(one) for one in answer.get("stepStates") or ())
             return {"lags": lags, "executions": (newest, *state.executions[1:]), "progress": steps}
 
-    def _resources(self, request: ExecuteRegionSwitch, state: SwitchState) -> Iterable[str]:
-        return (request.plan,)
-
     def _wanted(self, request: ExecuteRegionSwitch, state: SwitchState) -> Wanted:
         found = request.found(state)
         if found is None:

@@ -549,6 +549,7 @@ class SwitchState(Camel, Seen):
         lags: Seconds by which each lags behind; ``None`` when CloudWatch has no data.
     """
 
+    arn: str = ""
     name: str
     version: str
     approach: str = Field(alias="recoveryApproach")

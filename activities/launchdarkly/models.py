@@ -15,7 +15,15 @@ from contracts.plans import Target
 Key = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^(\.?[^.]|\.\..)")]
 
 
-class SetFlag(ActionRequest):
+class InFlag(Frozen):
+    """Which flag, in which environment."""
+
+    project: Key
+    environment: Key
+    key: Key
+
+
+class SetFlag(InFlag, ActionRequest):
     """Have a flag's targeting on or off in one environment.
 
     Attributes:
@@ -24,9 +32,6 @@ class SetFlag(ActionRequest):
 
     action: ClassVar[str] = "launchdarkly.set_flag"
 
-    project: Key
-    environment: Key
-    key: Key
     on: bool
 
     @property
@@ -124,14 +129,10 @@ class RecentFlagChanges(ProbeRequest[RecentChanges]):
     within: timedelta = Field(timedelta(hours=6), gt=timedelta(0))
 
 
-class FlagState(ProbeRequest[FlagSeen]):
+class FlagState(InFlag, ProbeRequest[FlagSeen]):
     """How does this flag stand?"""
 
     probe: ClassVar[str] = "launchdarkly.flag_state"
-
-    project: Key
-    environment: Key
-    key: Key
 
 
 class AuditEntry(Frozen):
