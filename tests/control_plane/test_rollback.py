@@ -252,6 +252,7 @@ def test_an_autoscaler_that_comes_later_is_found(scene: Scene) -> None:
 def bad_first(place: Place, container: dict[str, Any]) -> ActionRequest:
     """Have a good version in place whose former revision cannot start, and ask for that one."""
     place.deploy(V2, wait=False)
+    until(lambda: place.history().revisions)  # else a slow controller makes the next one the first
     template = {"spec": {"containers": [{"name": "web", **container}]}}
     place.patch({"spec": {"template": template}})
     until(lambda: [one.number for one in place.history().revisions] == [2, 1])  # its cache may lag
