@@ -474,12 +474,16 @@ def clear_way(place: Place, image: str = "") -> None:
     """Release an image, and delete the pods of a StatefulSet that would hold it up, as a person has to."""
     if image:
         place.release(image)
-    if place.kind == "stateful_set":
-        for pod in place.pods():
+
+    def serves() -> bool:
+        # Again and again: a controller that has not seen the release yet makes the same pod once more.
+        for pod in place.pods() if place.kind == "stateful_set" else ():
             if pod["spec"]["containers"][0]["image"] == BAD_IMAGE:
                 path = path_of("pods", place.namespace, pod["metadata"]["name"])
                 place.call("DELETE", path, gracePeriodSeconds="0")
-    place.settled()
+        return place.status().reached is Reached.YES
+
+    until(serves)
 
 
 def test_a_revision_that_the_history_lost_is_restored_from_the_plan(place: Place) -> None:
