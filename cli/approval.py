@@ -155,7 +155,12 @@ def _force(args: argparse.Namespace) -> int:
         return 1
     path = f"/v1/approvals/{segment(approval.request.id)}/force"
     signed = parse(approvals.SignedDecision, gateway.post(path, {"step": step.number, "reason": args.reason}))
-    said = f"Step {step.number} of {approval.request.id} is forced. Follow it with"
+    by, which = signed.forced_by, f"Step {step.number} of {approval.request.id}"
+    if step.needs is Needs.TWO and len(by) == 1 and not signed.decision.break_glass:
+        return show.answer(
+            args, signed, [f"{which} asks two people: {by[0]} has ordered it, one more has to."]
+        )
+    said = f"{which} is forced. Follow it with"
     return show.answer(args, signed, [said, f"`stanch incident show {approval.request.incident}`."])
 
 

@@ -41,12 +41,14 @@ class Forcing:
         differences: What is different in the forced call.
         by: Who has ordered it.
         ordered: It is on its way: as many as it asks have ordered it.
+        refusal: Why this person may not force it.
     """
 
     step: Step
     differences: tuple[Difference, ...]
     by: tuple[str, ...]
     ordered: bool
+    refusal: str
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,6 @@ class Question:
         others: Who else in the catalogue may approve it now; ``None`` when it was not asked.
         teams: Teams whose people at the identity provider may approve it now, besides.
         forcings: What can be forced now, or was.
-        no_force: Why this person may not force it.
         ahead: An envelope around the plan, to start from.
     """
 
@@ -77,7 +78,6 @@ class Question:
     others: tuple[str, ...] | None = None
     teams: tuple[str, ...] = ()
     forcings: tuple[Forcing, ...] = ()
-    no_force: str = ""
     ahead: approvals.Envelope | None = None
 
     @property
@@ -289,20 +289,24 @@ class Deciding:
             and entry.state is not JournalState.PLANNED
         }
         person, groups = session.person.id, self._orders.groups(session.principal)
-        forcings = tuple(
-            Forcing(
+
+        def forcing(step: Step) -> Forcing:
+            by = self._ledger.approvals.forced_by(request.id, step.number)
+            alone, given = (
+                plan.model_copy(update={"steps": (step,)}),
+                tuple(one for one in by if one != person),
+            )
+            return Forcing(
                 step,
                 forced(step),
-                self._ledger.approvals.forced_by(request.id, step.number),
+                by,
                 self._ledger.evidence.has(f"{request.id}/force/{step.number}"),
+                said(self._policy.check_may_decide, incident, person, plan=alone, groups=groups, given=given),
             )
-            for step in steps
-            if step.number in begun
+
+        return Question(
+            found, tokens, forcings=tuple(forcing(step) for step in steps if step.number in begun)
         )
-        given = tuple(name for one in forcings for name in one.by if name != person)
-        facts: dict[str, Any] = {"plan": plan, "groups": groups, "given": given}
-        no_force = said(self._policy.check_may_decide, incident, person, **facts)
-        return Question(found, tokens, forcings=forcings, no_force=no_force)
 
     def _order(
         self, form: Mapping[str, str], service: str, environment: str, *, incident: str | None

@@ -56,8 +56,7 @@ class Handovers:
                 " or ".join(sorted(one for one in givers if one)) or "nobody: acknowledge the incident first"
             )
             raise ForbiddenError(f"{incident}: {principal.person} cannot offer this role; it is up to {who}")
-        if role is Role.INCIDENT_COMMANDER:
-            self._orders.check_may_command(now, chosen)
+        self._orders.check_may_have(now, role, chosen, by=principal.person)
         handoff = self.ledger.handoffs.offer(now, role, chosen, by=principal.person)
         self._orders.wake()
         return handoff
@@ -71,9 +70,9 @@ class Handovers:
         """
         now = self._orders.incident_with_roles(incident)
         offers = [one for one in self.ledger.handoffs.list(incident) if one.person == principal.person]
-        meant = [one.role for one in offers if one.state == "offered" and role in {None, one.role}]
-        if Role.INCIDENT_COMMANDER in meant:
-            self._orders.check_may_command(now, principal.person)
+        for one in offers:
+            if one.state == "offered" and role in {None, one.role}:
+                self._orders.check_may_have(now, one.role, principal.person, by=one.giver)
         handoff = self.ledger.handoffs.accept(incident, principal.person, role=role)
         self._orders.wake()
         return handoff

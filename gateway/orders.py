@@ -121,6 +121,19 @@ class Orders:
         """
         self.check_on_call(incident.service, person)
 
+    def check_may_have(self, incident: Incident, role: Role, person: str, *, by: str) -> None:
+        """Check that a person may have a role from this giver.
+
+        Who may say yes, or the second yes, is on call; a technical lead who is not comes from the Incident
+        Commander alone.
+
+        Raises:
+            ForbiddenError: The service has people on call, and the person is not one of them.
+        """
+        commander = incident.roles.get(Role.INCIDENT_COMMANDER)
+        if role is Role.INCIDENT_COMMANDER or (role is Role.TECHNICAL_LEAD and by != commander):
+            self.check_on_call(incident.service, person)
+
     def check_on_call(self, service: str, person: str) -> None:
         """Check that this person is on call for a service.
 
@@ -150,8 +163,7 @@ class Orders:
             raise ForbiddenError(f"command is not given but accepted: offer it to {chosen}, as a handoff")
         if chosen != principal.person:
             _check_commands(now, principal.person)
-        elif role is Role.TECHNICAL_LEAD and now.roles.get(Role.INCIDENT_COMMANDER) != chosen:
-            self.check_on_call(now.service, chosen)
+        self.check_may_have(now, role, chosen, by=principal.person)
         after = self.ledger.incidents.assign(incident, role, chosen, by=principal.person, seen=now)
         self.wake()
         return after

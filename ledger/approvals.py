@@ -28,6 +28,7 @@ from contracts.errors import ConflictError, ForbiddenError, InputError, NotFound
 from contracts.evidence import ENGINE, EvidenceKind
 from contracts.incidents import AttemptEnd, Severity
 from contracts.messages import ClosedApproval
+from contracts.names import ended_key
 from contracts.plans import Needs, Plan, Step
 from ledger import evidence, grants, incidents, ladders, outbox, rows
 from ledger.database import Database
@@ -354,7 +355,7 @@ class Approvals:
 
         Raises:
             NotFoundError: There is no such request.
-            ConflictError: It is not approved, or others have forced the step before.
+            ConflictError: It is not approved or has ended, or others have forced the step before.
             InputError: The step is not among the approved ones, or has no such variant.
             ForbiddenError: The person may not decide it.
         """
@@ -379,6 +380,8 @@ class Approvals:
             policy.check_may_decide(incident, person, plan=asked, groups=groups, given=names)
             if forced is not None:
                 raise ConflictError(f"{key}: {' and '.join(forced.forced_by)} forced it before")
+            if evidence.has(connection, ended_key(request.mitigation)):
+                raise ConflictError(f"{request.mitigation} has ended: nothing of it can be forced any more")
             before = given or (request.signed, *request.signed.others)
             decision = request.signed.decision.model_copy(
                 update={
@@ -401,7 +404,9 @@ class Approvals:
             if asked.needs() is Needs.TWO and not given and not decision.break_glass:
                 said = said.replace(" forces", ", the first of two, forces", 1)
                 self._log(connection, EvidenceKind.APPROVAL_GIVEN, f"{key}/first", said, signed)
-                ladders.look_again(connection, self._database.now, subject=request.id)
+                whom, key = ["technical_lead", "incident_commander", "on_call"], f"{key}/first"
+                said += f". One more has to order it: stanch approval force {request.id} --step {step}"
+                ladders.tell(connection, self._database.now, request.incident, whom, said, key=key)
                 return signed
             self._log(connection, EvidenceKind.FORCED, key, said, signed)
             self._deliver(connection, key, signed, trace)

@@ -40,7 +40,7 @@ class Freezes:
             if row is None:
                 facts = {"service": service, "reason": reason}
                 row = rows.add(connection, freezes, **facts, person=person, at=self._database.now())
-                said = f"{person} stops {_what(service)}: {reason}"
+                said = f"{person} stops {what(service)}: {reason}"
                 self._tell(connection, row, "frozen", person, said, **facts, running=list(on_their_way))
             return _freeze(row).model_copy(update={"running": on_their_way})
 
@@ -67,7 +67,7 @@ class Freezes:
                     return _freeze(row)
                 raise ConflictError(f"{freeze} was lifted by {row.lifted_by} at {row.lifted_at.isoformat()}")
             row = rows.change(connection, freezes, row, lifted_by=person, lifted_at=self._database.now())
-            said = f"{person} lets {_what(row.service)} begin again: {reason}"
+            said = f"{person} lets {what(row.service)} begin again: {reason}"
             self._tell(connection, row, "lifted", person, said, reason=reason)
             return _freeze(row)
 
@@ -87,7 +87,8 @@ def standing(connection: Connection) -> list[Freeze]:
     return [_freeze(row) for row in connection.execute(query)]
 
 
-def _what(service: str | None) -> str:
+def what(service: str | None) -> str:
+    """Say what a freeze stops."""
     return f"changes of {service}" if service else "all changes"
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import builtins
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -140,8 +141,11 @@ def standing(connection: Connection, incident: Incident, now: datetime) -> list[
     """Give the grants that may still answer in an incident, oldest first; signatures are not looked at."""
     where = {"service": incident.service, "environment": incident.environment, "revoked_at": None}
     query = select(grants).filter_by(**where).where(grants.c.expires_at > now).order_by(grants.c.number)
-    found = [one for one in map(_standing, connection.execute(query)) if _is_left(one)]
-    return [one.grant for one in found if one.grant.incident in (None, incident.id)]
+    found = []
+    for row in connection.execute(query):
+        with suppress(ValidationError):  # a damaged one says yes to nothing
+            found.append(_standing(row))
+    return [one.grant for one in found if _is_left(one) and one.grant.incident in (None, incident.id)]
 
 
 def use(connection: Connection, grant: Grant) -> None:

@@ -201,7 +201,11 @@ def _packet(connection: Connection, incident: Incident, now: datetime) -> Packet
         firing=tuple(alert.name for alert in incident.alerts if alert.status is AlertStatus.FIRING),
         pending=tuple(pending),
         in_force=(
-            *(f"{one.id}: {one.person} has stopped changes" for one in freezes.standing(connection)),
+            *(
+                f"{one.id}: {one.person} has stopped {freezes.what(one.service)}: {one.reason}"
+                for one in freezes.standing(connection)
+                if one.service in (None, incident.service)
+            ),
             *(f"{row.mitigation}: {row.title} ({row.owner})" for row in standing),
         ),
         timers=tuple(sorted(timers, key=lambda timer: timer.at)),

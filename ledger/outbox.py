@@ -76,7 +76,8 @@ def add(
     message = {"kind": kind, "key": key, "incident": incident, "payload": dict(payload), "trace": dict(trace)}
     if lane is None:
         own = f"{kind}/{incident}"
-        lane = f"{own}/{key}" if due is not None else own if kind == DECISION else incident
+        request = f"{own}/{key.partition('/')[0]}"  # its decision, then its orders to force; no other's wait
+        lane = f"{own}/{key}" if due is not None else request if kind == DECISION else incident
     state = {"lane": lane, "attempts": 0, "created_at": now, "available_at": now, "due_at": due or now}
     connection.execute(insert(outbox).values(message | state | {"error": ""}))
 

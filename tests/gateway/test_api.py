@@ -135,6 +135,20 @@ async def test_roles(door: Door, scene: Scene, *, person: str, role: str, chosen
     assert answer.status_code == status, answer.text
 
 
+async def test_the_technical_lead_is_not_passed_on(door: Door, scene: Scene) -> None:
+    """Who may say the second yes is on call, or comes from the Incident Commander: from nobody else."""
+    incident = scene.open_incident()
+    scene.take(incident)
+    scene.ledger.incidents.assign(incident, Role.TECHNICAL_LEAD, "grace", by="ada")
+    order = {"person": "linus", "role": "technical_lead"}
+    async with door.client("grace") as grace, door.client("ada") as ada, door.client("linus") as linus:
+        passed_on = await grace.post(f"/v1/incidents/{incident}/handoff", json=order)
+        offered = await ada.post(f"/v1/incidents/{incident}/handoff", json=order)
+        accepted = await linus.post(f"/v1/incidents/{incident}/handoff/accept", json={})
+
+    assert [one.status_code for one in (passed_on, offered, accepted)] == [403, 201, 200]
+
+
 OFFERS = [
     ("ada", {"person": "grace"}, 201),
     ("ada", {"person": "linus", "role": "technical_lead"}, 201),

@@ -15,9 +15,10 @@ from contracts.approvals import ApprovalState, Bound, Envelope, SignedDecision, 
 from contracts.errors import ConflictError, ForbiddenError, InputError, StanchError
 from contracts.evidence import ENGINE, EvidenceKind
 from contracts.incidents import Role, Severity
+from contracts.names import ended_key
 from contracts.outcomes import Direction
 from contracts.plans import Needs, Plan
-from ledger import Ledger, outbox, schema
+from ledger import Ledger, evidence, ladders, outbox, schema
 from tests.ledger.crowd import at_once
 from tests.ledger.samples import NOON, POLICY, TRACE, Clock, open_incident, plan, to_engine
 
@@ -469,6 +470,52 @@ def test_two_force_what_asks_two(ledger: Ledger, signer: Signer, verifier: Verif
     assert ledger.approvals.has_recorded(second)
     assert [force(ledger, signer, 1, person) for person in ("ada", "grace")] == [second, second]
     assert kinds(ledger).count(EvidenceKind.FORCED) == 1
+
+
+def test_the_second_to_force_is_called(ledger: Ledger, signer: Signer) -> None:
+    """The first order alone does nothing, so who may give the other one hears of it."""
+    sealed = ask(ledger, Needs.TWO)
+    for person in ("ada", "grace"):
+        decide(ledger, signer, sealed, person)
+    force(ledger, signer, 1, "ada")
+
+    waiting = ledger.outbox.claim(9, timedelta(minutes=1))
+    told = {one.key: str(one.payload) for one in waiting if one.kind == ladders.TELL}
+    assert "'technical_lead'" in told["APR-1/force/1/first"]
+    assert "stanch approval force APR-1 --step 1" in told["APR-1/force/1/first"]
+
+
+def test_what_has_ended_is_not_forced(ledger: Ledger, signer: Signer) -> None:
+    """An order that comes after the end is refused."""
+    sealed = ask(ledger, Needs.ONE)
+    decide(ledger, signer, sealed, "ada")
+    with ledger.database.write() as connection:
+        kind, key = EvidenceKind.MITIGATION_ENDED, ended_key("INC-1/1")
+        evidence.note(connection, kind, key, "it ended", incident="INC-1", at=NOON)
+
+    with pytest.raises(ConflictError, match="INC-1/1 has ended: nothing of it can be forced"):
+        force(ledger, signer, 1, "ada")
+
+
+def test_a_decision_waits_for_no_other_plan(ledger: Ledger, signer: Signer) -> None:
+    """What cannot be delivered about one plan holds up the decision on no other plan of its incident."""
+    decide(ledger, signer, ask(ledger, Needs.ONE), "ada")
+    assert len(delivered(ledger)) == 1
+    other = plan_of(Needs.ONE, mitigation="INC-1/2")
+    ledger.approvals.ask(other, severity=Severity.SEV2)
+    ledger.approvals.decide(
+        "APR-2",
+        verdict=Verdict.APPROVE,
+        plan_digest=digest(other),
+        person="ada",
+        authenticated_by="local",
+        reason="",
+        policy=POLICY,
+        signer=signer,
+        trace=TRACE,
+    )
+
+    assert [one.decision.request for one in delivered(ledger)] == ["APR-2"]
 
 
 def test_one_forces_what_broke_the_glass(ledger: Ledger, signer: Signer, verifier: Verifier) -> None:

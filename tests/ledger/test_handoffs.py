@@ -93,11 +93,12 @@ def test_the_packet_says_what_else_stands(
         end = clock() + timedelta(minutes=lasts)
         ledger.grants.give(envelope, incident=about, expires_at=end, signer=signer, **facts)
     ledger.grants.revoke("GRT-2", person="ada", reason="enough")
-    ledger.freezes.set(service=None, reason="the network", person="grace")
+    for service in ("billing", "shop"):
+        ledger.freezes.set(service=service, reason="the network", person="grace")
     packet = offer(ledger, incident).packet
 
     assert [timer.what for timer in packet.timers] == ["GRT-1 says yes no more to k8s.scale"]
-    assert packet.in_force == ("FRZ-1: grace has stopped changes",)
+    assert packet.in_force == ("FRZ-2: grace has stopped changes of shop: the network",)
 
 
 @pytest.fixture

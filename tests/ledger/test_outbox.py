@@ -101,14 +101,15 @@ def test_failure(ledger: Ledger, clock: Clock) -> None:
 
 
 def test_a_decision_does_not_wait_behind_alerts(ledger: Ledger) -> None:
-    """An approval goes out at once, though alerts of the same incident cannot be delivered."""
+    """An approval goes out at once, though alerts of the same incident or another approval wait."""
     send(ledger, "a")
     (message,) = ledger.outbox.claim(10, LEASE)
     ledger.outbox.failed(message.id, "no", timedelta(minutes=1))
     send(ledger, "APR-1", kind=outbox.DECISION)
+    send(ledger, "APR-1/force/1", kind=outbox.DECISION)
     send(ledger, "APR-2", kind=outbox.DECISION)
 
-    assert claimed(ledger) == ["APR-1"]
+    assert claimed(ledger) == ["APR-1", "APR-2"]
 
 
 def test_done_counts_whoever_says_it(ledger: Ledger, clock: Clock) -> None:
