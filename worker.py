@@ -128,6 +128,7 @@ def build(config: Settings, client: Client, ledger: Ledger, catalogue: Catalogue
             watching.verify_step,
             watching.monitor,
             records.record,
+            records.check_command,
             records.close_approval,
             records.write_postmortem,
         ],

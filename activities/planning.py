@@ -22,6 +22,7 @@ from contracts.base import JsonObject
 from contracts.catalogue import Catalogue, ServiceEnvironment
 from contracts.errors import (
     ActionRefusedError,
+    ForbiddenError,
     NotFoundError,
     NothingToProposeError,
     ProviderUnavailableError,
@@ -130,6 +131,8 @@ class Planning:
             if incident.phase not in OPEN_PHASES:
                 said = f"{incident.id} is {incident.phase}: nothing is planned for it any more"
                 return PlanAnswer(mitigation=mitigation, notes=(said,))
+            if request.order and not self._ledger.incidents.has_ordered(incident.id, request.order):
+                raise ForbiddenError(f"{request.order.person} has not ordered a plan of {incident.id}")
             plans, notes = self._candidates(incident, mitigation, request.order)
             best = next((plan for plan in plans if not plan.refusals), plans[0] if plans else None)
             if best is None:

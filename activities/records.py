@@ -4,9 +4,27 @@ from temporalio import activity
 
 from activities.beating import beating
 from activities.postmortem import compose
+from activities.verification import effect_of
+from authority.seals import digest
 from contracts import names
-from contracts.messages import CloseApproval, ClosedApproval, PostmortemRequest, RecordRequest, Written
+from contracts.errors import ForbiddenError
+from contracts.evidence import ENGINE, Evidence, EvidenceKind
+from contracts.incidents import Attempt, AttemptEnd, Effect
+from contracts.messages import (
+    CheckedCommand,
+    CloseApproval,
+    ClosedApproval,
+    CommandCheck,
+    CommandKind,
+    PostmortemRequest,
+    RecordRequest,
+    Written,
+)
 from ledger import Ledger
+from ledger.storable import one_line
+
+# What an incident's workflow writes; of the rest its own doer does.
+TOLD = (EvidenceKind.ATTENTION_NEEDED, EvidenceKind.PHASE_CHANGED)
 
 
 class Records:
@@ -19,12 +37,73 @@ class Records:
     def record(self, request: RecordRequest) -> Written:
         """Bring the ledger's view of an incident up to date.
 
+        Whoever may write to the engine may call this too: it takes what the incident's workflow tells of it.
+
         Idempotent: by the record's version and each evidence entry's key.
         """
-        self._ledger.incidents.record(request)
+        told = {
+            "evidence": tuple(self._told(request, entry) for entry in request.evidence),
+            "attempts": tuple(self._ended(request, attempt) for attempt in request.attempts),
+        }
+        self._ledger.incidents.record(request.model_copy(update=told))
         if request.hand_back:
             self._ledger.inbox.requeue(request.incident, request.hand_back)
         return Written()
+
+    def _told(self, request: RecordRequest, entry: Evidence) -> Evidence:
+        """Give an entry under a key that another one cannot take before it.
+
+        Raises:
+            ForbiddenError: It is of a kind that others write, or in the name of who has not ordered it.
+        """
+        by, who = request.command, entry.actor
+        is_theirs = by is not None and (by.kind, by.person) == (CommandKind.RESOLVE, who)
+        is_theirs = is_theirs and by is not None and self._ledger.incidents.has_ordered(request.incident, by)
+        if entry.kind not in TOLD or entry.incident != request.incident or not (who == ENGINE or is_theirs):
+            said = f"{request.incident}: {entry.kind} by {who} is nothing that its workflow writes"
+            raise ForbiddenError(said)
+        key = f"{request.incident}/{entry.kind}/v{request.version}/{digest(f'{who}: {entry.summary}')[:16]}"
+        return entry.model_copy(update={"key": key, "summary": one_line(entry.summary), "body": {}})
+
+    def _ended(self, request: RecordRequest, attempt: Attempt) -> Attempt:
+        """Give an attempt; it was effective when that was measured, whatever is said of it.
+
+        Raises:
+            ForbiddenError: It is another incident's.
+        """
+        if attempt.mitigation.partition("/")[0] != request.incident:
+            raise ForbiddenError(f"{attempt.mitigation} is not a mitigation of {request.incident}")
+        if attempt.end is AttemptEnd.EFFECTIVE:
+            journal = self._ledger.journal.for_incident(request.incident)
+            actions = [one.action for one in journal if one.mitigation == attempt.mitigation]
+            seen = [effect_of(self._ledger, action) for action in actions]
+            if not any(one and one.effect is Effect.EFFECTIVE for one in seen):
+                return attempt.model_copy(update={"end": AttemptEnd.INCONCLUSIVE})
+        return attempt
+
+    @activity.defn(name=names.CHECK_COMMAND)
+    def check_command(self, request: CommandCheck) -> CheckedCommand:
+        """Say whether a person has given an order; one that nobody gave is kept in the log.
+
+        Idempotent: the same order once.
+        """
+        command, is_given = (
+            request.command,
+            self._ledger.incidents.has_ordered(request.incident, request.command),
+        )
+        if not is_given:
+            said = f"an order to {command.kind.value} was delivered that {command.person} has not given"
+            entry = Evidence(
+                key=f"{request.incident}/refused/{digest(command)[:32]}",
+                kind=EvidenceKind.REFUSED,
+                incident=request.incident,
+                actor=ENGINE,
+                at=self._ledger.database.now(),
+                summary=one_line(said),
+                body={"command": command.model_dump(mode="json")},
+            )
+            self._ledger.evidence.append(entry)
+        return CheckedCommand(is_given=is_given)
 
     @activity.defn(name=names.CLOSE_APPROVAL)
     def close_approval(self, request: CloseApproval) -> ClosedApproval:

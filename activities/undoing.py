@@ -9,7 +9,7 @@ from activities.planning import Planning, answer_of
 from activities.registry import Registry
 from contracts import names
 from contracts.actions import Look
-from contracts.errors import NothingToProposeError, ProviderUnavailableError, StanchError
+from contracts.errors import ForbiddenError, NothingToProposeError, ProviderUnavailableError, StanchError
 from contracts.evidence import ENGINE
 from contracts.in_force import ForceState, InForce, StepInForce
 from contracts.incidents import Incident
@@ -62,7 +62,12 @@ class Undoing:
         """Take down how an undo ended: it may be asked for again.
 
         Idempotent: an end that is there stays as it is.
+
+        Raises:
+            ForbiddenError: It is no undo: of those their incidents tell.
         """
+        if "-undo" not in ended.result.mitigation:
+            raise ForbiddenError(f"{ended.result.mitigation} is no undo")
         self._ledger.in_force.has_ended(ended.result)
         return Written()
 

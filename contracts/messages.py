@@ -128,6 +128,7 @@ class RecordRequest(Frozen):
     Attributes:
         version: Rises with each record of this incident; an older one never overwrites a newer.
         hand_back: Alerts that came when the incident was already over: they open a new one.
+        command: The order of the person in whose name an entry is written; else the engine writes them.
     """
 
     incident: str
@@ -137,6 +138,20 @@ class RecordRequest(Frozen):
     attempts: tuple[Attempt, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     hand_back: tuple[Alert, ...] = ()
+    command: Command | None = None
+
+
+class CommandCheck(Frozen):
+    """Ask whether an order that was delivered is one that the ledger has recorded."""
+
+    incident: str
+    command: Command
+
+
+class CheckedCommand(Frozen):
+    """Whether somebody has given the order."""
+
+    is_given: bool
 
 
 class IncidentInput(Frozen):

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, update
 
+from contracts import names
 from contracts.errors import ConflictError, InputError
 from contracts.evidence import EvidenceKind
 from contracts.incidents import OPEN_PHASES, Incident, Phase, Role, Severity
@@ -14,7 +15,7 @@ from ledger import evidence, guardrails, ladders, outbox, rows
 from ledger.database import Clock, Database
 from ledger.schema import alert as alerts
 from ledger.schema import incident as incidents
-from ledger.storable import one_line
+from ledger.storable import clean, one_line
 
 FINAL_PHASES = (Phase.CLOSED, Phase.FALSE_ALARM, Phase.MERGED)
 LONGEST_NAME = 200  # characters of a service or an environment, which are searched by
@@ -276,6 +277,12 @@ class Incidents:
             order = outbox.COMMAND
             outbox.add(connection, now, order, command.id, incident=incident, payload=body, trace=trace)
 
+    def has_ordered(self, incident: str, command: Command) -> bool:
+        """Say whether exactly this order was recorded here."""
+        with self._database.read() as connection:
+            body = evidence.body_of(connection, clean(f"{incident}/command/{command.id}"))
+        return body is not None and Command.model_validate(body) == command
+
     def record(self, request: RecordRequest) -> None:
         """Bring the projection up to date, with evidence.
 
@@ -287,9 +294,8 @@ class Incidents:
         """
         with self._database.write() as connection:
             row = find(connection, request.incident)
-            known = {attempt["mitigation"] for attempt in row.attempts}
-            for attempt in request.attempts if request.version > row.version else ():
-                if attempt.mitigation not in known:
+            for attempt in request.attempts:
+                if not evidence.has(connection, names.ended_key(attempt.mitigation)):
                     guardrails.end(connection, attempt, self._database.now())
             evidence.append(connection, *request.evidence)
             if request.version > row.version:

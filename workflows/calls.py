@@ -86,6 +86,11 @@ async def record(request: messages.RecordRequest) -> messages.Written:
     return await _note(names.RECORD, request, messages.Written)
 
 
+async def check_command(request: messages.CommandCheck) -> messages.CheckedCommand:
+    """Ask whether a person has given an order."""
+    return await _note(names.CHECK_COMMAND, request, messages.CheckedCommand)
+
+
 async def end_undo(ended: messages.MitigationEnded) -> messages.Written:
     """Take down how an undo ended."""
     return await _note(names.END_UNDO, ended, messages.Written)

@@ -44,6 +44,7 @@ class IncidentWorkflow:
         self._news = False
         self._relapsed = False
         self._is_closing = False
+        self._in_question = 0
         self._late: list[Alert] = []
         self._ended: MitigationResult | None = None
 
@@ -56,32 +57,44 @@ class IncidentWorkflow:
             await self._continue_as_new_if_long()
         await self._resolve()
         await workflow.wait_condition(workflow.all_handlers_finished)
+        await self._hand_back()
 
     @workflow.signal(name=names.SIGNAL_ALERTS)
     def alerts(self, batch: messages.AlertBatch) -> None:
         """Attach alerts; one that is known is brought up to date, and a resolved one never fires again."""
         for alert in batch.alerts:
             known = self._alerts.get(alert.episode)
-            if known is None and self._is_closing and alert.status is AlertStatus.FIRING:
+            if (
+                known is None
+                and (self._is_closing or self._in_question)
+                and alert.status is AlertStatus.FIRING
+            ):
                 self._late.append(alert)
             elif known is None or known.status is AlertStatus.FIRING:
                 self._alerts[alert.episode] = alert
                 self._news = self._news or known is None
 
     @workflow.signal(name=names.SIGNAL_COMMAND)
-    def command(self, command: messages.Command) -> None:
-        """Obey a person's order; the ledger has checked and recorded it, and the same one counts once."""
+    async def command(self, command: messages.Command) -> None:
+        """Obey a person's order that the ledger has recorded, once; what nobody has ordered is not obeyed."""
         if command.id in self._obeyed:
             return
-        self._obeyed.append(command.id)
-        match command.kind:
-            case messages.CommandKind.RESOLVE:
-                self._resolution, self._is_closing = command, True
-            case messages.CommandKind.REPLAN:
-                self._replan = True
-                self._order = command if command.playbook else None
-            case messages.CommandKind.SEVERITY if command.severity is not None:
-                self._incident = self._incident.model_copy(update={"severity": command.severity})
+        self._in_question += 1
+        checked = await calls.check_command(
+            messages.CommandCheck(incident=self._incident.id, command=command)
+        )
+        self._in_question -= 1
+        if checked.is_given and command.id not in self._obeyed:
+            self._obeyed.append(command.id)
+            match command.kind:  # the severity is the ledger's: it is read there
+                case messages.CommandKind.RESOLVE:
+                    self._resolution, self._is_closing = command, True
+                case messages.CommandKind.REPLAN:
+                    self._replan = True
+                    self._order = command if command.playbook else None
+        if not (self._is_closing or self._in_question):
+            late, self._late = tuple(self._late), []
+            self.alerts(messages.AlertBatch(alerts=late))
 
     @workflow.signal(name=names.SIGNAL_MITIGATION_ENDED)
     def mitigation_ended(self, ended: messages.MitigationEnded) -> None:
@@ -247,14 +260,13 @@ class IncidentWorkflow:
     async def _resolve(self) -> None:
         """End: what still runs, the postmortem; an alert that comes from now on is for the next incident."""
         self._is_closing = True
-        by = self._resolution.person if self._resolution else ENGINE
         why = self._resolution.reason if self._resolution else "monitoring confirmed stable"
         while self._running is not None:
             result = await self._mitigation(self._running)
             if result is not None:
                 self._attempts.append(result.attempt(self._running.actions))
                 self._running = None
-        await self._enter(Phase.RESOLVED, why, actor=by)
+        await self._enter(Phase.RESOLVED, why, by=self._resolution)
         says = "postmortem drafted; a person completes it"
         try:
             await calls.write_postmortem(messages.PostmortemRequest(incident=self._incident.id))
@@ -263,15 +275,16 @@ class IncidentWorkflow:
                 raise
             says = f"the postmortem could not be drafted: {sentence(error)}"
         await self._enter(Phase.LEARNING, says)
-        await self._hand_back()
 
     async def _hand_back(self) -> None:
         while self._late:
             late, self._late = tuple(self._late), []
             await self._record(self._incident.phase, hand_back=late)
 
-    async def _enter(self, phase: Phase, why: str, *, actor: str = ENGINE) -> None:
-        await self._record(phase, self._evidence(EvidenceKind.PHASE_CHANGED, f"{phase.value}: {why}", actor))
+    async def _enter(self, phase: Phase, why: str, *, by: messages.Command | None = None) -> None:
+        actor = by.person if by else ENGINE
+        note = self._evidence(EvidenceKind.PHASE_CHANGED, f"{phase.value}: {why}", actor)
+        await self._record(phase, note, command=by)
 
     async def _record(
         self,
@@ -279,6 +292,7 @@ class IncidentWorkflow:
         *notes: Evidence,
         attention: str | None = None,
         hand_back: tuple[Alert, ...] = (),
+        command: messages.Command | None = None,
     ) -> None:
         self._version += 1
         self._incident = self._incident.model_copy(update={"phase": phase, "attention": attention})
@@ -290,6 +304,7 @@ class IncidentWorkflow:
             attempts=tuple(self._attempts),
             evidence=notes,
             hand_back=hand_back,
+            command=command,
         )
         await calls.record(request)
 

@@ -51,6 +51,7 @@ class MitigationWorkflow:
         self._order = order
         self._answer = order.answer
         self._signed: SignedDecision | None = None
+        self._others: list[SignedDecision] = []
         self._forced: dict[int, tuple[SignedDecision, ...]] = {}
         self._withdrawn: str | None = None
         self._closed = False
@@ -117,6 +118,8 @@ class MitigationWorkflow:
                 self._forced[step] = (*self._forced.get(step, ()), signed)
         elif self._signed is None:
             self._signed = signed
+        else:
+            self._others.append(signed)  # its turn comes when the first one turns out to be forged
 
     async def _mitigate(self) -> MitigationResult:
         if self._order.undo is not None:
@@ -133,11 +136,10 @@ class MitigationWorkflow:
                 if workflow.now() >= self._expiry:
                     return self._ended(AttemptEnd.EXPIRED, str(forbidden))
                 # A true one may have come meanwhile; when it is the ledger's own, that does not allow it.
-                refused, self._signed = self._signed, None  # one that comes while the ledger is read is taken
                 closed = await calls.close_approval(messages.CloseApproval(approval=self._answer.approval))
-                if closed.signed is not None and closed.signed == refused:
+                if closed.signed is not None and closed.signed == self._signed:
                     return self._ended(AttemptEnd.REFUSED, str(forbidden))
-                self._signed = closed.signed or self._signed
+                self._signed = closed.signed or (self._others.pop(0) if self._others else None)
 
     @property
     def _expiry(self) -> datetime:

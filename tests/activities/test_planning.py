@@ -29,6 +29,7 @@ from contracts.catalogue import (
     ServiceEnvironment,
     Signal,
 )
+from contracts.errors import ForbiddenError
 from contracts.incidents import OPEN_PHASES, Alert, Attempt, AttemptEnd, Incident, Phase, Severity
 from contracts.messages import (
     Command,
@@ -116,6 +117,8 @@ class Scene:
         self, number: int = 1, incident: Incident | None = None, order: Command | None = None
     ) -> PlanAnswer:
         """Ask for a plan."""
+        if order is not None:
+            self.ledger.incidents.command(self.incident.id, order, trace={})
         request = PlanRequest(incident=incident or self.incident, number=number, order=order)
         answer: PlanAnswer = ActivityEnvironment().run(self.planning().plan, request)
         return answer
@@ -342,6 +345,14 @@ def test_a_wish_that_cannot_be_is_said(scene: Scene, order: Command, note: str) 
 
     assert answer.approval == ""
     assert note in "; ".join(answer.notes)
+
+
+def test_a_wish_that_nobody_had(scene: Scene) -> None:
+    """A playbook in the name of a person who has not asked for it is not planned."""
+    request = PlanRequest(incident=scene.incident, number=1, order=wish("scale-out"))
+
+    with pytest.raises(ForbiddenError, match="bo has not ordered a plan of INC-1"):
+        ActivityEnvironment().run(scene.planning().plan, request)
 
 
 def test_nothing_to_do_is_no_plan(scene: Scene) -> None:

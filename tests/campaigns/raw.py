@@ -1,7 +1,8 @@
 """Wrong approvals by whoever may write to the engine's namespace: messages of every sort, without a gateway.
 
-Decisions that the gateway never signed go one after the other, and each has to be in the evidence. The other
-messages may stall or end a mitigation, as whoever may write there can end every workflow; none may act.
+Decisions that the gateway never signed go one after the other, and each has to be in the evidence; so do
+orders that nobody gave, and true decisions that are not due. The other messages may stall or end a
+mitigation, as whoever may write there can end every workflow; none may act.
 """
 
 import asyncio
@@ -15,14 +16,16 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
-from temporalio.client import WorkflowUpdateFailedError
+from temporalio.client import ActivityFailureError, WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.service import RPCError
 
 from activities.steps import forbidden_key
 from authority.decisions import Signer
+from authority.seals import digest
 from contracts import messages, names
-from contracts.approvals import Approval, Decision, SignedDecision, Verdict
+from contracts.approvals import Approval, Decision, Envelope, SignedDecision, Verdict
 from contracts.base import Frozen
+from contracts.evidence import Evidence, EvidenceKind
 from contracts.incidents import AttemptEnd, Incident, Phase, Severity
 from contracts.outcomes import Direction, MitigationResult
 from runtime.clock import utc_now
@@ -30,6 +33,7 @@ from tests import site as sites
 from tests.campaigns.forging import Count, Table, memory, other
 from tests.site import Site, until
 
+GRANTED = "s2"
 STRANGER = Signer(Ed25519PrivateKey.generate())
 REFUSED = (WorkflowUpdateFailedError, RPCError)
 
@@ -41,6 +45,22 @@ class Raw:
         self.rng = random.Random(seeded)  # noqa: S311  (forgeries that can be repeated, not secrets)
         self.site = site
         self.client = site.client
+
+    def grant(self) -> None:
+        """Let a person say yes ahead to all flags of a service that has no incident."""
+        self.site.ledger.grants.give(
+            Envelope(actions=("launchdarkly.set_flag",), targets=("launchdarkly:flag/web/production/*",)),
+            service=GRANTED,
+            environment="production",
+            incident=None,
+            person="grace",
+            authenticated_by="local",
+            reason="flags are safe",
+            expires_at=utc_now() + timedelta(hours=1),
+            uses=None,
+            after=timedelta(),
+            signer=self.site.signer,
+        )
 
     async def waiting(self, service: str) -> Approval:
         """Give a request whose workflow waits for the decision."""
@@ -174,6 +194,79 @@ class Raw:
         with suppress(RPCError):  # it has ended by itself
             await handle.terminate("tried")
 
+    async def redirect(self, asked: Approval, count: Count) -> None:
+        """Start an incident's workflow again, about a service for which a standing grant answers at once."""
+        number = self.rng.getrandbits(32)
+        real = self.site.ledger.incidents.get(asked.plan.incident)
+        wrong = {"service": GRANTED, "attempts": (), "alerts": (self.site.firing(GRANTED),)}
+        order = messages.IncidentInput(
+            incident=real.model_copy(update=wrong),
+            monitoring=timedelta(seconds=1),
+            mitigations=number,
+        )
+        await self.client.start_workflow(
+            names.INCIDENT_WORKFLOW, order, id=f"redirected/{number}", task_queue=names.WORKER_QUEUE
+        )
+        count.tried += 1
+        planned = f"{real.id}/{number + 1}"
+        made = await until(lambda: self.site.ledger.approvals.for_mitigation(planned), within=60)
+        count.acted += made.plan.service != real.service
+        with suppress(RPCError):
+            await self.client.get_workflow_handle(f"redirected/{number}").terminate("tried")
+
+    async def command(self, asked: Approval, count: Count) -> None:
+        """Signal an order that nobody gave, and write down in somebody's name that it was obeyed."""
+        kind = self.rng.choice([messages.CommandKind.RESOLVE, messages.CommandKind.REPLAN])
+        command = messages.Command(id=f"{self.rng.getrandbits(32):x}", kind=kind, person="grace", reason="x")
+        incident = asked.plan.incident
+        handle = self.client.get_workflow_handle(names.incident_workflow_id(incident))
+        await handle.signal(names.SIGNAL_COMMAND, command)
+        ledger = self.site.ledger
+        key = f"{incident}/refused/{digest(command)[:32]}"
+        count.tried += 1
+        count.logged += await until(lambda: ledger.evidence.has(key), within=60, what=f"{command}")
+        count.entries += 1
+        told = Evidence(
+            key=f"{incident}/{self.rng.choice(['command/x', '1/ended', 'phase_changed/v9'])}",
+            kind=self.rng.choice(list(EvidenceKind)),
+            incident=incident,
+            actor="grace",
+            at=utc_now(),
+            summary="resolved: all good",
+        )
+        record = messages.RecordRequest(
+            incident=incident, version=10**6, phase=Phase.RESOLVED, evidence=(told,), command=command
+        )
+        with suppress(WorkflowFailureError, ActivityFailureError):
+            await self._run(names.RECORD, record)
+        seen = ledger.incidents.get(incident)
+        said = [
+            one.actor for one in ledger.evidence.entries(incident=incident) if one.summary == told.summary
+        ]
+        count.acted += (seen.phase is not Phase.MITIGATING) + len(said)
+
+    async def repeat(self, asked: Approval, count: Count) -> None:
+        """Order with the decision that is right what is not due: again, back, by force, another step."""
+        signed = self.site.ledger.approvals.get(asked.request.id).request.signed
+        assert signed is not None
+        changes = {"direction": Direction.UNDO}
+        if self.site.ledger.evidence.has(names.ended_key(asked.plan.mitigation)):
+            changes["direction"] = self.rng.choice(list(Direction))
+        order = self.order(asked, signed).model_copy(update=changes)
+        before = len(self.site.flags.arrived("PATCH"))
+        await self._run(names.RUN_STEP, order)
+        count.tried += 1
+        count.acted += len(self.site.flags.arrived("PATCH")) - before
+        count.logged += self.site.ledger.evidence.has(forbidden_key(order))
+        count.entries += 1
+
+    async def _run(self, activity: str, order: Frozen) -> Any:
+        """Run an activity of ours by itself."""
+        name, limit = f"raw/{self.rng.getrandbits(64):x}", timedelta(seconds=30)
+        return await self.client.execute_activity(
+            activity, order, id=name, task_queue=names.WORKER_QUEUE, schedule_to_close_timeout=limit
+        )
+
     async def end(self, asked: Approval, count: Count) -> None:
         """Tell an incident how its mitigation ended, withdraw it, reset and terminate it."""
         handle = self.client.get_workflow_handle(names.mitigation_workflow_id(asked.plan.mitigation))
@@ -217,23 +310,32 @@ async def forge(seeded: int, total: int) -> Table:
         "T10 forged decision, straight",
         "T10 message that is not taken",
         "T12 crafted workflow",
+        "T12 incident about something else",
+        "T12 order that nobody gave",
+        "T9 true decision, out of turn",
         "T12 ended, reset",
     )
-    table = {name: Count(is_silent=number > 0) for number, name in enumerate(names_of)}
+    table = {name: Count(is_silent=number in (1, 2, 3, 6)) for number, name in enumerate(names_of)}
     with tempfile.TemporaryDirectory(dir=memory()) as folder:
-        async with sites.site(Path(folder), services=2) as site:
+        async with sites.site(Path(folder), services=3) as site:
             raw = Raw(site, seeded)
+            raw.grant()
             first, second = [await raw.waiting(service) for service in ("s0", "s1")]
             for number in range(total):
-                forging = (raw.decide, raw.decide, raw.misdeliver, raw.start)[number % 4]
-                kind = {raw.decide: 0, raw.misdeliver: 1, raw.start: 2}[forging]
-                await forging(first, table[names_of[kind]])
-            await raw.end(second, table[names_of[3]])
+                kinds = (raw.decide, raw.misdeliver, raw.start, raw.redirect, raw.command)
+                kind = (0, 0, 1, 2, 3, 4)[number % 6]
+                await kinds[kind](first, table[names_of[kind]])
+            await raw.end(second, table[names_of[6]])
             await asyncio.sleep(1)
             sent = len(site.flags.arrived("PATCH"))
             site.decide(first)
             flag = first.plan.steps[0].action.target.path[-1]
             await until(lambda: site.changes(flag) == 1, within=60, what="the true decision")
             table[names_of[0]].acted += sent
+            await raw.repeat(first, table[names_of[5]])
+            ended = names.ended_key(first.plan.mitigation)
+            await until(lambda: site.ledger.evidence.has(ended), within=60, what="its end")
+            for _ in range(total // 6 + 1):
+                await raw.repeat(first, table[names_of[5]])
             site.check_audit()
     return table

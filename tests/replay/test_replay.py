@@ -29,6 +29,7 @@ CALLS = {
     names.VERIFY_STEP,
     names.MONITOR,
     names.RECORD,
+    names.CHECK_COMMAND,
     names.CLOSE_APPROVAL,
     names.WRITE_POSTMORTEM,
 }
