@@ -6,10 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from temporalio.testing import ActivityEnvironment
 
+from activities.verification import Watching, effect_of
+from contracts.errors import ForbiddenError
 from contracts.incidents import Attempt, AttemptEnd, Effect, Phase
-from contracts.messages import RecordRequest
+from contracts.messages import RecordRequest, VerifyOrder
 from contracts.outcomes import Direction, Progress, Reached
+from runtime.clock import utc_now
 from tests.activities.judged import judge
 from tests.campaigns import forging
 from tests.campaigns.forging import Genuine, World
@@ -107,3 +111,20 @@ def test_what_was_begun_in_time_goes_on_soon_or_not_at_all(world: World, step: i
 
     assert "it expired at" in run(world, mine, timedelta(hours=2), step=step)
     assert run(world, mine, step=step) == ""
+
+
+def test_what_was_not_done_has_no_effect(world: World) -> None:
+    """Nobody gets a judgement on a step before it ran, nor one on another plan's step for it."""
+    mine, other = world.one(), world.one()
+    run(world, other)
+    watching = Watching(
+        ledger=world.ledger, catalogue=world.catalogue, registry=world.registry, clock=utc_now
+    )
+    orders = [mine.order(), mine.order(plan_digest=other.order().plan_digest)]
+    early, borrowed = [VerifyOrder(**one.model_dump(exclude={"signed"})) for one in orders]
+
+    with pytest.raises(ForbiddenError, match="was not done: there is nothing to verify"):
+        ActivityEnvironment().run(watching.verify_step, early)
+    ActivityEnvironment().run(watching.verify_step, borrowed)
+    assert effect_of(world.ledger, f"{mine.plan.mitigation}/1/apply") is None
+    assert effect_of(world.ledger, f"{other.plan.mitigation}/1/apply") is not None
