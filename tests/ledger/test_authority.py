@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from pydantic import JsonValue
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from authority.decisions import Signer, Verifier, approved
 from authority.policy import Policy
@@ -18,7 +18,7 @@ from contracts.incidents import Role, Severity
 from contracts.names import ended_key
 from contracts.outcomes import Direction
 from contracts.plans import Needs, Plan
-from ledger import Ledger, evidence, ladders, outbox, schema
+from ledger import Ledger, evidence, outbox, schema
 from tests.ledger.crowd import at_once
 from tests.ledger.samples import NOON, POLICY, TRACE, Clock, open_incident, plan, to_engine
 
@@ -479,10 +479,10 @@ def test_the_second_to_force_is_called(ledger: Ledger, signer: Signer) -> None:
         decide(ledger, signer, sealed, person)
     force(ledger, signer, 1, "ada")
 
-    waiting = ledger.outbox.claim(9, timedelta(minutes=1))
-    told = {one.key: str(one.payload) for one in waiting if one.kind == ladders.TELL}
-    assert "'technical_lead'" in told["APR-1/force/1/first"]
-    assert "stanch approval force APR-1 --step 1" in told["APR-1/force/1/first"]
+    about = select(schema.outbox.c.payload).where(schema.outbox.c.key == "APR-1/force/1/first")
+    (told,) = ledger.database.rows(about)
+    assert "technical_lead" in told.payload["whom"]
+    assert told.payload["text"].endswith("stanch approval force APR-1 --step 1")
 
 
 def test_what_has_ended_is_not_forced(ledger: Ledger, signer: Signer) -> None:
