@@ -108,19 +108,18 @@ class Kept(Frozen):
         until: How long that may take.
         said: What the provider has said while the step was settling.
         settled: The end of that part.
-        result: The end of all.
     """
 
     spent: timedelta = timedelta()
     until: timedelta = timedelta()
     said: tuple[str, ...] = ()
     settled: Progress | None = None
-    result: EffectResult | None = None
 
 
 def effect_of(ledger: Ledger, action: str) -> EffectResult | None:
-    """Give what was judged of an action of the journal, once it was."""
-    return Kept.model_validate(ledger.watches.get(f"verification/{action}").state).result
+    """Give what was judged of an action of the journal, once it was: the log's first judgement stands."""
+    body = ledger.evidence.body_of(f"{action}/verification")
+    return None if body is None else EffectResult.model_validate(body)
 
 
 class Looking:
@@ -186,11 +185,11 @@ class Watching:
             if entry is None or entry.result is None or entry.result.outcome is not Outcome.DONE:
                 raise ForbiddenError(f"{key} was not done: there is nothing to verify")
             step = plan.steps[order.step - 1]
+            known = effect_of(self._ledger, key)
+            if known is not None:
+                return known
             watch = self._ledger.watches.get(f"verification/{key}")
-            result = Kept.model_validate(watch.state).result
-            if result is None:
-                result = self._verify(plan, step, order.direction, watch)
-                self._ledger.watches.keep(watch.item, (), Kept(result=result).model_dump(mode="json"))
+            result = self._verify(plan, step, order.direction, watch)
             self._ledger.evidence.append(
                 Evidence(
                     key=f"{key}/verification",
@@ -202,7 +201,8 @@ class Watching:
                     body=result.model_dump(mode="json"),
                 )
             )
-            return result
+            # A run that was frozen meanwhile gives what the one that took over has judged.
+            return effect_of(self._ledger, key) or result
 
     @activity.defn(name=names.MONITOR)
     def monitor(self, order: MonitorOrder) -> MonitorResult:

@@ -133,6 +133,11 @@ class EvidenceLog:
         with self._database.read() as connection:
             return has(connection, key)
 
+    def body_of(self, key: str) -> JsonObject | None:
+        """Give the body of the entry with this key, if it is in the log."""
+        with self._database.read() as connection:
+            return body_of(connection, key)
+
     def size(self) -> int:
         """Give the number of entries."""
         with self._database.read() as connection:

@@ -1,5 +1,6 @@
 """What the ledger knows of a step that was verified, for tests that are about what comes after."""
 
+from contracts.evidence import ENGINE, Evidence, EvidenceKind
 from contracts.incidents import Effect
 from contracts.outcomes import Direction, EffectResult, Outcome, Progress, StepResult
 from contracts.plans import Plan
@@ -11,7 +12,17 @@ def judge(
 ) -> None:
     """Keep what a verification of an action would have found."""
     result = EffectResult(effect=effect, detail="", settled=settled, ended_at=ledger.database.now())
-    ledger.watches.keep(f"verification/{action}", (), {"result": result.model_dump(mode="json")})
+    ledger.evidence.append(
+        Evidence(
+            key=f"{action}/verification",
+            kind=EvidenceKind.VERIFICATION,
+            incident=action.split("/", maxsplit=1)[0],
+            actor=ENGINE,
+            at=result.ended_at,
+            summary=effect.value,
+            body=result.model_dump(mode="json"),
+        )
+    )
 
 
 def do(ledger: Ledger, plan: Plan, approval: str, digest: str) -> None:

@@ -42,7 +42,8 @@ def end(world: World, mine: Genuine) -> None:
     )
 
 
-def test_a_step_waits_for_those_before_it(world: World) -> None:
+@pytest.mark.parametrize("settled", [NO, YES])
+def test_a_step_waits_for_those_before_it(world: World, settled: Progress) -> None:
     """The second step is done when the first was done and has ended well, and not before."""
     mine = world.one()
     name = mine.plan.mitigation
@@ -51,11 +52,9 @@ def test_a_step_waits_for_those_before_it(world: World) -> None:
     assert run(world, mine, step=2) == late
     assert run(world, mine) == ""
     assert run(world, mine, step=2) == late
-    judge(world.ledger, f"{name}/1/apply", Effect.INCONCLUSIVE, NO)
-    assert run(world, mine, step=2) == late
-    judge(world.ledger, f"{name}/1/apply", Effect.INCONCLUSIVE, YES)
-    assert run(world, mine, step=2) == ""
-    assert len(world.flags.arrived("PATCH")) == 2
+    judge(world.ledger, f"{name}/1/apply", Effect.INCONCLUSIVE, settled)
+    assert run(world, mine, step=2) == ("" if settled is YES else late)
+    assert len(world.flags.arrived("PATCH")) == (2 if settled is YES else 1)
 
 
 def test_an_approved_step_behind_one_that_is_not(world: World) -> None:
@@ -76,7 +75,14 @@ def test_only_what_the_plan_names_is_undone(world: World, effect: Effect | None)
     said = run(world, mine, direction=Direction.UNDO)
 
     assert said == f"{mine.plan.mitigation}: nothing was measured that calls for its undo"
+
+
+def test_what_made_it_worse_is_undone(world: World) -> None:
+    """The declared undo runs after an effect that the plan names."""
+    mine = world.one()
+    run(world, mine)
     judge(world.ledger, f"{mine.plan.mitigation}/1/apply", Effect.WORSE)
+
     assert run(world, mine, direction=Direction.UNDO) == ""
 
 

@@ -150,7 +150,13 @@ class Scene:
         record = RecordRequest(incident="INC-1", version=1, phase=Phase.MONITORING, attempts=(ended,))
         self.ledger.incidents.record(record)
 
-    def run(self, answer: PlanAnswer, direction: Direction = Direction.APPLY) -> list[StepResult]:
+    def run(
+        self,
+        answer: PlanAnswer,
+        direction: Direction = Direction.APPLY,
+        *,
+        last: Effect = Effect.EFFECTIVE,
+    ) -> list[StepResult]:
         """Approve a plan and carry it out; each step helps, and what is taken back made things worse."""
         plan = self.ledger.approvals.plan(answer.plan_digest)
         signed = self.ledger.approvals.decide(
@@ -181,11 +187,10 @@ class Scene:
                 plan_digest=answer.plan_digest,
                 signed=signed,
             )
-            if direction is Direction.UNDO:
-                judge(self.ledger, f"{plan.mitigation}/{step.number}/apply")
             results.append(ActivityEnvironment().run(steps.run_step, order))
             if direction is Direction.APPLY:
-                judge(self.ledger, f"{plan.mitigation}/{step.number}/apply", Effect.EFFECTIVE)
+                effect = last if step == plan.steps[-1] else Effect.EFFECTIVE
+                judge(self.ledger, f"{plan.mitigation}/{step.number}/apply", effect)
         return results
 
     def ask(self, *steps: int) -> PlanAnswer:
@@ -349,7 +354,7 @@ def test_the_end_of_an_undo(scene: Scene) -> None:
 def test_an_undo_that_makes_things_worse(scene: Scene) -> None:
     """The undo of an undo is the mitigation again, and that is in force again."""
     answer = scene.ask()
-    scene.run(answer)
+    scene.run(answer, last=Effect.WORSE)
     results = scene.run(answer, Direction.UNDO)
 
     assert [result.outcome for result in results] == [Outcome.DONE] * 2

@@ -15,7 +15,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities import aws, k8s, verification
 from activities.registry import Registry
-from activities.verification import Watching, judge, says
+from activities.verification import Watching, effect_of, judge, says
 from contracts.actions import SETTLES_AT_MOST, Action, ActionRequest, Probe, ProbeRequest
 from contracts.catalogue import Catalogue
 from contracts.errors import ProviderUnavailableError
@@ -135,6 +135,7 @@ class World(Probe[Errors, Reading]):
         self.ticks = 0.0
         self.looks = 0
         self.meanwhile: dict[int, tuple[timedelta, timedelta]] = {}
+        self.hangs: list[Callable[[], None]] = []
 
     def goes_on(self, by: timedelta = timedelta(seconds=1), ticks: timedelta | None = None) -> None:
         """Let time pass, on the clock of the machine and on the monotonic one."""
@@ -143,6 +144,8 @@ class World(Probe[Errors, Reading]):
 
     def look(self, request: Errors) -> Reading:
         """Look once."""
+        if self.hangs:
+            self.hangs.pop()()
         if not self.values:
             raise KeyboardInterrupt
         self.looks += 1
@@ -304,6 +307,23 @@ def test_while_nobody_looked_nothing_was_healthy(make: Make) -> None:
     assert result.effect is Effect.EFFECTIVE
     assert values(result) == [BAD, *[GOOD] * 5, None, *[GOOD] * 6]
     assert result.readings[6].detail == "nobody looked: the worker was away, or its clock has jumped"
+
+
+def test_a_worker_that_was_frozen_changes_no_judgement(make: Make) -> None:
+    """Who wakes in a look after another worker has judged the step gives that judgement, and it stays."""
+    scene = make(World(GOOD))
+    judged: list[EffectResult] = []
+
+    def hangs() -> None:
+        scene.world.values = [TERRIBLE] * 6
+        judged.append(scene.verify())
+        scene.world.values = [GOOD] * 8
+
+    scene.world.hangs.append(hangs)
+    woken = scene.verify()
+
+    assert judged[0].effect is Effect.WORSE
+    assert woken == judged[0] == effect_of(scene.ledger, "INC-1/1/1/apply")
 
 
 HOUR = timedelta(hours=1)
