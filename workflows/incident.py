@@ -16,6 +16,8 @@ from workflows.mitigation import FAILURES, MitigationWorkflow, sentence
 
 # Replay of an uncached run costs about 0.4 ms an event: two thousand keep it under a second.
 EVENTS_PER_RUN = 2000
+# Nothing was found to be wrong with these plans: when all alerts are over it is watched whether it stays so.
+UNDECIDED = (AttemptEnd.WITHDRAWN, AttemptEnd.EXPIRED, AttemptEnd.HELD)
 # A storm attaches thousands of alerts; planning matches on this many of them, firing ones first.
 SAMPLE = 50
 
@@ -107,8 +109,7 @@ class IncidentWorkflow:
         if self._running is None:
             if self._is_clear() and not self._relapsed and self._order is None:
                 return await self._monitor()
-            await self._propose()
-            return False
+            return await self._propose()
         result = await self._mitigation(self._running)
         if result is None:
             return False
@@ -116,15 +117,16 @@ class IncidentWorkflow:
         if result.end is AttemptEnd.DRIFTED:
             self._order = self._order or self._running.order
         self._running = None
-        helped = result.end is AttemptEnd.EFFECTIVE
-        if (helped or (result.end is AttemptEnd.WITHDRAWN and self._is_clear())) and self._order is None:
+        healthy = result.end is AttemptEnd.EFFECTIVE or (result.end in UNDECIDED and self._is_clear())
+        if healthy and self._order is None:
             return await self._monitor()
         await self._enter(Phase.TRIAGE, f"{result.mitigation} ended {result.end.value}")
         if result.end not in PLAN_AGAIN and self._order is None:
             await self._ask(f"{result}; look at it, then plan again or resolve")
         return False
 
-    async def _propose(self) -> None:
+    async def _propose(self) -> bool:
+        """Plan, and start the plan; True once all stayed healthy while a named playbook had none."""
         order, self._order = self._order, None
         self._replan = self._news = self._relapsed = False
         number = self._mitigations + 1
@@ -137,9 +139,16 @@ class IncidentWorkflow:
             answer = messages.PlanAnswer(
                 mitigation=f"{self._incident.id}/{request.number}", notes=(sentence(error),)
             )
+        why = "; ".join(answer.notes) or "no playbook matches"
+        if not answer.approval and order is not None:
+            # What was there goes on: the watch, or the playbooks that fit.
+            said = f"{order.person} asks for {order.wish}, which has nothing to propose: {why}"
+            await self._record(self._incident.phase, self._evidence(EvidenceKind.ATTENTION_NEEDED, said))
+            is_watched = self._incident.phase is Phase.MONITORING and not self._news and self._order is None
+            return is_watched and await self._monitor()
         if not answer.approval:
-            await self._ask("no mitigation to propose: " + ("; ".join(answer.notes) or "no playbook matches"))
-            return
+            await self._ask(f"no mitigation to propose: {why}")
+            return False
         self._mitigations += 1
         self._running = answer.model_copy(update={"order": order})
         await workflow.start_child_workflow(
@@ -150,6 +159,7 @@ class IncidentWorkflow:
             task_timeout=names.TASK_TIMEOUT,
         )
         await self._enter(Phase.MITIGATING, f"{answer.mitigation} {answer.title}: waiting for approval")
+        return False
 
     async def _mitigation(self, running: messages.PlanAnswer) -> MitigationResult | None:
         """Wait for the running mitigation; withdraw it when it is not wanted and nobody has approved it."""
@@ -196,6 +206,8 @@ class IncidentWorkflow:
         result = await self._watch()
         if self._resolution is not None:
             return True
+        if self._order is not None and not self._news:
+            return False  # planned at once; watched on when it has nothing to propose
         if not result.stable:
             await self._enter(Phase.TRIAGE, result.detail)
             self._relapsed = result.regressed
@@ -238,7 +250,6 @@ class IncidentWorkflow:
             if not interrupted and is_cancelled_exception(error):
                 raise
             detail = "a new alert fired" if interrupted else sentence(error)
-            detail = f"{self._order.person} asks for {self._order.wish}" if self._order else detail
             return messages.MonitorResult(
                 stable=False, regressed=interrupted, detail=detail, ended_at=workflow.now()
             )

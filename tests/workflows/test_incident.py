@@ -296,24 +296,66 @@ async def test_a_person_asks_for_a_playbook_by_name(running: Site, service: str)
     assert (await running.asked(incident.id, 4)).plan.requester is None
 
 
-async def test_an_order_for_a_playbook_interrupts_the_watch(running: Site, service: str) -> None:
-    """While it is watched and all alerts are over, a named playbook is planned at once and waits."""
+async def test_an_order_for_a_playbook_interrupts_the_watch(tmp_path: Path) -> None:
+    """In the middle of a long watch a named playbook is planned at once; one without a plan is said."""
+    long = {"monitoring": timedelta(minutes=5)}
+    async with sites.site(tmp_path, services=1, more=lambda book: book.model_copy(update=long)) as site:
+        site.alert("s0")
+        incident = await site.command("s0")
+        await site.asked(incident.id)
+        site.break_service("s0", 0.001)
+        site.alert("s0", status=AlertStatus.RESOLVED)
+        await site.phase(incident.id, Phase.MONITORING)
+        site.order(incident.id, "replan", "bo", "disable-flag", flag="nope")
+        await until(lambda: EvidenceKind.ATTENTION_NEEDED in site.kinds(incident.id), what="it is said")
+        watched = await site.phase(incident.id, Phase.MONITORING)
+        site.order(incident.id, "replan", "bo", "disable-flag", flag="s0-old")
+        asked = await site.asked(incident.id, 2)
+        await asyncio.sleep(0.5)
+
+        assert (watched.attention, site.kinds(incident.id).count(EvidenceKind.ATTENTION_NEEDED)) == (None, 1)
+        assert asked.plan.requester == "bo"
+        assert site.ledger.approvals.get(asked.request.id).request.state is ApprovalState.PENDING
+        site.decide(asked, Verdict.REJECT, reason="no longer")
+        await site.phase(incident.id, Phase.MONITORING)
+
+
+async def test_a_named_playbook_with_nothing_to_propose_loses_nothing(running: Site, service: str) -> None:
+    """What waited is asked about again, the person reads why, and the end of all alerts still resolves it."""
     running.alert(service)
     incident = await running.command(service)
-    await running.asked(incident.id)
-    running.break_service(service, 0.001)
-    running.metrics.set(query(service))
-    running.alert(service, status=AlertStatus.RESOLVED)
-    await running.phase(incident.id, Phase.MONITORING)
-    running.order(incident.id, "replan", "bo", "disable-flag", flag=f"{service}-old")
-    asked = await running.asked(incident.id, 2)
-    await asyncio.sleep(0.5)
+    first = await running.asked(incident.id)
+    await running.phase(incident.id, Phase.MITIGATING)
+    running.order(incident.id, "replan", "bo", "disable-flag", flag="nope")
+    second = await running.asked(incident.id, 2)
+    said = [
+        entry.summary
+        for entry in running.ledger.evidence.entries(incident=incident.id)
+        if entry.kind is EvidenceKind.ATTENTION_NEEDED
+    ]
 
-    assert asked.plan.requester == "bo"
-    assert running.ledger.approvals.get(asked.request.id).request.state is ApprovalState.PENDING
-    running.break_service(service, 0.001)
-    running.decide(asked, Verdict.REJECT, reason="no longer")
+    assert (second.plan.requester, second.plan.title) == (None, first.plan.title)
+    nothing = f"disable-flag: {service} has no flag nope; it has {service}-old, {service}-new"
+    assert said == [f'bo asks for disable-flag (flag "nope"), which has nothing to propose: {nothing}']
+    running.break_service(service, 0.0)
+    running.alert(service, status=AlertStatus.RESOLVED)
     await running.phase(incident.id, Phase.LEARNING)
+
+
+async def test_a_named_plan_that_expires_after_the_alerts_ended_is_over(tmp_path: Path) -> None:
+    """Nobody is needed for a question that nobody answered when all is well: it is watched and resolved."""
+    async with sites.site(tmp_path, approval=timedelta(seconds=2), services=1) as site:
+        site.alert("s0")
+        incident = await site.command("s0")
+        await site.asked(incident.id)
+        site.order(incident.id, "replan", "bo", "disable-flag", flag="s0-old")
+        named = await site.asked(incident.id, 2)
+        site.break_service("s0", 0.0)
+        site.alert("s0", status=AlertStatus.RESOLVED)
+        seen = await site.phase(incident.id, Phase.LEARNING)
+
+        assert await site.closed(named.request.id) is ApprovalState.EXPIRED
+        assert seen.attempts[-1].end is AttemptEnd.EXPIRED
 
 
 async def test_thousands_of_alerts_do_not_stop_an_incident(running: Site, service: str) -> None:
@@ -434,3 +476,22 @@ async def test_an_order_to_resolve_outlives_a_long_run(
         await site.phase(incident.id, Phase.LEARNING)
 
         assert site.ledger.approvals.for_mitigation(f"{incident.id}/2") is None
+
+
+async def test_an_order_for_a_playbook_outlives_a_long_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An incident that goes on as a new run right after it withdrew a plan for a named one plans that one."""
+    monkeypatch.setitem(engine.DYNAMIC_CONFIG, "limit.historyCount.suggestContinueAsNew", "25")
+    async with sites.site(tmp_path, services=1) as site:
+        site.alert("s0")
+        incident = await site.command("s0")
+        await site.asked(incident.id)
+        await site.phase(incident.id, Phase.MITIGATING)
+        site.order(incident.id, "replan", "bo", "disable-flag", flag="s0-old")
+        asked = await site.asked(incident.id, 2)
+        described = await site.client.get_workflow_handle(names.incident_workflow_id(incident.id)).describe()
+        first = described.raw_description.workflow_execution_info.first_run_id
+
+        assert asked.plan.requester == "bo"
+        assert described.run_id != first
