@@ -92,7 +92,8 @@ def test_nothing_stands_against_an_ordinary_plan() -> None:
 )
 def test_what_the_ledger_knows(facts: Facts, rule: str, said: str) -> None:
     """Each rule refuses by its name with a sentence, and an override sets it aside only by that name."""
-    guard = Guard(Guardrails(GuardrailLimits()), of())
+    rules = Guardrails(GuardrailLimits())
+    guard = Guard(rules, of(violations=rules.violations(of(), facts)))
 
     with pytest.raises(GuardrailError, match=f"guardrail {rule}: {said}"):
         guard.check(Direction.APPLY, facts)
@@ -278,6 +279,19 @@ def test_an_override_sets_aside_what_stood_when_it_was_given(facts: Facts, rule:
     for guard in (before, Guard(rules, of(), overrides=(rule.value,))):
         with pytest.raises(GuardrailError, match=rule):
             guard.check(Direction.APPLY, facts)
+
+
+def test_a_target_that_was_taken_over_is_not_left_alone_first() -> None:
+    """Who names the lock need not name the cooldown that it turns into; a later change still holds."""
+    rules = Guardrails(GuardrailLimits(cooldown=timedelta(hours=1)))
+    named = Guard(rules, of(), overrides=("target-lock",), given_at=NOW)
+
+    assert [one.rule for one in named.check(Direction.APPLY, Facts(now=NOW, touches=(CHANGED,)))] == [
+        "cooldown"
+    ]
+    later = replace(CHANGED, at=NOW + MINUTE)
+    with pytest.raises(GuardrailError, match="cooldown"):
+        named.check(Direction.APPLY, Facts(now=NOW + MINUTE, touches=(later,)))
 
 
 def test_overrides_that_name_no_guardrail() -> None:

@@ -124,13 +124,28 @@ def test_an_override_takes_the_target_over(ledger: Ledger) -> None:
     intend(ledger, first)
     with pytest.raises(GuardrailError, match="target-lock"):
         intend(ledger, second, "cooldown")
-    intend(ledger, second, "target-lock", "cooldown")
+    intend(ledger, second, "target-lock")
 
     assert [lock.mitigation for lock in ledger.guardrails.locks()] == ["INC-2/1"]
     assert "against guardrail target-lock: INC-1/1 has" in refusals(ledger)[-1]
     for direction in (Direction.APPLY, Direction.UNDO):
         with pytest.raises(GuardrailError, match="INC-2/1 has"):
             intend(ledger, first, direction=direction)
+
+
+def test_a_target_that_was_taken_over_stays_so(ledger: Ledger, clock: Clock) -> None:
+    """The next step, and another try of the first, go on by the override of the lock alone."""
+    step = plan().steps[0]
+    second = plan("INC-2", steps=(step, step.model_copy(update={"number": 2})))
+    intend(ledger, plan())
+    settle(ledger, plan())
+    clock.forward(timedelta(seconds=1))
+    intend(ledger, second, "target-lock")
+
+    assert intend(ledger, second, "target-lock").fence == 2
+    assert intend(ledger, second, "target-lock", step=2).fence == 1
+    with pytest.raises(GuardrailError, match="cooldown: INC-1/1 changed"):
+        intend(ledger, second, "blast-radius", step=2)
 
 
 def test_an_undo_takes_over_from_what_it_undoes(ledger: Ledger) -> None:
