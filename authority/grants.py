@@ -9,6 +9,7 @@ from typing import TypeGuard
 
 from pydantic import JsonValue
 
+from contracts.actions import ONLY_TOLD
 from contracts.approvals import Bound, Envelope, Grant
 from contracts.errors import InputError
 from contracts.plans import ActionCall, Needs, Plan, Risk, Step
@@ -77,20 +78,32 @@ def around(plan: Plan) -> Envelope:
     """Give an envelope around a plan with steps: its actions and targets, asked for no more than in it.
 
     No number is larger, and whatever else is asked for is among what the plan asks for: a graceful way is no
-    yes to the ungraceful one. Where there are several actions each limit names its own.
+    yes to the ungraceful one. Left out is what the target says already, and what asks for nothing
+    (``ONLY_TOLD``). Where there are several actions each limit names its own.
     """
     several = len({step.action.name for step in plan.steps}) > 1
     asked: dict[str, list[JsonValue]] = {}
+    bound: set[str] = set()
     for action in (step.action for step in plan.steps):
         for name, value in action.arguments.items():
-            if value not in (*action.target.path, action.target.kind):  # that is bounded already
-                asked.setdefault(f"{action.name}.{name}" if several else name, []).append(value)
+            limited = f"{action.name}.{name}" if several else name
+            asked.setdefault(limited, []).append(value)
+            if name not in ONLY_TOLD and not _is_of_target(action, name):
+                bound.add(limited)
     return Envelope(
         actions=tuple(dict.fromkeys(step.action.name for step in plan.steps)),
         targets=tuple(dict.fromkeys(str(step.action.target) for step in plan.steps)),
-        limits={name: _around(values) for name, values in asked.items()},
+        limits={name: _around(values) for name, values in asked.items() if name in bound},
         max_risk=plan.risk,
     )
+
+
+def _is_of_target(action: ActionCall, name: str) -> bool:
+    """Say whether an argument is a part of the target; of two that are alike neither is taken for it."""
+    if name == "kind":
+        return action.arguments[name] == action.target.kind
+    value, given = action.arguments[name], list(action.arguments.values())
+    return value in action.target.path and given.count(value) == 1
 
 
 def _around(values: list[JsonValue]) -> Bound:
@@ -147,6 +160,8 @@ def _number(value: float) -> str:
 def _value(text: str) -> JsonValue:
     try:
         value: JsonValue = json.loads(text, parse_constant=str)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
+        if text[0] in '{["':
+            raise InputError(f"{text[:40]!r} is no whole JSON: was its end cut off?") from error
         return text
     return text if isinstance(value, float) and not math.isfinite(value) else value

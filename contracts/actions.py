@@ -11,6 +11,9 @@ from contracts.plans import ActionCall, Difference, Observation, ProbeCall, Reac
 
 # Nothing is waited for longer than this, however much goes on there: then a person looks at it.
 SETTLES_AT_MOST = timedelta(hours=2)
+# Arguments that ask for nothing: when it was asked for, and what people call what ``template_hash`` says.
+# A yes to one plan holds for the next one whatever these are.
+ONLY_TOLD = frozenset({"restarted_at", "revision"})
 
 
 class ActionRequest(Frozen, ABC):

@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from activities.aws import models as aws
+from activities.http import models as http
+from activities.k8s import models as k8s
+from activities.k8s.models import RestartDeployment, RollBackDeployment, SetAutoscalerLimits, template_hash
+from activities.launchdarkly import models as launchdarkly
 from authority.grants import around, outside, read_limits, write_limits
+from contracts.actions import ONLY_TOLD, ActionRequest
 from contracts.approvals import Bound, Envelope
 from contracts.errors import InputError
 from contracts.plans import Needs, Plan, Risk
@@ -98,6 +104,13 @@ def test_limits_as_people_write_them(lines: list[str], limits: dict[str, Bound])
     assert read_limits(write_limits(envelope)) == limits
 
 
+@pytest.mark.parametrize("line", ['states = {"eu": tr', "ids = [1, 2", 'key = "a'])
+def test_a_limit_whose_end_was_cut_off(line: str) -> None:
+    """It is not taken for a text that nothing is ever equal to."""
+    with pytest.raises(InputError, match="no whole JSON"):
+        read_limits([line])
+
+
 @pytest.mark.parametrize(
     "line", ["", "replicas", "replicas < 10", "replicas <= ten", "replicas<=true", "a b = 1", "x<=NaN", "x="]
 )
@@ -152,6 +165,68 @@ def test_an_envelope_around_a_plan_is_not_wider_than_it(
     found = outside(given, asking(**(shown | arguments)), LATER)
 
     assert found == ({1: f"GRT-1 bounds {beyond}"} if beyond else {})
+
+
+WEB = {"cluster": "demo", "namespace": "shop", "name": "web"}
+
+
+def called(*requests: ActionRequest) -> Plan:
+    """Give a plan that asks for these."""
+    steps = (one_step(action=request.call()).steps[0] for request in requests)
+    numbered = tuple(step.model_copy(update={"number": number}) for number, step in enumerate(steps, 1))
+    return plan().model_copy(update={"steps": numbered})
+
+
+def test_a_yes_ahead_of_time_to_a_restart() -> None:
+    """The next restart is asked for at another time and is inside all the same."""
+    given = enveloped(**dict(around(called(RestartDeployment(**WEB, restarted_at="2026-01-01T00:00:00Z")))))
+
+    assert outside(given, called(RestartDeployment(**WEB, restarted_at="2026-01-02T00:00:00Z")), LATER) == {}
+
+
+def test_a_yes_ahead_of_time_to_a_release() -> None:
+    """The release is the template, whatever number it has by then."""
+
+    def back(revision: int, image: str) -> Plan:
+        template = {"spec": {"containers": [{"name": "web", "image": image}]}}
+        about = {"revision": revision, "template": template, "template_hash": template_hash(template)}
+        return called(RollBackDeployment.model_validate(WEB | about))
+
+    given = enveloped(**dict(around(back(3, "web:1"))))
+
+    assert outside(given, back(5, "web:1"), LATER) == {}
+    assert outside(given, back(3, "web:2"), LATER) == {1: "GRT-1 bounds template, template_hash"}
+
+
+def test_what_is_named_like_the_target_is_held_too() -> None:
+    """An argument is not left out because it looks like a part of the target; the plan is inside still."""
+
+    def limited(autoscaler: str, name: str = "web") -> SetAutoscalerLimits:
+        return SetAutoscalerLimits.model_validate(
+            WEB | {"name": name, "autoscaler": autoscaler, "minimum": 1, "maximum": 2}
+        )
+
+    asked = called(limited("web"), limited("api-scaler", "api"))
+    given = enveloped(**dict(around(asked)))
+
+    assert outside(given, asked, LATER) == {}
+    assert outside(given, called(limited("payments")), LATER) == {1: "GRT-1 bounds autoscaler"}
+    assert outside(given, called(limited("api-scaler")), LATER) == {}
+
+
+def test_only_what_asks_for_nothing_is_told() -> None:
+    """What no limit holds is there beside what says the same, or is when a restart was asked for."""
+    told = {
+        request.action: ONLY_TOLD & set(request.model_fields)
+        for module in (aws, http, k8s, launchdarkly)
+        for request in vars(module).values()
+        if isinstance(request, type) and issubclass(request, ActionRequest) and hasattr(request, "action")
+    }
+
+    assert {name: names for name, names in told.items() if names} == {
+        "k8s.restart_deployment": {"restarted_at"},
+        "k8s.roll_back_deployment": {"revision"},
+    }
 
 
 def test_an_envelope_around_several_actions() -> None:
