@@ -18,6 +18,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _MOST_FIELDS: Final = 64
 _DIGITS: Final = 6
+LONGEST_LINE: Final = 16_000  # a limit may be a whole pod template; what is larger than an order never comes
 _OWN_PATH = re.compile(r"/(?!/)[A-Za-z0-9/._-]*")
 
 
@@ -55,8 +56,16 @@ def choice(kind: type[EnumT], text: str) -> EnumT:
 
 
 def lines(form: Mapping[str, str], name: str) -> list[str]:
-    """Give the lines of a field that are not empty."""
-    return [storable(line.strip(), 500) for line in form.get(name, "").splitlines() if line.strip()]
+    """Give the lines of a field that are not empty, whole: half a limit would be another one.
+
+    Raises:
+        InputError: One of them is too long.
+    """
+    found = [line.strip() for line in form.get(name, "").split("\n") if line.strip()]  # a string has others
+    for line in found:
+        if len(line) > LONGEST_LINE:
+            raise InputError(f"{name}: {line[:40]!r}... has more than {LONGEST_LINE} characters: shorten it")
+    return [storable(line, LONGEST_LINE) for line in found]
 
 
 def number(form: Mapping[str, str], name: str) -> int:
