@@ -78,6 +78,7 @@ class Database:
         self._sure_until = 0.0  # by the monotonic clock: when writing has to be tried before it is promised
         # SQLite's own waiting is by polling and unfair; threads queue here first.
         self._turn = threading.Lock()
+        self._turn_since: float | None = None  # by the monotonic clock
         if self._is_sqlite:
             event.listen(self._engine, "do_connect", self._make_folder)
             event.listen(self._engine, "connect", _prepare_sqlite)
@@ -110,6 +111,8 @@ class Database:
                         )
                     yield connection
                     is_committing = True
+            if serial:  # what does not wait for its turn may work though everybody else waits in vain
+                self._sure_until = time.monotonic() + SURE_FOR
         except _TROUBLE as error:
             self._sure_until = 0.0
             raise self._unavailable(error, may_have_applied=is_committing) from error
@@ -135,10 +138,11 @@ class Database:
     def check_writes(self) -> None:
         """Check that what is written now would be kept.
 
-        It writes next to nothing, and only when a write has failed or none was tried here for half a minute.
+        It writes next to nothing, and only when a write has failed or none has worked here for half a minute.
 
         Raises:
-            ProviderUnavailableError: It would not: the disk is full, say, or the database is read-only.
+            ProviderUnavailableError: It would not: the disk is full, say, the database is read-only, or
+                somebody writes and does not end.
         """
         folder = Path(self._url.database or "").parent
         if self._is_sqlite and folder.is_dir():  # small writes fit where SQLite's log has been, alerts do not
@@ -147,11 +151,13 @@ class Database:
                 raise ProviderUnavailableError(
                     f"ledger {self.name}: {free >> 20} MiB are free on its disk, under {LEAST_FREE >> 20}"
                 )
-        if time.monotonic() < self._sure_until or self._turn.locked():  # locked: somebody is writing
+        now, since = time.monotonic(), self._turn_since
+        if since is not None and now - since > PATIENCE:
+            raise self._busy()
+        if now < self._sure_until or since is not None:  # somebody is writing
             return
-        with self.write(serial=False) as connection:
+        with self.write() as connection:
             connection.exec_driver_sql(_SAME_AGAIN_SQLITE if self._is_sqlite else _SAME_AGAIN)
-        self._sure_until = time.monotonic() + SURE_FOR
 
     def rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
         """Give what a query finds, read in a transaction of its own.
@@ -172,16 +178,21 @@ class Database:
             yield
             return
         if not self._turn.acquire(timeout=PATIENCE):
-            raise ProviderUnavailableError(f"ledger {self.name}: busy for more than {PATIENCE} s")
+            raise self._busy()
         try:
+            self._turn_since = time.monotonic()
             yield
         finally:
+            self._turn_since = None
             self._turn.release()
 
     def _make_folder(self, *_: object) -> None:
         path = self._url.database or ""
         if not path.startswith("file:"):  # SQLite's own kind of URL, for example to open read-only
             Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def _busy(self) -> ProviderUnavailableError:
+        return ProviderUnavailableError(f"ledger {self.name}: busy for more than {PATIENCE} s")
 
     def _unavailable(self, error: Exception, *, may_have_applied: bool) -> ProviderUnavailableError:
         reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]

@@ -155,6 +155,31 @@ def test_writing_is_tried_seldom(sqlite_url: str) -> None:
     assert sizes[0] == sizes[1] == sizes[2] < sizes[3]
 
 
+def test_writing_that_works_is_not_tried(sqlite_url: str) -> None:
+    """What was written just now says enough."""
+    ledger, log = Ledger.open(sqlite_url, clock=Clock()), Path(f"{sqlite_url.removeprefix('sqlite:///')}-wal")
+    open_incident(ledger)
+    before = log.stat().st_size
+    ledger.database.check_writes()
+    after = log.stat().st_size
+    ledger.close()
+
+    assert before == after
+
+
+def test_a_writer_that_does_not_end(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else can write then: that is said as soon as the others hear it, and no longer than it is so."""
+    ledger = Ledger.open(sqlite_url, clock=Clock())
+    ledger.database.check_writes()
+    with ledger.database.write():
+        ledger.database.check_writes()
+        monkeypatch.setattr(database, "PATIENCE", 0)
+        with pytest.raises(ProviderUnavailableError, match="busy for more than 0 s"):
+            ledger.database.check_writes()
+    ledger.database.check_writes()
+    ledger.close()
+
+
 def test_a_disk_that_is_almost_full(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the disk has no room for the next alert, that is said before it comes."""
     ledger = Ledger.open(sqlite_url, clock=Clock())
