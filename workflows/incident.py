@@ -9,7 +9,7 @@ from temporalio.workflow import ContinueAsNewVersioningBehavior, ParentClosePoli
 
 from contracts import messages, names
 from contracts.evidence import ENGINE, Evidence, EvidenceKind
-from contracts.incidents import PLAN_AGAIN, Alert, AlertStatus, AttemptEnd, Incident, Phase
+from contracts.incidents import PLAN_AGAIN, Alert, AlertStatus, AttemptEnd, Phase
 from contracts.outcomes import MitigationResult
 from workflows import calls
 from workflows.mitigation import FAILURES, MitigationWorkflow, sentence
@@ -18,8 +18,6 @@ from workflows.mitigation import FAILURES, MitigationWorkflow, sentence
 EVENTS_PER_RUN = 2000
 # Nothing was found to be wrong with these plans: when all alerts are over it is watched whether it stays so.
 UNDECIDED = (AttemptEnd.WITHDRAWN, AttemptEnd.EXPIRED, AttemptEnd.HELD)
-# A storm attaches thousands of alerts; planning matches on this many of them, firing ones first.
-SAMPLE = 50
 
 
 @workflow.defn(
@@ -33,7 +31,7 @@ class IncidentWorkflow:
     @workflow.init
     def __init__(self, start: messages.IncidentInput) -> None:
         self._start = start
-        self._incident = start.incident
+        self._incident = start.incident.model_copy(update={"alerts": (), "attempts": ()})
         self._alerts = {alert.episode: alert for alert in start.incident.alerts}
         self._attempts = list(start.incident.attempts)
         self._mitigations = start.mitigations
@@ -130,7 +128,7 @@ class IncidentWorkflow:
         order, self._order = self._order, None
         self._replan = self._news = self._relapsed = False
         number = self._mitigations + 1
-        request = messages.PlanRequest(incident=self._snapshot(SAMPLE), number=number, order=order)
+        request = messages.PlanRequest(incident=self._incident, number=number, order=order)
         try:
             answer = await calls.plan(request)
         except ActivityError as error:
@@ -329,11 +327,6 @@ class IncidentWorkflow:
             summary=summary,
         )
 
-    def _snapshot(self, alerts: int | None = None) -> Incident:
-        firing_first = sorted(self._alerts.values(), key=lambda alert: alert.status is not AlertStatus.FIRING)
-        update = {"alerts": tuple(firing_first[:alerts]), "attempts": tuple(self._attempts)}
-        return self._incident.model_copy(update=update)
-
     def _firing(self) -> list[Alert]:
         return [alert for alert in self._alerts.values() if alert.status is AlertStatus.FIRING]
 
@@ -350,9 +343,10 @@ class IncidentWorkflow:
         await workflow.wait_condition(workflow.all_handlers_finished)
         if self._resolution or self._replan or self._relapsed or self._ended:
             return  # the next run would not know of it; the next turn takes it up, and then there is none
+        known = {"alerts": tuple(self._alerts.values()), "attempts": tuple(self._attempts)}
         workflow.continue_as_new(
             messages.IncidentInput(
-                incident=self._snapshot(),
+                incident=self._incident.model_copy(update=known),
                 monitoring=self._start.monitoring,
                 mitigations=self._mitigations,
                 version=self._version,
