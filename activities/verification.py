@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import takewhile
 
 from temporalio import activity
 
@@ -20,7 +22,7 @@ from contracts.incidents import Effect
 from contracts.messages import MonitorOrder, MonitorResult, VerifyOrder
 from contracts.outcomes import Direction, EffectResult, Outcome, Progress, Reached
 from contracts.plans import Plan, Reading, Step, Verification
-from contracts.watches import LEAST, Watch, gap
+from contracts.watches import KEPT, LEAST, Watch, gap
 from ledger import Ledger
 from ledger.watches import question
 
@@ -28,6 +30,8 @@ SETTLE_EVERY = 0.5
 STALE_FOR = timedelta(seconds=5)
 # A look at a provider counts as no longer than this, however long the process was frozen meanwhile.
 LONGEST_LOOK = timedelta(minutes=1)
+# And a probe's as no longer than this, which is more than a client waits for an answer.
+LONGEST_PROBE = timedelta(seconds=15)
 # Two clocks that differ by more about the time since the last look: one of them has jumped.
 JUMP = timedelta(seconds=1)
 # What was measured in this time before a step is what it is compared with.
@@ -54,28 +58,31 @@ def judge(verification: Verification, readings: Sequence[Reading], *, final: boo
         readings: In the order in which they were taken, since the step settled.
         final: The time is over: a judgement has to be given.
     """
-    healthy = _stretch(readings, verification.is_healthy)
-    if healthy is not None and healthy >= verification.hold:
-        return Effect.EFFECTIVE
-    worse = _stretch(readings, lambda value: is_worse(verification, value))
-    if worse is not None and worse >= verification.hold:
-        return Effect.WORSE
+    last = readings[-1].value if readings else None
+    first = _first(verification, readings)
+    if last is not None and first is not None and readings[-1].at - first.at >= verification.hold:
+        return Effect.EFFECTIVE if verification.is_healthy(last) else Effect.WORSE
     if not final:
         return None
-    last = readings[-1].value if readings else None
     if last is None or verification.is_healthy(last):
         return Effect.INCONCLUSIVE
     return Effect.INEFFECTIVE
 
 
-def _stretch(readings: Sequence[Reading], holds: Callable[[float], bool]) -> timedelta | None:
-    """Give how long the latest unbroken run of readings for which ``holds`` is, or ``None`` without one."""
-    first: datetime | None = None
-    for reading in reversed(readings):
-        if reading.value is None or not holds(reading.value):
-            break
-        first = reading.at
-    return readings[-1].at - first if first is not None else None
+def _first(verification: Verification, readings: Sequence[Reading]) -> Reading | None:
+    """Give the first of the latest unbroken run of healthy, or of worse, readings; ``None``: neither."""
+    last = readings[-1].value if readings else None
+    holds: Callable[[float], bool] = partial(is_worse, verification)
+    if last is not None and verification.is_healthy(last):
+        holds = verification.is_healthy
+    run = list(takewhile(lambda one: one.value is not None and holds(one.value), reversed(readings)))
+    return run[-1] if run else None
+
+
+def _to_keep(verification: Verification, readings: Sequence[Reading]) -> Sequence[Reading]:
+    """Give what says all that counts of readings: where their latest run began, and the latest."""
+    first, latest = _first(verification, readings), readings[1 - KEPT :]
+    return latest if first is None or first in latest else [first, *latest]
 
 
 def says(verification: Verification, effect: Effect, readings: Sequence[Reading]) -> str:
@@ -261,7 +268,7 @@ class Watching:
         )
 
     def _settle(self, step: Step, direction: Direction, watch: Watch, known: Kept) -> Progress:
-        """Wait until the provider has carried the step out; unavailable counts as not yet."""
+        """Wait until the provider has carried the step out; a look that fails counts as not yet."""
         call = {Direction.APPLY: step.action, Direction.FORCE: step.forced, Direction.UNDO: step.undo}[
             direction
         ]
@@ -272,7 +279,7 @@ class Watching:
         while True:
             try:
                 progress = action.is_reached(request, action.observe(request))
-            except ProviderUnavailableError as error:
+            except (ActionRefusedError, ProviderUnavailableError) as error:
                 progress = Progress(reached=Reached.SETTLING, detail=str(error))
             else:
                 if progress.detail not in known.said:
@@ -298,13 +305,18 @@ class Watching:
         # What several steps are verified with is read once, for the first of them.
         first = next(number for number, rule in rules if rule is not None and rule.probe == sealed.probe)
         seen = self._ledger.watches.get(f"{question(entry.approval)}{first}").readings
-        before = [one for one in seen if one.at <= (entry.intent_at or one.at)]
-        values = [one.value for one in before if one.value is not None and before[-1].at - one.at <= BEFORE]
-        if not values:
-            return sealed
+        began = entry.intent_at or self._clock()
+        before = [one for one in seen if began - BEFORE <= one.at <= began]
+        values = [one.value for one in before if one.value is not None]
         told = _number(sealed.baseline.value if sealed.baseline else None)
-        detail = f"median of {len(values)} readings; {told} when the plan was sealed"
-        baseline = Reading(value=statistics.median(values), at=before[-1].at, detail=detail)
+        if values:
+            detail = f"median of {len(values)} readings; {told} when the plan was sealed"
+            baseline = Reading(value=statistics.median(values), at=before[-1].at, detail=detail)
+        elif sealed.baseline is None or began - sealed.baseline.at <= BEFORE:
+            return sealed
+        else:
+            detail = f"{told}, read {_span(began - sealed.baseline.at)} earlier when the plan was sealed"
+            baseline = sealed.baseline.model_copy(update={"detail": detail})
         return sealed.model_copy(update={"baseline": baseline})
 
     def _judge(self, rule: Verification, watch: Watch, known: Kept) -> tuple[Effect, list[Reading]]:
@@ -313,15 +325,17 @@ class Watching:
         is_here = not readings or timedelta() <= self._clock() - readings[-1].at <= allowed
         looking = Looking(self._clock, self._monotonic, known.spent)
         while True:
-            reading = self._read(rule)
             is_here = looking.looked(allowed) and is_here
+            reading = self._read(rule)
+            is_here = looking.looked(max(allowed, LONGEST_PROBE)) and is_here
             if not is_here:
                 detail = "nobody looked: the worker was away, or its clock has jumped"
                 readings.append(Reading(value=None, at=reading.at, detail=detail))
                 until = min(max(until, looking.spent + rule.hold), 2 * rule.within)
             is_here = True
             readings.append(reading)
-            self._keep(watch, readings, Kept(spent=looking.spent, until=until, settled=known.settled))
+            known = Kept(spent=looking.spent, until=until, settled=known.settled)
+            self._keep(watch, _to_keep(rule, readings), known)
             effect = judge(rule, readings, final=looking.spent >= until)
             if effect is not None:
                 return effect, readings
@@ -342,9 +356,11 @@ class Watching:
         every = min((one.every for one in watched.values()), default=min(hold, timedelta(seconds=5)))
         looking, healthy_since = Looking(self._clock, self._monotonic, timedelta()), timedelta()
         while True:
+            is_here = looking.looked(gap(hold, every))
             readings = {name: self._read(one) for name, one in watched.items()}
+            is_here = looking.looked(max(gap(hold, every), LONGEST_PROBE)) and is_here
             silent = [name for name, reading in readings.items() if reading.value is None]
-            if not looking.looked(gap(hold, every)) or silent:
+            if not is_here or silent:
                 healthy_since = looking.spent
             for name, reading in readings.items():
                 if reading.value is not None and not watched[name].is_healthy(reading.value):

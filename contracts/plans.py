@@ -117,7 +117,8 @@ class Verification(Frozen):
         healthy_above: A reading is healthy when it is above this.
         unit: For people, for example ``%`` or ``ms``.
         within: How long it may take after the step has settled.
-        baseline: The reading when the plan was sealed; what was read just before the step counts instead.
+        baseline: The reading when the plan was sealed. What was read while the plan waited counts instead,
+            where that was in the two minutes before the step; a later step may find that too old.
     """
 
     signal: str

@@ -437,12 +437,13 @@ def test_a_step_is_compared_with_what_was_just_before_it(
     about = {"incident": "INC-1", "mitigation": "INC-1/1", "step": 1, "direction": Direction.APPLY}
     order = VerifyOrder(**about, plan_digest=digest)
     seen: EffectResult = ActivityEnvironment().run(watching.verify_step, order)
-    told = "median of 13 readings; 0.1 when the plan was sealed" if before else ""
+    median = "median of 12 readings; 0.1 when the plan was sealed"
+    told = median if before else "0.1, read 3.83 min earlier when the plan was sealed"
 
     assert seen.effect is effect
     assert seen.baseline is not None
     assert (seen.baseline.value, seen.baseline.detail) == (before or 0.1, told)
-    assert seen.detail.endswith(f"; before it: {told}" if told else "(healthy is below 0.05)")
+    assert seen.detail.endswith(f"; before it: {told}")
 
 
 def test_what_is_in_force_is_looked_at(in_force: Scene) -> None:

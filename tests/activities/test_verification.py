@@ -18,7 +18,7 @@ from activities.registry import Registry
 from activities.verification import Watching, effect_of, judge, says
 from contracts.actions import SETTLES_AT_MOST, Action, ActionRequest, Probe, ProbeRequest
 from contracts.catalogue import Catalogue
-from contracts.errors import ProviderUnavailableError
+from contracts.errors import ActionRefusedError, ProviderUnavailableError
 from contracts.incidents import Effect, Severity
 from contracts.messages import VerifyOrder
 from contracts.outcomes import Direction, EffectResult, Progress, Reached
@@ -295,6 +295,18 @@ def test_a_killed_worker_s_readings_count(make: Make) -> None:
     assert values(result) == [BAD, *[GOOD] * 6]
 
 
+def test_a_killed_worker_s_long_stretch_counts(make: Make) -> None:
+    """Also of a stretch of more readings than are kept, it is known since when it has lasted."""
+    scene = make(World(BAD, *[GOOD] * 70), hold=timedelta(seconds=75), within=timedelta(seconds=80))
+    with pytest.raises(KeyboardInterrupt):
+        scene.verify()
+    scene.world.values = [GOOD] * 6
+    result = scene.verify()
+
+    assert result.effect is Effect.EFFECTIVE
+    assert result.readings[-1].at - result.readings[0].at == timedelta(seconds=75)
+
+
 def test_while_nobody_looked_nothing_was_healthy(make: Make) -> None:
     """After a longer absence the stretch begins anew, and the time that is left is as it was."""
     scene = make(World(BAD, *[GOOD] * 5))
@@ -367,6 +379,17 @@ def test_looks_that_are_always_late_end_too(make: Make) -> None:
     assert world.looks < 30
 
 
+def test_a_slow_probe_is_somebody_who_looks(make: Make) -> None:
+    """While a probe waits for its answer, somebody looks: a step can be effective, and a service stable."""
+    world = World(*[GOOD] * 4)
+    world.meanwhile = dict.fromkeys(range(9), (3 * SECOND, 3 * SECOND))
+    scene = make(world)
+
+    assert scene.verify().effect is Effect.EFFECTIVE
+    world.values = [GOOD] * 4
+    assert scene.watch(5 * SECOND)[0]
+
+
 @pytest.mark.parametrize("jump", JUMPS.values(), ids=JUMPS)
 def test_a_clock_that_jumps_keeps_nothing_stable(make: Make, jump: tuple[timedelta, timedelta]) -> None:
     """Monitoring counts the time in which somebody looked, and begins anew after one in which nobody did."""
@@ -423,6 +446,13 @@ def test_what_does_not_settle(make: Make, ends: tuple[Sequence[Progress], Effect
 
     assert (result.effect, scene.action.looks) == (effect, minutes)
     assert said in result.detail
+
+
+def test_a_look_that_is_refused_settles_nothing(make: Make) -> None:
+    """While a step settles, a refusal to tell how far it is says nothing about the step."""
+    scene = make(World(*[GOOD] * 6), *pods(1), ActionRefusedError("401"), DONE)
+
+    assert scene.verify().effect is Effect.EFFECTIVE
 
 
 def test_a_killed_worker_s_waiting_counts(make: Make) -> None:
