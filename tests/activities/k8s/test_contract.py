@@ -434,14 +434,14 @@ def test_a_rollback_gets_out_of_a_bad_release(place: Place) -> None:
     place.deploy(progressDeadlineSeconds=DEADLINE)
     place.release(BAD_IMAGE)
     place.settled(Reached.FAILED)
-    failed = place.status()
+    counted = "1 of 3 pods have the new template, 3 serve"  # by the controller, after the kubelet's word
+    failed = until(lambda: said if counted in (said := place.status().detail) else "")
     request = place.roll_back(1)
     action = place.action(request)
     radius = action.blast_radius(request, action.observe(request))
     place.run(request)
 
-    assert "cannot pull its image (ImagePullBackOff: " in failed.detail
-    assert "1 of 3 pods have the new template, 3 serve" in failed.detail
+    assert "cannot pull its image (ImagePullBackOff: " in failed
     assert "Its last rollout is not complete." in radius
     assert place.status().reached is Reached.YES
 
