@@ -134,16 +134,13 @@ class IncidentWorkflow:
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            answer = messages.PlanAnswer(
-                mitigation=f"{self._incident.id}/{request.number}", notes=(sentence(error),)
-            )
+            answer = messages.PlanAnswer(mitigation="", notes=(sentence(error),))
         why = "; ".join(answer.notes) or "no playbook matches"
         if not answer.approval and order is not None:
             # What was there goes on: the watch, or the playbooks that fit.
             said = f"{order.person} asks for {order.wish}, which has nothing to propose: {why}"
             await self._record(self._incident.phase, self._evidence(EvidenceKind.ATTENTION_NEEDED, said))
-            is_watched = self._incident.phase is Phase.MONITORING and not self._news and self._order is None
-            return is_watched and await self._monitor()
+            return self._incident.phase is Phase.MONITORING and not self._news and await self._monitor()
         if not answer.approval:
             await self._ask(f"no mitigation to propose: {why}")
             return False
@@ -202,10 +199,9 @@ class IncidentWorkflow:
         await self._enter(Phase.MONITORING, "watching that it stays healthy")
         self._news = False
         result = await self._watch()
-        if self._resolution is not None:
-            return True
-        if self._order is not None and not self._news:
-            return False  # planned at once; watched on when it has nothing to propose
+        is_asked = self._order is not None and not self._news  # planned at once; else it is watched on
+        if is_asked or self._resolution is not None:
+            return self._resolution is not None
         if not result.stable:
             await self._enter(Phase.TRIAGE, result.detail)
             self._relapsed = result.regressed
