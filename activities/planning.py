@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, cast
 
+from pydantic import ValidationError
 from temporalio import activity
 
 from activities.beating import beating
@@ -23,10 +24,13 @@ from contracts.catalogue import Catalogue, ServiceEnvironment
 from contracts.errors import (
     ActionRefusedError,
     ForbiddenError,
+    InputError,
     NotFoundError,
     NothingToProposeError,
     ProviderUnavailableError,
     StanchError,
+    first_wrong,
+    one_line,
 )
 from contracts.in_force import InForce
 from contracts.incidents import OPEN_PHASES, Attempt, AttemptEnd, Incident
@@ -155,6 +159,8 @@ class Planning:
                 plan = self.propose(playbook, request.incident, f"{request.incident.id}/0", request.params)
             except StanchError as error:
                 return PreviewAnswer(note=str(error))
+            except Exception as error:  # noqa: BLE001  (an author's mistake is said to who asks)
+                return PreviewAnswer(note=f"{request.playbook}: {_mistake(request.playbook, error)}")
         return PreviewAnswer(plan=plan)
 
     def _candidates(
@@ -177,12 +183,14 @@ class Planning:
         for playbook in matching:
             try:
                 plan = self._wished(playbook, incident, mitigation, order)
+            except InputError as error:  # it names the playbook
+                notes.append(str(error))
+                continue
             except StanchError as error:
                 notes.append(f"{playbook.name}: {error}")
                 continue
             except Exception as error:  # noqa: BLE001  (an author's mistake must not stop the other playbooks)
-                activity.logger.exception("playbook %s failed", playbook.name)
-                notes.append(f"{playbook.name}: failed with {type(error).__name__}: {error}")
+                notes.append(f"{playbook.name}: {_mistake(playbook.name, error)}")
                 continue
             plans.append(plan)
             if not plan.refusals:
@@ -204,7 +212,8 @@ class Planning:
         except NothingToProposeError:
             if not incident.attempts:
                 raise
-            untried = incident.model_copy(update={"attempts": ()})
+            drifted = _drifted(incident)  # the plan that replaces it still shows what changed
+            untried = incident.model_copy(update={"attempts": (drifted,) if drifted else ()})
             plan = self.propose(playbook, untried, mitigation, order.params)
             actions = {self._registry.action(step.action)[1].attempt for step in plan.steps}
             before = [one for one in incident.attempts if not actions.isdisjoint(one.actions)]
@@ -390,6 +399,13 @@ def changed(before: Observation, now: Observation, prefix: str = "") -> list[Dif
         for key in keys
         if before.guard.get(key) != now.guard.get(key)
     ]
+
+
+def _mistake(playbook: str, error: Exception) -> str:
+    """Say in one line what an author has not thought of; the log has the whole of it."""
+    activity.logger.error("playbook %s failed", playbook, exc_info=error)
+    what = first_wrong(error) if isinstance(error, ValidationError) else error
+    return f"failed with {type(error).__name__}: {one_line(what)}"
 
 
 def _drifted(incident: Incident) -> Attempt | None:

@@ -2,10 +2,10 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol, get_origin
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Protocol, get_origin
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from contracts.actions import ActionRequest, Look
 from contracts.base import JsonObject, Strict
@@ -15,6 +15,10 @@ from contracts.in_force import InForce
 from contracts.incidents import Alert, AlertStatus, Incident, Severity
 from contracts.plans import ActionCall, ProbeCall, Proposal, Risk
 from contracts.readiness import Readiness
+
+# What a person may type: how far back is looked, and the number of a revision.
+Within = Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(days=30))]
+RevisionNumber = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 class PlaybookParams(Strict):

@@ -14,7 +14,7 @@ from contracts.catalogue import Flag
 from contracts.errors import NothingToProposeError
 from contracts.incidents import Incident
 from contracts.plans import Proposal, Risk
-from contracts.playbooks import PlaybookParams, ServiceLook
+from contracts.playbooks import PlaybookParams, ServiceLook, Within
 from playbooks.kit import alert, playbook, step, verification
 
 
@@ -22,7 +22,7 @@ class Params(PlaybookParams):
     """Which flag, or how far back a change is a suspect."""
 
     flag: str | None = Field(None, description="Switch off the flag with this key, whenever it was changed.")
-    within: timedelta = Field(timedelta(hours=6), description="How far back a change is a suspect.")
+    within: Within = Field(timedelta(hours=6), description="How far back a change is a suspect.")
 
 
 @playbook(matches=[alert(signal="error_rate"), alert(signal="latency")], risk=Risk.LOW, order=20)

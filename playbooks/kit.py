@@ -6,15 +6,24 @@ import inspect
 import pkgutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, get_type_hints
+from typing import Any, Generic, Protocol, TypeVar, get_type_hints
 
 import playbooks
 from contracts.actions import ActionRequest
 from contracts.errors import InputError, NothingToProposeError
 from contracts.incidents import Incident, Severity
-from contracts.plans import Proposal, ProposedStep, Risk, Verification
+from contracts.plans import Proposal, ProposedStep, Risk, Target, Verification
 from contracts.playbooks import Match, Playbook, PlaybookParams, ServiceLook
 
+
+class Placed(Protocol):
+    """Something that the catalogue gives to a service."""
+
+    def target(self) -> Target:
+        """Give it as a target."""
+
+
+PlacedT = TypeVar("PlacedT", bound=Placed)
 ParamsT = TypeVar("ParamsT", bound=PlaybookParams)
 PlanFunction = Callable[[Incident, ParamsT, ServiceLook], Awaitable[Proposal]]
 
@@ -88,6 +97,30 @@ def verification(look: ServiceLook, incident: Incident) -> Verification:
             "without one nobody would know whether it helped"
         )
     return look.service.verification(name)
+
+
+def named(things: Sequence[PlacedT], name: str | None) -> list[PlacedT]:
+    """Give what a person means: all, or those of a name, ``web``; of two of it ``shop/web`` is one.
+
+    Raises:
+        NothingToProposeError: There is none; the sentence says which there are.
+    """
+    places = {"/".join(thing.target().path): thing for thing in things}
+    found = [thing for place, thing in places.items() if f"/{place}".endswith(f"/{name or place}")]
+    if name and not found:
+        raise NothingToProposeError(f"none is called {name}; there is {', '.join(places) or 'none'}")
+    return found
+
+
+def check_one(revision: int | None, places: Sequence[str]) -> None:
+    """Check that the number that a person gives is of one revision: each deployment counts its own.
+
+    Raises:
+        NothingToProposeError: It is of several; the sentence names them.
+    """
+    if revision is not None and len(places) > 1:
+        several = " and ".join(places)
+        raise NothingToProposeError(f"{several} each have a revision {revision}: say which one with `name`")
 
 
 def catalogue() -> tuple[Playbook, ...]:

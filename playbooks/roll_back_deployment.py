@@ -20,8 +20,8 @@ from activities import k8s
 from contracts.errors import NothingToProposeError
 from contracts.incidents import Effect, Incident
 from contracts.plans import Proposal, Risk
-from contracts.playbooks import PlaybookParams, ServiceLook
-from playbooks.kit import alert, playbook, steps, verification
+from contracts.playbooks import PlaybookParams, RevisionNumber, ServiceLook, Within
+from playbooks.kit import alert, check_one, named, playbook, steps, verification
 
 VERIFIED_GOOD = "stanch.dev/verified-good"
 
@@ -29,18 +29,21 @@ VERIFIED_GOOD = "stanch.dev/verified-good"
 class Params(PlaybookParams):
     """Which revision, or how it is found."""
 
-    revision: int | None = Field(None, description="Go back to the revision of this number, whatever it is.")
-    within: timedelta = Field(timedelta(hours=24), description="How far back a release is a suspect.")
-    proven: timedelta = Field(
-        timedelta(hours=1), description="How long a release ran that is known to be good."
+    revision: RevisionNumber | None = Field(
+        None, description="Go back to the revision of this number, whatever it is."
     )
+    name: str | None = Field(
+        None, description="Of this deployment only; with what is in front of its name where that is needed."
+    )
+    within: Within = Field(timedelta(hours=24), description="How far back a release is a suspect.")
+    proven: Within = Field(timedelta(hours=1), description="How long a release ran that is known to be good.")
 
 
 @playbook(matches=[alert(signal="error_rate"), alert(signal="latency")], risk=Risk.MEDIUM, order=30)
 async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposal:
     """Propose to restore the last good revision of the latest release."""
     suspects = []
-    for deployment in look.service.deployments:
+    for deployment in named(look.service.deployments, params.name):
         history = await look.at(k8s.RolloutHistory(**deployment.model_dump()))
         current = next((revision for revision in history.revisions if revision.current), None)
         if current is None:
@@ -49,6 +52,10 @@ async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposa
         if params.revision is not None or look.now - released <= params.within:
             suspects.append((released, current, history))
     suspects.sort(key=lambda suspect: suspect[0], reverse=True)
+    where = [
+        f"{one.cluster}/{one.namespace}/{one.name}" for _, now, one in suspects if _good(now, one, params)
+    ]
+    check_one(params.revision, where)
     for released, current, history in suspects:
         for good, known in _good(current, history, params):
             request = history.roll_back_to(good)

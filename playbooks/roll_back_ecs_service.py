@@ -6,6 +6,7 @@ help, or was turned down, is followed by the next. An ECS service that was not r
 is not a suspect, unless a revision is named. In an incident of one region only the ECS services there are.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from pydantic import Field
@@ -14,16 +15,21 @@ from activities import aws
 from contracts.errors import NothingToProposeError
 from contracts.incidents import Incident
 from contracts.plans import Proposal, Risk
-from contracts.playbooks import PlaybookParams, ServiceLook
-from playbooks.kit import alert, playbook, step, verification
+from contracts.playbooks import PlaybookParams, RevisionNumber, ServiceLook, Within
+from playbooks.kit import alert, check_one, named, playbook, step, verification
 
 
 class Params(PlaybookParams):
     """Which revision, or how it is found."""
 
-    revision: int | None = Field(None, description="Go back to the revision of this number, whatever it is.")
-    within: timedelta = Field(timedelta(hours=24), description="How far back a release is a suspect.")
-    proven: timedelta = Field(
+    revision: RevisionNumber | None = Field(
+        None, description="Go back to the revision of this number, whatever it is."
+    )
+    name: str | None = Field(
+        None, description="Of this ECS service only; with what is in front of its name where that is needed."
+    )
+    within: Within = Field(timedelta(hours=24), description="How far back a release is a suspect.")
+    proven: Within = Field(
         timedelta(hours=1), description="How long a release served that is known to be good."
     )
 
@@ -33,7 +39,7 @@ async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposa
     """Propose to run the last good revision of the latest release."""
     suspects = []
     notes: list[str] = []
-    for service in look.service.aws.ecs_services:
+    for service in named(look.service.aws.ecs_services, params.name):
         if incident.region not in (None, service.region):
             continue
         where = service.model_dump(include={"account", "region", "cluster"}) | {"service": service.name}
@@ -42,11 +48,14 @@ async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposa
         released = history.present.released_at
         if params.revision is not None or (released is not None and look.now - released <= params.within):
             suspects.append((released or incident.opened_at, history, where))
+    check_one(
+        params.revision,
+        ["/".join(where.values()) for _, one, where in suspects if _numbered(one.former, params)],
+    )
     for released, history, where in sorted(suspects, key=lambda suspect: suspect[0], reverse=True):
-        named = [one for one in history.former if one.name.endswith(f":{params.revision}")]
         proven = [one for one in history.former if one.served >= params.proven]
         others = [one for one in history.former if one not in proven]
-        for good in [*proven, *others] if params.revision is None else named:
+        for good in [*proven, *others] if params.revision is None else _numbered(history.former, params):
             request = aws.RollBackService(**where, task_definition=good.task_definition)
             if incident.has_tried(request.attempt):
                 continue
@@ -64,6 +73,10 @@ async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposa
     nothing = f"no ECS service of {incident.service} with {which} that is left to try was released"
     nothing += f" within {params.within}" if params.revision is None else ""
     raise NothingToProposeError("; ".join([nothing, *notes]))
+
+
+def _numbered(former: Sequence[aws.ServiceRevision], params: Params) -> list[aws.ServiceRevision]:
+    return [one for one in former if one.name.endswith(f":{params.revision}")]
 
 
 def _record(good: aws.ServiceRevision) -> str:

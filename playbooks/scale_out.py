@@ -23,7 +23,7 @@ class Params(PlaybookParams):
     """How far it may go."""
 
     factor: float = Field(1.5, gt=1, le=4, description="How many times as many pods.")
-    most: int = Field(20, ge=1, description="Never more pods than this for one deployment.")
+    most: int = Field(20, ge=1, le=10_000, description="Never more pods than this for one deployment.")
 
 
 @playbook(matches=[alert(signal="saturation"), alert(signal="latency")], risk=Risk.MEDIUM, order=25)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import playbooks.kit
 import worker
 from activities.k8s import SetAutoscalerLimits
 from activities.k8s.fake import FakeKubernetes, manifest
+from activities.launchdarkly import RecentFlagChanges
 from activities.launchdarkly.fake import FakeLaunchDarkly
 from activities.planning import Planning
 from activities.prometheus.fake import FakePrometheus
@@ -123,17 +125,20 @@ class Scene:
         answer: PlanAnswer = ActivityEnvironment().run(self.planning().plan, request)
         return answer
 
-    def tried(self, plan: Plan) -> None:
-        """Take down that a plan did not help."""
-        attempt = Attempt(
-            mitigation=plan.mitigation,
-            playbook=plan.playbook,
-            title=plan.title,
-            plan_digest=digest(plan),
-            end=AttemptEnd.INEFFECTIVE,
-            actions=tuple(str(step.action) for step in plan.steps),
+    def tried(self, *plans: tuple[Plan, AttemptEnd]) -> None:
+        """Take down how plans ended."""
+        attempts = tuple(
+            Attempt(
+                mitigation=plan.mitigation,
+                playbook=plan.playbook,
+                title=plan.title,
+                plan_digest=digest(plan),
+                end=end,
+                actions=tuple(str(step.action) for step in plan.steps),
+            )
+            for plan, end in plans
         )
-        record = RecordRequest(incident="INC-1", version=1, phase=Phase.TRIAGE, attempts=(attempt,))
+        record = RecordRequest(incident="INC-1", version=1, phase=Phase.TRIAGE, attempts=attempts)
         self.ledger.incidents.record(record)
 
     def sealed(self, answer: PlanAnswer) -> Plan:
@@ -278,10 +283,31 @@ def test_mistake_in_a_playbook_is_a_note(scene: Scene) -> None:
     assert "own: failed with KeyError" in answer.notes[0]
 
 
+@pytest.mark.parametrize("within", [timedelta(0), timedelta(days=999_999_999)])
+def test_mistake_about_a_request_is_one_line(scene: Scene, within: timedelta) -> None:
+    """What a playbook asks for wrongly is said in one line, to who previews it and in the plan's notes."""
+
+    async def plan(incident: Incident, params: PlaybookParams, look: ServiceLook) -> Proposal:  # noqa: ARG001
+        await look.at(
+            RecentFlagChanges(project="shop", environment="production", keys=("new",), within=within)
+        )
+        raise AssertionError
+
+    scene.use(plan)
+    request = PreviewRequest(playbook="own", incident=scene.incident)
+    preview: PreviewAnswer = ActivityEnvironment().run(scene.planning().preview, request)
+    (note,) = scene.plan().notes
+
+    assert preview.note == note
+    assert note.startswith("own: failed with ")
+    assert "\n" not in note
+    assert "https" not in note
+
+
 def test_what_was_tried_is_not_proposed_again(scene: Scene) -> None:
     """An action that did not help on its target is not proposed again in the same incident."""
     tried = scene.sealed(scene.plan())
-    scene.tried(tried)
+    scene.tried((tried, AttemptEnd.INEFFECTIVE))
 
     assert scene.plan(2).playbook == "disable-flag"
 
@@ -323,7 +349,7 @@ def test_a_person_names_the_playbook(scene: Scene) -> None:
 def test_a_named_playbook_runs_again(scene: Scene) -> None:
     """What was tried is proposed again to who names it, and the plan says what became of it."""
     tried = scene.sealed(scene.plan())
-    scene.tried(tried)
+    scene.tried((tried, AttemptEnd.INEFFECTIVE))
     plan = scene.sealed(scene.plan(2, order=wish("restart-pods")))
 
     assert plan.playbook == "restart-pods"
@@ -334,7 +360,7 @@ def test_a_named_playbook_runs_again(scene: Scene) -> None:
     ("order", "note"),
     [
         (wish("nonsense"), "no playbook is called 'nonsense'; there is restart-pods"),
-        (wish("scale-out", most="many"), "scale-out: parameters of scale-out: most: Input should be a valid"),
+        (wish("scale-out", most="many"), "parameters of scale-out: most: Input should be a valid integer"),
         (wish("scale-out", least=1), "there are factor, most"),
         (wish("fail-over"), "fail-over: shop has no failover in production"),
     ],
@@ -345,6 +371,20 @@ def test_a_wish_that_cannot_be_is_said(scene: Scene, order: Command, note: str) 
 
     assert answer.approval == ""
     assert note in "; ".join(answer.notes)
+    assert "scale-out: parameters" not in answer.notes[0]
+
+
+def test_a_named_playbook_shows_what_changed_since_its_plan_was_approved(scene: Scene) -> None:
+    """After a no and a drift the plan that is asked for by name shows what changed since the drifted one."""
+    order = wish("disable-flag", flag="new")
+    first, second = (scene.sealed(scene.plan(number, order=order)) for number in (1, 2))
+    ends = ((first, AttemptEnd.REJECTED), (second, AttemptEnd.DRIFTED))
+    scene.tried(*ends)
+    scene.flags.add_rule("shop", "production", "new")
+    third = scene.sealed(scene.plan(3, order=order))
+
+    assert third.supersedes == digest(second)
+    assert third.differences
 
 
 def test_a_wish_that_nobody_had(scene: Scene) -> None:
@@ -382,6 +422,11 @@ def test_preview_stores_nothing(scene: Scene) -> None:
         ("nonsense", {}, "no playbook is called 'nonsense'; there is restart-pods"),
         ("disable-flag", {"within": "soon"}, "within"),
         ("disable-flag", {"withn": "PT1H"}, "withn"),
+        ("disable-flag", {"within": "P999999999D"}, "within: Input should be less than or equal to 30 days"),
+        ("disable-flag", {"within": -1}, "within: Input should be greater than 0"),
+        ("scale-out", {"most": 10_001}, "most: Input should be less than or equal to 10000"),
+        ("roll-back-deployment", {"revision": 0}, "revision: Input should be greater than or equal to 1"),
+        ("roll-back-ecs-service", {"revision": 10**30}, "revision: Input should be less than or equal to"),
     ],
 )
 def test_preview_says_what_is_wrong(scene: Scene, playbook: str, params: dict[str, Any], note: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from activities.k8s import History, Owner, Revision, RollBackDeployment
+from activities.k8s import History, Owner, Revision, RollBackDeployment, RolloutHistory
 from activities.k8s.models import template_hash
 from contracts.actions import ActionRequest, ProbeRequest
 from contracts.catalogue import Deployment, ServiceEnvironment, Signal, Sync
@@ -59,10 +59,14 @@ class Look:
     now = NOW
 
     def __init__(
-        self, *revisions: Revision, owners: tuple[Owner, ...] = (), syncs: tuple[Sync, ...] = ()
+        self,
+        *revisions: Revision,
+        owners: tuple[Owner, ...] = (),
+        syncs: tuple[Sync, ...] = (),
+        names: tuple[str, ...] = ("web",),
     ) -> None:
         self.service = ServiceEnvironment(
-            deployments=(Deployment(cluster="demo", namespace="shop", name="web"),),
+            deployments=tuple(Deployment(cluster="demo", namespace="shop", name=name) for name in names),
             syncs=syncs,
             signals={"error_rate": Signal(prometheus="main", query="q", healthy_below=0.05)},
         )
@@ -73,8 +77,8 @@ class Look:
 
     async def at(self, request: ProbeRequest[Any]) -> Any:
         """Give the history."""
-        assert request.probe == "k8s.rollout_history"
-        return self._history
+        assert isinstance(request, RolloutHistory)
+        return self._history.model_copy(update={"name": request.name})
 
     async def observe(self, request: ActionRequest) -> Observation:
         """Nobody asks."""
@@ -233,6 +237,22 @@ async def test_a_person_names_the_revision() -> None:
         await restored(*history, params=Params(revision=7))
     with pytest.raises(NothingToProposeError, match="revision 3"):
         await restored(*history, params=Params(revision=3))
+
+
+async def test_a_revision_of_two_deployments() -> None:
+    """Each deployment counts its own revisions: one that two have is asked about, and a name says which."""
+    two = cast("Any", Look(*RELEASED, names=("web", "new-web")))
+    with pytest.raises(NothingToProposeError) as refused:
+        await plan(INCIDENT, Params(revision=1), two)
+
+    assert str(refused.value) == (
+        "demo/shop/web and demo/shop/new-web each have a revision 1: say which one with `name`"
+    )
+    for name in ("web", "shop/web", "demo/shop/web", "new-web"):
+        proposal = await plan(INCIDENT, Params(revision=1, name=name), two)
+        assert proposal.steps[0].action.arguments["name"] == name.rpartition("/")[2]
+    with pytest.raises(NothingToProposeError, match="none is called eb; there is demo/shop/web, demo/shop/n"):
+        await plan(INCIDENT, Params(name="eb"), two)
 
 
 RELEASED = (revision(1, "v1", 900), revision(2, "v2", 60, current=True))

@@ -93,3 +93,25 @@ async def test_the_next_one_follows(aws: FakeAws, world: World, client: AwsClien
     assert (await proposed(client, world, incident(), revision=2))[1] == brief
     with pytest.raises(NothingToProposeError, match="revision 9"):
         await proposed(client, world, incident(), revision=9)
+
+
+async def test_a_revision_of_two_services(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """Each ECS service counts its own revisions: one that two have is asked about, and a name says which."""
+    good, bad = world.make_service(revisions=2)
+    deployed(aws, (good, 60), (bad, 0.2))
+    names = {"cluster": world.cluster, "serviceName": "twin"}
+    world.sdk("ecs").create_service(**names, taskDefinition=bad, desiredCount=1)
+    seen = look(client, world, "service")
+    (service,) = seen.service.aws.ecs_services
+    twin = service.model_copy(update={"name": "twin"})
+    both = seen.service.aws.model_copy(update={"ecs_services": (service, twin)})
+    seen.service = seen.service.model_copy(update={"aws": both})
+    with pytest.raises(NothingToProposeError) as refused:
+        await plan(incident(), Params(revision=1), seen)
+    (step,) = (await plan(incident(), Params(revision=1, name="twin"), seen)).steps
+
+    place = f"{service.account}/{service.region}/{world.cluster}"
+    assert str(refused.value) == (
+        f"{place}/{world.service} and {place}/twin each have a revision 1: say which one with `name`"
+    )
+    assert step.action.arguments["service"] == "twin"
