@@ -145,17 +145,24 @@ class Steps:
             at: effect for at, one in entries.items() if (effect := effect_of(self._ledger, one.action))
         }
         numbers = approved(order.signed, plan)
-        first, now = entries.get((min(numbers, default=1), Direction.APPLY)), self._now()
-        if first is not None and first.intent_at is not None:
+        begun, now = (
+            [entries[at] for at in entries if at[0] in numbers and at[1] is Direction.APPLY],
+            self._now(),
+        )
+        if begun:
             # Nothing is begun late (see ``_run``); what was begun in time goes on, if it goes on soon.
+            # Whether the way back is due, what was measured says, and not the time (see ``_check_turn``).
             moments = [order.signed.decision.decided_at, *(effect.ended_at for effect in effects.values())]
-            if now - max(first.intent_at, *moments) < PAUSE:
+            moments += [one.intent_at for one in begun if one.intent_at is not None]
+            if order.direction is Direction.UNDO or now - max(moments) < PAUSE:
                 now = min(now, plan.expires_at - timedelta(microseconds=1))
         check = self._verifier.check_approves
         check(order.signed, plan, now=now, step=step.number, direction=order.direction)
         applied = entries.get((step.number, Direction.APPLY))
         if order.direction is not Direction.APPLY and not _may_have_acted(applied):
             raise errors.ForbiddenError(f"{plan.mitigation}: step {step.number} was never begun")
+        if order.direction is Direction.FORCE and _may_have_acted(entries.get((step.number, Direction.UNDO))):
+            raise errors.ForbiddenError(f"{plan.mitigation}: step {step.number} was undone")
         if self._ledger.evidence.has(names.ended_key(plan.mitigation)):
             raise errors.ForbiddenError(f"{plan.mitigation} has ended")
         seen = {n: effects.get((n, Direction.FORCE)) or effects.get((n, Direction.APPLY)) for n in numbers}
@@ -248,10 +255,8 @@ class Steps:
             except errors.ActionRefusedError as error:
                 return self._settle(entry, run.refused(error))
             unsure = False
-            if entry.intent_at is not None and self._clock() - entry.intent_at > LEASE:
-                continue
             try:
-                self._apply(run, observed)
+                self._apply(run, observed, entry)
             except errors.PreconditionFailedError as error:
                 return self._settle(entry, self._precondition_failed(run, observed, error))
             except errors.ActionRefusedError as error:
@@ -281,7 +286,8 @@ class Steps:
         """Give what was lately done to the target, as the journal has it: whichever worker did it."""
         now, found = self._clock(), []
         for entry in self._ledger.journal.lately(str(run.request.target)):
-            if entry.action != run.key and entry.intent_at is not None:
+            is_way_back = run.order.direction is Direction.UNDO and entry.mitigation == run.plan.mitigation
+            if entry.action != run.key and entry.intent_at is not None and not is_way_back:
                 step = self._ledger.approvals.plan(entry.plan_digest).steps[entry.step - 1]
                 # A clock that was set back holds nothing up.
                 found.append((_call(step, entry.direction), abs(now - entry.intent_at)))
@@ -305,7 +311,11 @@ class Steps:
             given_at=min(one.decision.decided_at for one in (given, *given.others)),
         )
 
-    def _apply(self, run: Running, observed: Observation) -> None:
+    def _apply(self, run: Running, observed: Observation, entry: JournalEntry) -> None:
+        if entry.intent_at is not None and self._clock() - entry.intent_at > LEASE:
+            raise errors.ProviderUnavailableError(
+                "the worker was frozen, or its clock is ahead of the ledger's"
+            )
         with TRACER.start_as_current_span(run.request.action) as span:
             span.set_attribute("stanch.target", str(run.request.target))
             run.action.apply(run.request, observed, action_id=run.key)

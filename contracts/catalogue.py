@@ -23,6 +23,7 @@ Called = Annotated[
 # Short enough to end within an incident's life, and a wait where something is repeated.
 Span = Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=7))]
 Wait = Annotated[timedelta, Field(ge=timedelta(milliseconds=50), le=timedelta(days=7))]
+LONGEST_STEADY = timedelta(minutes=15)  # a step that waits is tried for twice as long
 
 
 def _in_utc(at: datetime) -> datetime:
@@ -177,7 +178,8 @@ class RoutingPanel(Strict):
         endpoints: All five of its cluster, in the order in which they are tried.
         controls: Name to ARN of each routing control that may be changed.
         at_least_on: How many of the controls are on after any change.
-        wait: How long a changed control is left alone, against flapping.
+        wait: How long a changed control is left alone, against flapping; at most 15 minutes. The undo of the
+            mitigation that has changed it does not wait.
     """
 
     name: Slug
@@ -186,7 +188,7 @@ class RoutingPanel(Strict):
     endpoints: tuple[RoutingEndpoint, ...] = Field(min_length=1)
     controls: dict[Slug, str]
     at_least_on: int = Field(1, ge=0)
-    wait: timedelta = timedelta(seconds=60)
+    wait: timedelta = Field(timedelta(seconds=60), ge=timedelta(0), le=LONGEST_STEADY)
 
 
 class Aws(Strict):
@@ -314,6 +316,8 @@ class Signal(Strict):
             raise ValueError("set exactly one of healthy_below and healthy_above")
         if self.hold > self.within:
             raise ValueError("hold is at most within: else nothing is ever effective")
+        if self.every > self.within:
+            raise ValueError("every is at most within: else it is read once, and nothing is ever effective")
         asks = {name for name in _SOURCES if getattr(self, name) is not None}
         if asks != {"prometheus", "query"} and (len(asks) != 1 or asks & {"prometheus", "query"}):
             raise ValueError("set prometheus and query, or cloudwatch, or check, or rollout, or warnings")

@@ -234,16 +234,15 @@ class MitigationWorkflow:
                 continue
             try:
                 result = await self._act(step, Direction.UNDO, signed)
+                notes.append(f"undo of step {step.number}: {result.outcome.value} {result.detail}".strip())
+                if result.outcome is Outcome.DONE:
+                    undone = undone or not result.no_op
+                    self._left.discard(step.number)
+                    await calls.verify_step(self._verify(step, Direction.UNDO))
             except (ActivityError, ForbiddenStepError) as error:
                 if is_cancelled_exception(error):
                     raise
-                notes.append(f"undo of step {step.number} failed: {sentence(error)}")
-                continue
-            if result.outcome is Outcome.DONE:
-                undone = True
-                self._left.discard(step.number)
-                await calls.verify_step(self._verify(step, Direction.UNDO))
-            notes.append(f"undo of step {step.number}: {result.outcome.value} {result.detail}".strip())
+                notes.append(f"undo of step {step.number} went wrong: {sentence(error)}")
         return undone, "; " + "; ".join(notes)
 
     async def _act(

@@ -409,6 +409,39 @@ def test_undo_takes_back_what_was_forced(scene: Scene) -> None:
     assert (result.outcome, result.detail) == (Outcome.DONE, "nothing had to be done")
 
 
+def test_what_was_undone_is_not_forced(scene: Scene) -> None:
+    """An order to force that is delivered after the undo does not make the change again."""
+    (step,) = scene.plan.steps
+    plan = scene.plan.model_copy(update={"steps": (step.model_copy(update={"forced": step.action}),)})
+    scene.plan = plan.model_copy(update={"mitigation": f"{scene.incident}/2"})
+    scene.signed = scene.approve(scene.plan)
+    decision = scene.signed.decision.model_copy(update={"forced": (1,)})
+    scene.run()
+    judge(scene.ledger, f"{scene.plan.mitigation}/1/apply")
+    scene.run(scene.order(Direction.UNDO))
+    result = scene.run(scene.order(Direction.FORCE, Signer(KEY_PAIR).sign(decision)))
+
+    assert result.forbidden == f"{scene.plan.mitigation}: step 1 was undone"
+    assert scene.is_on
+
+
+def test_its_own_undo_waits_for_no_step(scene: Scene) -> None:
+    """What is left alone for a while after a change is not: where the change did harm it is taken back."""
+
+    def waits_for(request: SetFlag, observed: Observation, made: Callable[[], Sequence[object]]) -> str:  # noqa: ARG001  (as the protocol has it)
+        return "flapping" if made() else ""
+
+    scene.action.waits_for = waits_for  # type: ignore[method-assign]  # this test's own steady provider
+    scene.run()
+    judge(scene.ledger, f"{scene.plan.mitigation}/1/apply")
+
+    assert scene.run(scene.order(Direction.UNDO)).outcome is Outcome.DONE
+    scene.plan = scene.seal(2)
+    scene.signed = scene.approve(scene.plan)
+    with pytest.raises(ProviderUnavailableError, match="flapping"):
+        scene.run()
+
+
 def forged(scene: Scene, **changes: object) -> SignedDecision:
     """Give a decision with changes, signed by somebody who is not the gateway."""
     decision = Decision.model_validate(scene.signed.decision.model_dump() | changes)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from temporalio.testing import ActivityEnvironment
 
+from activities import steps
 from activities.verification import Watching, effect_of
 from contracts.errors import ForbiddenError
 from contracts.incidents import Attempt, AttemptEnd, Effect, Phase
@@ -134,3 +135,38 @@ def test_what_was_not_done_has_no_effect(world: World) -> None:
     ActivityEnvironment().run(watching.verify_step, borrowed)
     assert effect_of(world.ledger, f"{mine.plan.mitigation}/1/apply") is None
     assert effect_of(world.ledger, f"{other.plan.mitigation}/1/apply") is not None
+
+
+def test_what_began_with_nothing_to_do_goes_on(world: World) -> None:
+    """A first step that was done already began its mitigation in time, as one that had to be done."""
+    world.flags.turn("web", "production", "f0", on=False)
+    mine = world.one(ends=1)
+    run(world, mine)
+    judge(world.ledger, f"{mine.plan.mitigation}/1/apply", Effect.EFFECTIVE)
+    time.sleep(1.1)
+
+    assert run(world, mine, step=2) == ""
+
+
+def test_an_undo_that_is_due_is_not_too_late(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was measured to be worse is taken back, however long the engine was away meanwhile."""
+    monkeypatch.setattr(steps, "PAUSE", timedelta(0))
+    mine = world.one(ends=1)
+    run(world, mine)
+    judge(world.ledger, f"{mine.plan.mitigation}/1/apply", Effect.WORSE)
+    time.sleep(1.1)
+
+    assert "it expired at" in run(world, mine, step=2)
+    assert run(world, mine, direction=Direction.UNDO) == ""
+
+
+def test_a_clock_that_is_ahead_calls_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker for which each intent is old gives up after a few, and is tried again later."""
+    monkeypatch.setattr(steps, "SURE_FAILURES", 2)
+    mine = world.one()
+
+    assert "its clock is ahead of the ledger's" in run(world, mine, timedelta(seconds=9))
+    assert world.flags.arrived("PATCH") == []
+    entry = world.ledger.journal.get(f"{mine.plan.mitigation}/1/apply")
+    assert entry is not None
+    assert entry.fence == 2

@@ -34,6 +34,7 @@ def test_a_metric_becomes_the_probe_of_the_verification() -> None:
         ({"check": "front", "healthy_above": 0}, "set exactly one of"),
         ({"cloudwatch": METRIC, "hold": timedelta(minutes=2)}, "hold is at least 180 seconds"),
         ({"check": "front", "query": "up"}, "set prometheus and query"),
+        ({"check": "front", "every": timedelta(days=7)}, "every is at most within"),
         ({"rollout": WEB, "warnings": WEB}, "set prometheus and query, .* or rollout, or warnings"),
         (
             {"warnings": WEB, "hold": timedelta(seconds=9)},

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 from temporalio import activity
 from temporalio.client import WorkflowHandle
+from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from authority.policy import DEFAULT
@@ -228,6 +229,15 @@ MIDWAY = {
         (1, 3),
         "it hurts; undo of step 3: done; step 2 has no undo; undo of step 1: done; step 2 is in force",
     ),
+    "unseen": (
+        (DONE, DONE, DONE),
+        (),
+        (1, 2, 3),
+        (
+            "it hurts; undo of step 3: done; undo of step 2: done; undo of step 2 went wrong: not seen;"
+            " undo of step 1: done"
+        ),
+    ),
 }
 
 
@@ -247,6 +257,8 @@ async def test_a_plan_that_stops_midway(
 
     @activity.defn(name=names.VERIFY_STEP)
     async def verify(order: VerifyOrder) -> EffectResult:
+        if (order.step, order.direction) == (2, Direction.UNDO):
+            raise ApplicationError("not seen", non_retryable=True)
         effect = Effect.WORSE if order.step == len(MIDWAY["worse"][0]) else Effect.EFFECTIVE
         return EffectResult(effect=effect, detail="it hurts", ended_at=utc_now())
 

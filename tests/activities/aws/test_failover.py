@@ -23,6 +23,7 @@ from activities.aws.actions import (
 from activities.aws.client import AwsClient
 from activities.aws.fake import ERRORS, FakeAws, Fault
 from activities.aws.models import GlobalState, SwitchState
+from contracts.catalogue import RoutingPanel
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
 from contracts.outcomes import Reached
 from contracts.plans import Difference
@@ -533,3 +534,10 @@ def test_a_whole_failover_and_its_failback(aws: FakeAws, world: World, client: A
 
         assert there == (8, world.standby_db, {"ireland": 0, "virginia": 100})
         assert back == (2, world.primary_db, {"ireland": 100, "virginia": 0})
+
+
+def test_a_control_is_not_left_alone_for_longer_than_a_step_is_tried() -> None:
+    """A panel's wait fits into the time that a step has."""
+    panel = {"name": "shop", "account": "main", "arn": "a", "endpoints": [{"region": "r", "url": "u"}]}
+    with pytest.raises(ValidationError, match="less than or equal to 15 minutes"):
+        RoutingPanel.model_validate(panel | {"controls": {}, "wait": timedelta(minutes=16)})
