@@ -186,4 +186,8 @@ def _wish(args: argparse.Namespace) -> JsonObject:
 def _command(args: argparse.Namespace) -> int:
     body: JsonObject = args.body(args) | ({"reason": args.reason} if "reason" in args else {})
     answer = Gateway.of(args).post(f"/v1/incidents/{segment(args.incident)}/{args.command}", body)
-    return show.answer(args, answer, _incident_lines(parse(Incident, answer)))
+    lines = _incident_lines(parse(Incident, answer))
+    if body.get("playbook"):
+        asked = f"You asked for {body['playbook']} by name"
+        lines.append(f"{asked}: somebody else approves its plan, unless STANCH_SOLO is set.")
+    return show.answer(args, answer, lines)

@@ -6,24 +6,17 @@ import inspect
 import pkgutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, get_type_hints
+from typing import Any, Generic, TypeVar, get_type_hints
 
 import playbooks
 from contracts.actions import ActionRequest
+from contracts.catalogue import Deployment, EcsService
 from contracts.errors import InputError, NothingToProposeError
 from contracts.incidents import Incident, Severity
-from contracts.plans import Proposal, ProposedStep, Risk, Target, Verification
+from contracts.plans import Proposal, ProposedStep, Risk, Verification
 from contracts.playbooks import Match, Playbook, PlaybookParams, ServiceLook
 
-
-class Placed(Protocol):
-    """Something that the catalogue gives to a service."""
-
-    def target(self) -> Target:
-        """Give it as a target."""
-
-
-PlacedT = TypeVar("PlacedT", bound=Placed)
+PlacedT = TypeVar("PlacedT", Deployment, EcsService)
 ParamsT = TypeVar("ParamsT", bound=PlaybookParams)
 PlanFunction = Callable[[Incident, ParamsT, ServiceLook], Awaitable[Proposal]]
 
