@@ -1,5 +1,6 @@
 """The outermost layer of every request: who may speak to us at all, and what every answer carries."""
 
+import asyncio
 import logging
 import secrets
 import time
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.identity import SAFE_METHODS, host_of
+from gateway.intake import READ_WITHIN
 from gateway.metrics import Metrics
 from runtime.loopback import is_loopback
 
@@ -31,6 +33,7 @@ HEADERS: Final = {
 
 LARGEST_ORDER: Final = 64 * 1024  # bytes; what comes for intake has a limit of its own
 _INTAKE: Final = "/v1/alerts/"
+_TOO_SLOW: Final = 408
 
 log = logging.getLogger(__name__)
 
@@ -59,16 +62,20 @@ class Edge:
                 headers = MutableHeaders(scope=message)
                 headers.update(HEADERS)
                 headers.setdefault("Cache-Control", "no-store")
+                if is_unread or status == _TOO_SLOW:
+                    headers["Connection"] = "close"  # nobody waits for the rest of that body
             await send(message)
 
-        refusal = _refusal(HTTPConnection(scope), local=self._local)
+        connection, looks = HTTPConnection(scope), scope["method"] in SAFE_METHODS
+        is_unread = looks and not {"content-length", "transfer-encoding"}.isdisjoint(connection.headers)
+        refusal = _refusal(connection, local=self._local)
+        # Who only looks is answered at once: no body of theirs is ever read. Intake has limits of its own.
+        is_order = not looks and not scope["path"].startswith(_INTAKE)
         try:
-            order = receive if scope["path"].startswith(_INTAKE) else await _order(receive)
-            if refusal:
-                await self._answer(scope["path"], 403, refusal)(scope, receive, send_guarded)
-            elif order is None:
-                sentence = f"an order has at most {LARGEST_ORDER} bytes: say it in fewer words"
-                await self._answer(scope["path"], 413, sentence)(scope, receive, send_guarded)
+            order = await _order(receive) if is_order else receive
+            order = (403, refusal) if refusal else order
+            if isinstance(order, tuple):
+                await self._answer(scope["path"], *order)(scope, receive, send_guarded)
             else:
                 await self._app(scope, order, send_guarded)
         except ClientDisconnect:
@@ -88,25 +95,31 @@ class Edge:
                 self._metrics.latency.labels(method, route, str(status)).observe(took)
 
 
-async def _order(receive: Receive) -> Receive | None:
-    """Read a body before anybody holds it in memory to find out who sent it; ``None`` when it is too large.
+async def _order(receive: Receive) -> Receive | tuple[int, str]:
+    """Read a body before anybody holds it in memory to find out who sent it; or say why not, with a status.
 
     A little more than is taken is read and thrown away, so that an honest sender hears why.
     """
     body, size, more = bytearray(), 0, True
-    while more and size <= 4 * LARGEST_ORDER:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        size += len(message.get("body", b""))
-        body += message.get("body", b"") if size <= LARGEST_ORDER else b""
-        more = message.get("more_body", False)
+    try:
+        async with asyncio.timeout(READ_WITHIN):
+            while more and size <= 4 * LARGEST_ORDER:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                size += len(message.get("body", b""))
+                body += message.get("body", b"") if size <= LARGEST_ORDER else b""
+                more = message.get("more_body", False)
+    except TimeoutError:
+        return _TOO_SLOW, f"the order did not arrive within {READ_WITHIN:.0f} s: send it again"
+    if size > LARGEST_ORDER:
+        return 413, f"an order has at most {LARGEST_ORDER} bytes: say it in fewer words"
     waiting: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
     async def read() -> Message:
         return waiting.pop() if waiting else await receive()
 
-    return read if size <= LARGEST_ORDER else None
+    return read
 
 
 def _refusal(connection: HTTPConnection, *, local: bool) -> str:

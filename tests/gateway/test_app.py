@@ -1,7 +1,9 @@
 """The application as a whole: health, headers, the contract, and that looking changes nothing."""
 
+import asyncio
 import logging
 import re
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 
 from contracts.errors import ProviderUnavailableError
 from contracts.incidents import Phase
+from gateway import edge
 from gateway.edge import HEADERS, LARGEST_ORDER
 from ledger import database
 from tests.gateway.conftest import Door
@@ -275,6 +278,32 @@ async def test_an_order_has_a_size(door: Door, scene: Scene, size: int) -> None:
     assert answer.json()["error"] == "an order has at most 65536 bytes: say it in fewer words"
     assert taken <= 5 * LARGEST_ORDER
     assert dump(scene) == before
+
+
+async def test_an_order_that_does_not_come_is_given_up(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sender that holds back its body is told so; it does not hold the gateway."""
+    monkeypatch.setattr(edge, "READ_WITHIN", 0.05)
+
+    async def held_back() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(5)
+
+    async with door.client() as client:
+        answer = await client.post("/v1/approvals/APR-1/decision", content=held_back())
+
+    assert (answer.status_code, "did not arrive" in answer.json()["error"]) == (408, True)
+    assert answer.headers["connection"] == "close"
+
+
+def test_who_only_looks_need_send_no_body(door: Door) -> None:
+    """A GET that says that a body comes is answered without it, and the connection does not stay."""
+    with door.served() as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=8) as caller:
+            caller.sendall(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\n")
+            answer = b"".join(iter(lambda: caller.recv(4096), b""))
+
+    assert answer.startswith(b"HTTP/1.1 200 OK")
 
 
 async def test_a_bug_shows_no_trace(
