@@ -215,6 +215,9 @@ class Orders:
             return {}
         if not playbook or kind is not CommandKind.REPLAN:
             raise InputError("parameters belong to a playbook, and a playbook to an order for another plan")
+        for name, value in params.items():
+            if isinstance(value, int | float) and plain(value) != value:
+                raise InputError(f"parameter {name[:64]!r} is a number that is too large, or none")
         if len(str(params)) > LONGEST_REASON or plain(dict(params)) != params:
             raise InputError(f"give parameters of at most {LONGEST_REASON} printable characters")
         read = find(self.playbooks, playbook).read(dict(params))

@@ -1,6 +1,7 @@
 """The HTTP interface: who may do what, and how it says no."""
 
 import asyncio
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -286,6 +287,21 @@ async def test_a_wish_that_cannot_be(
     assert answer.status_code == status
     assert answer.json()["error"].startswith(sentence)
     assert EvidenceKind.COMMAND not in kinds(scene)
+
+
+@pytest.mark.parametrize("count", ["12345678901234567890123", "NaN", "-1e999"])
+async def test_a_number_that_is_none(door: Door, scene: Scene, count: str) -> None:
+    """A number that no two readers would read alike is said to be that."""
+    incident = scene.open_incident()
+    scene.take(incident)
+    body = json.dumps(WISH | {"params": {"count": "N"}}).replace('"N"', count)
+    async with door.client("ada") as client:
+        answer = await client.post(
+            f"/v1/incidents/{incident}/replan", content=body, headers={"Content-Type": "application/json"}
+        )
+
+    said = {"error": "parameter 'count' is a number that is too large, or none"}
+    assert (answer.status_code, answer.json()) == (422, said)
 
 
 async def test_the_technical_lead_only_asks(door: Door, scene: Scene) -> None:
