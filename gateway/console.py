@@ -102,6 +102,7 @@ class Console:
             commands=commander == person,
             asks=person in (commander, found.roles.get(Role.TECHNICAL_LEAD)),
             playbooks=self._orders.playbooks,
+            solo=self._orders.policy.solo,
             cannot_take=no_command if may_move and commander is None else None,
             people=self._catalogue.people,
             on_call=on_call(self._catalogue, found.service, self._clock()),

@@ -331,7 +331,12 @@ async def test_asking_for_a_playbook_by_form(door: Door, scene: Scene) -> None:
     page = await look(browser, f"/incidents/{incident}")
     where = f"/incidents/{incident}/replan"
 
+    alone = Door(scene, door.settings.model_copy(update={"solo": True}))
+    in_solo = await look(await alone.browser("linus"), f"/incidents/{incident}")
+
     assert "How many at once. Otherwise 1." in page.text
+    assert "Somebody else than who asks approves the plan." in page.text
+    assert "Somebody else than who asks" not in in_solo.text
     for count in ("2", "2", ""):
         form = page.form(where, playbook="restart-pods", reason="told", **{"param-count": count})
         assert (await send(browser, form)).status_code == 303
