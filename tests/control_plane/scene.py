@@ -64,7 +64,7 @@ class Approved:
     def run(self, direction: Direction = Direction.APPLY, *, action: Action[Any] | None = None) -> StepResult:
         """Run the step as one attempt of a fresh worker; ``action`` stands in for the worker's own.
 
-        An undo runs as if the step had made things worse.
+        An undo runs as it was verified, or as if the step had made things worse where that was not done.
         """
         if direction is Direction.UNDO:
             judge(self._scene.ledger, f"{self.plan.mitigation}/1/apply")
@@ -227,7 +227,7 @@ class Scene:
             title="Do it",
             rationale="It is broken.",
             steps=(step,),
-            undo_when=(Effect.INEFFECTIVE, Effect.WORSE),
+            undo_when=(Effect.INEFFECTIVE, Effect.INCONCLUSIVE, Effect.WORSE),
             sealed_at=now,
             expires_at=now + timedelta(minutes=10),
         )
