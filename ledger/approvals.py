@@ -31,7 +31,7 @@ from contracts.messages import ClosedApproval
 from contracts.names import ended_key
 from contracts.plans import Needs, Plan, Step
 from ledger import evidence, grants, incidents, ladders, outbox, rows
-from ledger.database import Database
+from ledger.database import Stored
 from ledger.schema import approval as approvals
 from ledger.schema import journal
 from ledger.schema import plan as plans
@@ -57,11 +57,8 @@ class _Answer:
     grant: Grant | None = None
 
 
-class Approvals:
+class Approvals(Stored):
     """All requests, and the one place where they are decided."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def ask(self, plan: Plan, *, severity: Severity, is_urgent: bool = True) -> ApprovalRequest:
         """Keep a sealed plan and ask about it. A mitigation is asked about once: again gives the request.

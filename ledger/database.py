@@ -251,3 +251,14 @@ def _begin_sqlite(connection: Connection) -> None:
     if serial is not None:
         connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if serial else 'NORMAL'}")
     connection.exec_driver_sql("BEGIN" if serial is None else "BEGIN IMMEDIATE")
+
+
+class Stored:
+    """What the ledger keeps of one kind.
+
+    Args:
+        database: Where.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database

@@ -13,7 +13,7 @@ from contracts.base import JsonObject
 from contracts.errors import InputError, ProviderUnavailableError
 from contracts.evidence import ENGINE, Evidence, EvidenceEntry, EvidenceKind
 from ledger import merkle, notes
-from ledger.database import Database
+from ledger.database import Stored
 from ledger.schema import evidence, evidence_checkpoint, evidence_head, evidence_node
 from ledger.storable import canonical_text, clean, one_line
 
@@ -100,11 +100,8 @@ def entry_of(index: int, leaf: str, body: str) -> EvidenceEntry:
     )
 
 
-class EvidenceLog:
+class EvidenceLog(Stored):
     """The log as its readers see it."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def append(self, *entries: Evidence) -> None:
         """Append in one transaction; an entry whose key is in the log already is skipped."""

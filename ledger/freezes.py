@@ -9,18 +9,15 @@ from contracts.errors import ConflictError
 from contracts.evidence import EvidenceKind
 from contracts.guardrails import Freeze
 from ledger import evidence, rows
-from ledger.database import Database
+from ledger.database import Stored
 from ledger.schema import freeze as freezes
 from ledger.schema import journal
 
 MOST_RUNNING = 100
 
 
-class Freezes:
+class Freezes(Stored):
     """All freezes; whoever writes an intent reads them in the same transaction."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def list(self) -> builtins.list[Freeze]:
         """Give the freezes that stand, the oldest first."""

@@ -16,17 +16,14 @@ from contracts.errors import ConflictError, ForbiddenError, InputError
 from contracts.evidence import EvidenceKind
 from contracts.incidents import Incident
 from ledger import evidence, ladders, rows
-from ledger.database import Database
+from ledger.database import Stored
 from ledger.schema import standing_grant as grants
 
 LONGEST = timedelta(days=90)
 
 
-class Grants:
+class Grants(Stored):
     """All standing grants; whether a person may give one is for the policy to say, before."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def give(
         self,

@@ -20,7 +20,7 @@ from contracts.incidents import Attempt, AttemptEnd
 from contracts.outcomes import MitigationResult
 from contracts.plans import Plan
 from ledger import evidence
-from ledger.database import Database
+from ledger.database import Stored
 from ledger.schema import freeze as freezes
 from ledger.schema import journal
 
@@ -149,11 +149,8 @@ def end(connection: Connection, ended: Attempt | MitigationResult, now: datetime
     evidence.note(connection, kind, key, said, incident=incident, at=now, body=body)
 
 
-class GuardrailRecords:
+class GuardrailRecords(Stored):
     """Locks and facts as everybody asks for them."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def facts(self, plan: Plan, rules: Guardrails) -> Facts:
         """Give all that counts for a plan that is being sealed."""

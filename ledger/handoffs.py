@@ -13,7 +13,7 @@ from contracts.in_force import ForceState
 from contracts.incidents import AlertStatus, Incident, Role
 from contracts.notices import Handoff, HandoffState, Packet, PendingQuestion, Timer, Tried
 from ledger import evidence, freezes, grants, incidents, ladders, outbox, rows
-from ledger.database import Database
+from ledger.database import Stored
 from ledger.schema import approval as approvals
 from ledger.schema import handoff as handoffs
 from ledger.schema import in_force
@@ -24,11 +24,8 @@ from ledger.schema import outbox as messages
 OFFERED_FOR = timedelta(minutes=15)
 
 
-class Handoffs:
+class Handoffs(Stored):
     """All offers of roles, and the one place where they are accepted."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def list(self, incident: str) -> builtins.list[Handoff]:
         """Give an incident's handoffs, the newest first."""

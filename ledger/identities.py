@@ -17,7 +17,7 @@ from contracts.errors import ForbiddenError, NotFoundError
 from contracts.evidence import EvidenceKind
 from contracts.identities import ApiToken, TokenOrder
 from ledger import evidence, rows
-from ledger.database import Database
+from ledger.database import Stored
 from ledger.schema import api_token, session
 
 KEPT: Final = timedelta(days=1)  # a session that is over stays so long: its sign-in cannot be used again
@@ -42,11 +42,8 @@ class SignIn(Frozen):
     expires_at: datetime
 
 
-class Sessions:
+class Sessions(Stored):
     """Every browser that is signed in; ending one here ends every copy of its cookie."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def begin(
         self,
@@ -119,11 +116,8 @@ class Sessions:
                 _note(connection, key, row.person, f"{row.person} signs out", at=now)
 
 
-class Tokens:
+class Tokens(Stored):
     """Every API token, revoked and expired ones included."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def create(self, order: TokenOrder, *, by: str) -> tuple[ApiToken, str]:
         """Make a token, and give it with its secret: nobody can read that again."""

@@ -23,7 +23,7 @@ from contracts.messages import UndoRequest
 from contracts.outcomes import Direction, MitigationResult
 from contracts.plans import Plan, Step
 from ledger import evidence, guardrails, incidents, ladders, outbox, rows
-from ledger.database import Clock, Database
+from ledger.database import Clock, Stored
 from ledger.schema import approval as approvals
 from ledger.schema import in_force
 from ledger.storable import one_line
@@ -69,11 +69,8 @@ def settled(
         _enter(connection, clock, row, plan, entered, approval=approval)
 
 
-class MitigationsInForce:
+class MitigationsInForce(Stored):
     """All of them, and what people do about them."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def get(self, mitigation: str) -> InForce:
         """Give a mitigation as it stands.

@@ -12,7 +12,7 @@ from contracts.evidence import ENGINE, Evidence, EvidenceKind
 from contracts.incidents import OPEN_PHASES, Alert, AlertStatus, Severity
 from contracts.messages import AlertBatch
 from ledger import evidence, incidents, outbox, rows
-from ledger.database import Database
+from ledger.database import Database, Stored
 from ledger.schema import alert as episodes_table
 from ledger.schema import alert_is_pending, delivery
 from ledger.schema import incident as incidents_table
@@ -55,11 +55,8 @@ class PendingAlert(Frozen):
     trace: dict[str, str]
 
 
-class Inbox:
+class Inbox(Stored):
     """Takes deliveries in and correlates them."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def accept(
         self, source: str, body: bytes, alerts: Sequence[Alert], *, trace: Mapping[str, str]

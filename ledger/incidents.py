@@ -12,7 +12,7 @@ from contracts.evidence import EvidenceKind
 from contracts.incidents import OPEN_PHASES, Incident, Phase, Role, Severity
 from contracts.messages import AlertBatch, Command, CommandKind, RecordRequest
 from ledger import evidence, guardrails, ladders, outbox, rows
-from ledger.database import Clock, Database
+from ledger.database import Clock, Stored
 from ledger.schema import alert as alerts
 from ledger.schema import incident as incidents
 from ledger.storable import clean, one_line
@@ -160,11 +160,8 @@ def give_role(
     ladders.look_again(connection, clock, incident=incident)
 
 
-class Incidents:
+class Incidents(Stored):
     """The projection of all incidents."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def get(self, incident: str) -> Incident:
         """Give an incident as it is now.

@@ -16,7 +16,7 @@ from contracts.evidence import ENGINE, EvidenceKind
 from contracts.outcomes import Direction, Outcome, StepResult
 from contracts.plans import Plan
 from ledger import evidence, guardrails, in_force, rows
-from ledger.database import Database
+from ledger.database import Stored
 from ledger.schema import journal
 from ledger.schema import plan as plans
 from ledger.storable import one_line
@@ -57,11 +57,8 @@ class JournalEntry(Frozen):
     result: StepResult | None = None
 
 
-class Journal:
+class Journal(Stored):
     """All actions, each moved forward by compare-and-set."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def begin(self, action: str, **facts: Any) -> JournalEntry:
         """Give an action as it stands. One that is new is entered with its first intent or outcome.

@@ -15,7 +15,7 @@ from contracts.evidence import ENGINE, EvidenceKind
 from contracts.incidents import OPEN_PHASES, Incident, Role, Severity
 from contracts.notices import CONSOLE, Notice, NoticeState
 from ledger import evidence, incidents, ladders, outbox, rows
-from ledger.database import Database
+from ledger.database import Database, Stored
 from ledger.schema import approval as approvals
 from ledger.schema import ladder as ladder_table
 from ledger.schema import notice as notices
@@ -30,11 +30,8 @@ PAUSES = (timedelta(seconds=2), timedelta(seconds=5))
 LANES = 4  # of one channel: a slow one holds up so many deliveries, and no other channel
 
 
-class Notices:
+class Notices(Stored):
     """All notices, and the ladders by which they come."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def list(self, *, subject: str | None = None, incident: str | None = None) -> builtins.list[Notice]:
         """Give who was told of a subject, or of anything in an incident, in the order of the calls."""

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, bindparam, func, insert, or_, select, update
 
 from contracts.base import Frozen, JsonObject
-from ledger.database import Clock, Database
+from ledger.database import Clock, Stored
 from ledger.schema import outbox, outbox_is_waiting
 
 ALERTS = "incident.alerts"
@@ -82,11 +82,8 @@ def add(
     connection.execute(insert(outbox).values(message | state | {"error": ""}))
 
 
-class Outbox:
+class Outbox(Stored):
     """The messages that wait, handed out under a lease, so that several gateways may deliver."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def claim(self, limit: int, lease: timedelta) -> list[OutboxMessage]:
         """Take messages to deliver, at most one of each lane, so that a lane's order is kept.

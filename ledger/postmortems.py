@@ -5,17 +5,14 @@ import hashlib
 from contracts.errors import NotFoundError
 from contracts.evidence import EvidenceKind
 from ledger import evidence, incidents, rows
-from ledger.database import Database
+from ledger.database import Stored
 from ledger.schema import incident as incidents_table
 from ledger.schema import postmortem
 from ledger.storable import clean
 
 
-class Postmortems:
+class Postmortems(Stored):
     """One for each incident, in its last version; the log holds the digest of each."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def write(self, incident: str, markdown: str) -> None:
         """Keep a postmortem; the same text again is no change.

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, select
 from contracts.evidence import EvidenceKind
 from contracts.readiness import CheckState, Readiness, ServiceReadiness
 from ledger import evidence, ladders, rows
-from ledger.database import Database
+from ledger.database import Stored
 from ledger.schema import readiness as looks
 from ledger.schema import watch
 
@@ -19,11 +19,8 @@ WORDS = {
 }
 
 
-class ReadinessRecords:
+class ReadinessRecords(Stored):
     """All looks at the readiness of failovers."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def record(self, service: str, environment: str, found: Readiness, on_call: Sequence[str]) -> None:
         """Keep what a look found; a change is evidence, and one to not ready is told to who is on call."""

@@ -9,18 +9,15 @@ from contracts.approvals import ApprovalRequest, Review, Reviewed
 from contracts.errors import ConflictError, ForbiddenError
 from contracts.evidence import EvidenceKind
 from ledger import evidence, rows
-from ledger.database import Database
+from ledger.database import Stored
 from ledger.schema import approval as approvals
 from ledger.schema import review as reviews
 
 ENOUGH = 2
 
 
-class Reviews:
+class Reviews(Stored):
     """All approvals that broke the glass, with their reviews."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def list(self, *, open_only: bool = False, limit: int = 100) -> builtins.list[Reviewed]:
         """Give them, the newest first; with ``open_only`` those that still lack a review."""

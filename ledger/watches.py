@@ -15,18 +15,15 @@ from contracts.evidence import Evidence
 from contracts.plans import Reading
 from contracts.watches import KEPT, SignalNow, Watch
 from ledger import evidence, rows
-from ledger.database import Database
+from ledger.database import Stored
 from ledger.schema import watch
 
 # Nothing is due later than this: a time further ahead means that a clock has jumped, and does not hold.
 LONGEST_WAIT = timedelta(days=2)
 
 
-class Watches:
+class Watches(Stored):
     """Everything that is looked at again and again."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def arrange(self, items: Mapping[str, datetime]) -> None:
         """Have exactly these things watched; one that is not yet is due at its time, the others are over."""
