@@ -2,7 +2,6 @@
 
 import argparse
 import platform
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -122,7 +121,6 @@ def examine() -> Iterator[Finding]:
     yield _keys(settings)
     yield _ledger(settings)
     yield from _gateway(settings)
-    yield from _programs()
 
 
 def _try(name: str, look: Callable[[], str], *, why: str, get: str, state: State = State.MISSING) -> Finding:
@@ -304,18 +302,6 @@ def _gateway(settings: Settings) -> Iterator[Finding]:
         detail, why = dependency.detail or "answers", "incidents do not move on without it"
         get = "start it again; its own log says why it stopped"
         yield Finding(f"gateway's {name}", state, detail, why, get)
-
-
-def _programs() -> Iterator[Finding]:
-    for names, why, package in (
-        (("chromium", "chromium-browser", "google-chrome"), "the console's tests need it", "chromium"),
-        (("prometheus",), "the end-to-end tests and the demo use the real one", "prometheus"),
-        (("prometheus-alertmanager", "alertmanager"), "the same", "prometheus-alertmanager"),
-        (("pg_ctl", "pg_ctlcluster"), "the ledger's tests run on PostgreSQL too", "postgresql"),
-    ):
-        found = next(filter(None, map(shutil.which, names)), None)
-        state = State.OK if found else State.OPTIONAL
-        yield Finding(package, state, found or "not installed", why, f"Debian: apt-get install {package}")
 
 
 def _lines(finding: Finding) -> Iterator[str]:
