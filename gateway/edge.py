@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from starlette.datastructures import MutableHeaders
-from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -72,7 +72,7 @@ class Edge:
         # Who only looks is answered at once: no body of theirs is ever read. Intake has limits of its own.
         is_order = not looks and not scope["path"].startswith(_INTAKE)
         try:
-            order = await _order(receive) if is_order else receive
+            order = await _order(scope, receive) if is_order else receive
             order = (403, refusal) if refusal else order
             if isinstance(order, tuple):
                 await self._answer(scope["path"], *order)(scope, receive, send_guarded)
@@ -95,21 +95,19 @@ class Edge:
                 self._metrics.latency.labels(method, route, str(status)).observe(took)
 
 
-async def _order(receive: Receive) -> Receive | tuple[int, str]:
+async def _order(scope: Scope, receive: Receive) -> Receive | tuple[int, str]:
     """Read a body before anybody holds it in memory to find out who sent it; or say why not, with a status.
 
     A little more than is taken is read and thrown away, so that an honest sender hears why.
     """
-    body, size, more = bytearray(), 0, True
+    body, size = bytearray(), 0
     try:
         async with asyncio.timeout(READ_WITHIN):
-            while more and size <= 4 * LARGEST_ORDER:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                size += len(message.get("body", b""))
-                body += message.get("body", b"") if size <= LARGEST_ORDER else b""
-                more = message.get("more_body", False)
+            async for chunk in Request(scope, receive).stream():
+                size += len(chunk)
+                body += chunk if size <= LARGEST_ORDER else b""
+                if size > 4 * LARGEST_ORDER:
+                    break
     except TimeoutError:
         return _TOO_SLOW, f"the order did not arrive within {READ_WITHIN:.0f} s: send it again"
     if size > LARGEST_ORDER:
