@@ -21,6 +21,7 @@ from gateway.identity import Identity, Principal
 from gateway.sources.reading import storable
 from gateway.tracing import span
 from ledger import Ledger
+from ledger.incidents import FINAL_PHASES
 from ledger.storable import plain
 
 LONGEST_REASON = 2_000
@@ -270,9 +271,11 @@ class Orders:
     def may_move_roles(self, incident: Incident) -> bool:
         """Say whether roles may move: while it is open, and for as long as it has left something in force.
 
-        Somebody decides about the way back of that, perhaps long after who commanded has gone.
+        Somebody decides about the way back of that, perhaps long after who commanded has gone. Of what is
+        closed the ledger changes nothing.
         """
-        return incident.phase in OPEN_PHASES or bool(self.ledger.in_force.list(incident=incident.id, limit=1))
+        left = incident.phase not in FINAL_PHASES and self.ledger.in_force.list(incident=incident.id, limit=1)
+        return incident.phase in OPEN_PHASES or bool(left)
 
     def incident_with_roles(self, incident: str) -> Incident:
         """Give an incident whose roles may move.

@@ -8,6 +8,7 @@ import pytest
 from authority.guardrails import Guard, Guardrails
 from contracts.evidence import EvidenceKind
 from contracts.incidents import Phase
+from contracts.messages import RecordRequest
 from contracts.outcomes import Direction, Outcome, StepResult
 from ledger.in_force import UNDO
 from tests.gateway.conftest import Door
@@ -107,6 +108,20 @@ async def test_roles_move_while_something_is_in_force(door: Door, applied: Scene
     assert late.json()["error"] == "INC-1 is learning: nothing about it can be ordered any more"
     assert ["Take command over" in page.text for page in pages] == [True, False]
     assert ["Hand out a role" in page.text for page in pages] == [True, False]
+
+
+async def test_roles_of_what_is_closed_stay(door: Door, applied: Scene) -> None:
+    """Where the ledger changes nothing any more the page offers nothing, whatever is in force still."""
+    known = applied.ledger.incidents.get("INC-1").attempts
+    closed = RecordRequest(incident="INC-1", version=100, phase=Phase.CLOSED, attempts=known)
+    applied.ledger.incidents.record(closed)
+    async with door.client("grace") as grace:
+        taken = await grace.post("/v1/incidents/INC-1/take-over", json={"holder": "ada", "reason": "gone"})
+    page = await look(await door.browser("grace"), "/incidents/INC-1")
+
+    assert applied.ledger.in_force.list(incident="INC-1") != []
+    assert (taken.status_code, taken.json()["error"].split(":")[0]) == (409, "INC-1 is closed")
+    assert ("Take command over" in page.text, "Hand out a role" in page.text) == (False, False)
 
 
 async def test_undo(door: Door, applied: Scene) -> None:
