@@ -100,9 +100,9 @@ def around(plan: Plan) -> Envelope:
 
 def _is_of_target(action: ActionCall, name: str) -> bool:
     """Say whether an argument is a part of the target; of two that are alike neither is taken for it."""
-    if name == "kind":
-        return action.arguments[name] == action.target.kind
     value, given = action.arguments[name], list(action.arguments.values())
+    if name == "kind":
+        return value == action.target.kind
     return value in action.target.path and given.count(value) == 1
 
 
