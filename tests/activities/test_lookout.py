@@ -413,18 +413,24 @@ def test_a_repeated_verification_gives_the_first_judgement(scene: Scene) -> None
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "effect"),
-    [(0.5, 0.4, Effect.INEFFECTIVE), (0.5, 0.8, Effect.WORSE), (None, 0.4, Effect.WORSE)],
+    ("before", "after", "late", "effect"),
+    [
+        (0.5, 0.4, 0, Effect.INEFFECTIVE),
+        (0.5, 0.8, 0, Effect.WORSE),
+        (None, 0.4, 0, Effect.WORSE),
+        (0.5, 0.4, 120, Effect.WORSE),
+    ],
 )
 def test_a_step_is_compared_with_what_was_just_before_it(
-    scene: Scene, before: float | None, after: float, effect: Effect
+    scene: Scene, before: float | None, after: float, late: float, effect: Effect
 ) -> None:
-    """What got bad while a person thought is not the step's doing; without readings the sealed one counts."""
+    """What got bad while a person thought is not the step's doing; without late readings the sealed."""
     sealed = Reading(value=0.1, at=NOON)
     plan = scene.ask(hold=timedelta(), within=timedelta(), baseline=sealed)
     for said in (0.1, *[before] * 20, 0.9, before):
         scene.errors.says = said if before else None
         scene.turn(timedelta(seconds=10))
+    scene.clock.forward(timedelta(seconds=late))
     scene.run(plan)
     scene.clock.forward(timedelta(seconds=1))
     scene.errors.says = 0.01  # the lookout may look once more before it learns of the decision
@@ -438,11 +444,12 @@ def test_a_step_is_compared_with_what_was_just_before_it(
     order = VerifyOrder(**about, plan_digest=digest)
     seen: EffectResult = ActivityEnvironment().run(watching.verify_step, order)
     median = "median of 12 readings; 0.1 when the plan was sealed"
-    told = median if before else "0.1, read 3.83 min earlier when the plan was sealed"
+    is_known = before is not None and not late
+    told = median if is_known else f"0.1, read {3.83 + late / 60:.3g} min earlier when the plan was sealed"
 
     assert seen.effect is effect
     assert seen.baseline is not None
-    assert (seen.baseline.value, seen.baseline.detail) == (before or 0.1, told)
+    assert (seen.baseline.value, seen.baseline.detail) == (before if is_known else 0.1, told)
     assert seen.detail.endswith(f"; before it: {told}")
 
 
