@@ -1,6 +1,7 @@
 """Connections and transactions: one writer at a time, and every trouble in the word *unavailable*."""
 
 import json
+import math
 import shutil
 import sqlite3
 import threading
@@ -78,7 +79,7 @@ class Database:
         self._sure_until = 0.0  # by the monotonic clock: when writing has to be tried before it is promised
         # SQLite's own waiting is by polling and unfair; threads queue here first.
         self._turn = threading.Lock()
-        self._turn_since: float | None = None  # by the monotonic clock
+        self._turn_since = math.inf  # by the monotonic clock; nobody's: never
         if self._is_sqlite:
             event.listen(self._engine, "do_connect", self._make_folder)
             event.listen(self._engine, "connect", _prepare_sqlite)
@@ -151,11 +152,9 @@ class Database:
                 raise ProviderUnavailableError(
                     f"ledger {self.name}: {free >> 20} MiB are free on its disk, under {LEAST_FREE >> 20}"
                 )
-        now, since = time.monotonic(), self._turn_since
-        if since is not None and now - since > PATIENCE:
-            raise self._busy()
-        if now < self._sure_until or since is not None:  # somebody is writing
-            return
+        is_stuck = time.monotonic() - self._turn_since > PATIENCE
+        if not is_stuck and (time.monotonic() < self._sure_until or self._turn.locked()):
+            return  # locked: somebody is writing
         with self.write() as connection:
             connection.exec_driver_sql(_SAME_AGAIN_SQLITE if self._is_sqlite else _SAME_AGAIN)
 
@@ -178,21 +177,18 @@ class Database:
             yield
             return
         if not self._turn.acquire(timeout=PATIENCE):
-            raise self._busy()
+            raise ProviderUnavailableError(f"ledger {self.name}: busy for more than {PATIENCE} s")
         try:
             self._turn_since = time.monotonic()
             yield
         finally:
-            self._turn_since = None
+            self._turn_since = math.inf
             self._turn.release()
 
     def _make_folder(self, *_: object) -> None:
         path = self._url.database or ""
         if not path.startswith("file:"):  # SQLite's own kind of URL, for example to open read-only
             Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-    def _busy(self) -> ProviderUnavailableError:
-        return ProviderUnavailableError(f"ledger {self.name}: busy for more than {PATIENCE} s")
 
     def _unavailable(self, error: Exception, *, may_have_applied: bool) -> ProviderUnavailableError:
         reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
