@@ -157,10 +157,8 @@ class Planning:
             try:
                 playbook = find(self._playbooks, request.playbook)
                 plan = self.propose(playbook, request.incident, f"{request.incident.id}/0", request.params)
-            except StanchError as error:
-                return PreviewAnswer(note=str(error))
             except Exception as error:  # noqa: BLE001  (an author's mistake is said to who asks)
-                return PreviewAnswer(note=f"{request.playbook}: {_mistake(request.playbook, error)}")
+                return PreviewAnswer(note=_why(request.playbook, error))
         return PreviewAnswer(plan=plan)
 
     def _candidates(
@@ -183,14 +181,9 @@ class Planning:
         for playbook in matching:
             try:
                 plan = self._wished(playbook, incident, mitigation, order)
-            except InputError as error:  # it names the playbook
-                notes.append(str(error))
-                continue
-            except StanchError as error:
-                notes.append(f"{playbook.name}: {error}")
-                continue
             except Exception as error:  # noqa: BLE001  (an author's mistake must not stop the other playbooks)
-                notes.append(f"{playbook.name}: {_mistake(playbook.name, error)}")
+                named = "" if isinstance(error, InputError) else f"{playbook.name}: "  # that one names it
+                notes.append(named + _why(playbook.name, error))
                 continue
             plans.append(plan)
             if not plan.refusals:
@@ -401,8 +394,10 @@ def changed(before: Observation, now: Observation, prefix: str = "") -> list[Dif
     ]
 
 
-def _mistake(playbook: str, error: Exception) -> str:
-    """Say in one line what an author has not thought of; the log has the whole of it."""
+def _why(playbook: str, error: Exception) -> str:
+    """Say why it has no plan: in one line what its author has not thought of, which the log has whole."""
+    if isinstance(error, StanchError):
+        return str(error)
     activity.logger.error("playbook %s failed", playbook, exc_info=error)
     what = first_wrong(error) if isinstance(error, ValidationError) else error
     return f"failed with {type(error).__name__}: {one_line(what)}"

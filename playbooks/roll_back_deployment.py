@@ -29,11 +29,9 @@ VERIFIED_GOOD = "stanch.dev/verified-good"
 class Params(PlaybookParams):
     """Which revision, or how it is found."""
 
-    revision: RevisionNumber | None = Field(
-        None, description="Go back to the revision of this number, whatever it is."
-    )
+    revision: RevisionNumber | None = Field(None, description="The revision of this number, whatever it is.")
     name: str | None = Field(
-        None, description="Of this deployment only; with what is in front of its name where that is needed."
+        None, description="Of this deployment only: shop/web, or web if one is called so."
     )
     within: Within = Field(timedelta(hours=24), description="How far back a release is a suspect.")
     proven: Within = Field(timedelta(hours=1), description="How long a release ran that is known to be good.")

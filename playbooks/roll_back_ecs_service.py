@@ -22,16 +22,10 @@ from playbooks.kit import alert, check_one, named, playbook, step, verification
 class Params(PlaybookParams):
     """Which revision, or how it is found."""
 
-    revision: RevisionNumber | None = Field(
-        None, description="Go back to the revision of this number, whatever it is."
-    )
-    name: str | None = Field(
-        None, description="Of this ECS service only; with what is in front of its name where that is needed."
-    )
+    revision: RevisionNumber | None = Field(None, description="The revision of this number, whatever it is.")
+    name: str | None = Field(None, description="Of this ECS service only: web, or its cluster/web.")
     within: Within = Field(timedelta(hours=24), description="How far back a release is a suspect.")
-    proven: Within = Field(
-        timedelta(hours=1), description="How long a release served that is known to be good."
-    )
+    proven: Within = Field(timedelta(hours=1), description="How long a good release has served.")
 
 
 @playbook(matches=[alert(signal="error_rate"), alert(signal="latency")], risk=Risk.MEDIUM, order=31)
@@ -48,10 +42,8 @@ async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposa
         released = history.present.released_at
         if params.revision is not None or (released is not None and look.now - released <= params.within):
             suspects.append((released or incident.opened_at, history, where))
-    check_one(
-        params.revision,
-        ["/".join(where.values()) for _, one, where in suspects if _numbered(one.former, params)],
-    )
+    places = ["/".join(where.values()) for _, one, where in suspects if _numbered(one.former, params)]
+    check_one(params.revision, places)
     for released, history, where in sorted(suspects, key=lambda suspect: suspect[0], reverse=True):
         proven = [one for one in history.former if one.served >= params.proven]
         others = [one for one in history.former if one not in proven]

@@ -298,7 +298,7 @@ def test_mistake_about_a_request_is_one_line(scene: Scene, within: timedelta) ->
     preview: PreviewAnswer = ActivityEnvironment().run(scene.planning().preview, request)
     (note,) = scene.plan().notes
 
-    assert preview.note == note
+    assert note == f"own: {preview.note}"
     assert note.startswith("own: failed with ")
     assert "\n" not in note
     assert "https" not in note
