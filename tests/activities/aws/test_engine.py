@@ -257,17 +257,19 @@ def test_traffic_is_left_alone_whichever_worker_changed_it(
     """Another worker, or the same one after a restart, has from the journal that it was changed just now."""
     case = routing(world)
     steady = replace(case, request=case.request.model_copy(update={"panel": "steady"}))
-    approved = Approved(steady, client, accounts, ledger)
+    back = steady.request.model_copy(update={"states": {"ireland": True, "virginia": False}})
+    approved = Approved(steady, client, accounts, ledger, back)
     assert approved.run().outcome is Outcome.DONE
+    approved.force()
     approved.action = SetRoutingControlsAction(client)
     for _ in range(2):
         with pytest.raises(ProviderUnavailableError, match="ireland, virginia was changed less than 0:01:00"):
-            approved.run(Direction.UNDO)
+            approved.run(Direction.FORCE)
     held = len(aws.changes)
     approved.clock = lambda: utc_now() - timedelta(seconds=61)  # a clock that is set back holds nothing up
-    undone = approved.run(Direction.UNDO)
+    forced = approved.run(Direction.FORCE)
 
-    assert (undone.outcome, held, len(aws.changes)) == (Outcome.DONE, 1, 2)
+    assert (forced.outcome, held, len(aws.changes)) == (Outcome.DONE, 1, 2)
     assert [one.partition(" waits: ")[0] for one in told_to_wait(ledger)] == ["INC-1/1 step 1"]
 
 

@@ -88,7 +88,7 @@ class Approved:
             title="Shed load",
             rationale="It helps.",
             steps=(step,),
-            undo_when=(Effect.WORSE,),
+            undo_when=(Effect.WORSE, Effect.INCONCLUSIVE),
             sealed_at=now,
             expires_at=now + timedelta(minutes=10),
         )
