@@ -70,9 +70,8 @@ class Edge:
         is_unread = looks and not {"content-length", "transfer-encoding"}.isdisjoint(connection.headers)
         refusal = _refusal(connection, local=self._local)
         # Who only looks is answered at once: no body of theirs is ever read. Intake has limits of its own.
-        is_order = not looks and not scope["path"].startswith(_INTAKE)
         try:
-            order = await _order(scope, receive) if is_order else receive
+            order = receive if looks or scope["path"].startswith(_INTAKE) else await _order(scope, receive)
             order = (403, refusal) if refusal else order
             if isinstance(order, tuple):
                 await self._answer(scope["path"], *order)(scope, receive, send_guarded)
