@@ -312,9 +312,7 @@ class Identity:
         try:
             self._check_ours(connection, session, token, about)
         except ForbiddenError as error:
-            # Once an hour for each form, whatever was made up in it: a flood does not fill the log.
-            route = getattr(connection.scope.get("route"), "path", "none")
-            attempt = digest(f"{session.person.id}|{route}|{error}|{self._hour()}")[:32]
+            attempt = digest(f"{session.secret}|{connection.url.path}|{token}|{about}")[:32]
             facts: JsonObject = {"path": connection.url.path[:200], "about": about[:500]}
             self.refused(f"form/{attempt}", session.person.id, str(error), facts)
             raise

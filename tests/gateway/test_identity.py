@@ -462,28 +462,6 @@ def test_a_forms_token_is_of_one_session_and_one_decision(identity: Identity) ->
             identity.check_form(request(origin=OURS), session, mark, right)
 
 
-def test_forms_that_are_made_up_are_kept_once_an_hour(identity: Identity, scene: Scene) -> None:
-    """Whatever a person makes up as token, plan or path: a flood of it does not fill the log."""
-    session = identity.session(request(cookie=sign_in(identity)))
-
-    def flood() -> int:
-        before = scene.ledger.evidence.size()
-        for number in range(20):
-            with pytest.raises(ForbiddenError):
-                identity.check_form(
-                    request(path=f"/approvals/APR-{number}/decision", origin=OURS),
-                    session,
-                    token=str(number),
-                    about=decision_form(f"APR-{number}", str(number), "approve"),
-                )
-        return scene.ledger.evidence.size() - before
-
-    first, again = flood(), flood()
-    scene.clock.forward(hours=1)
-
-    assert (first, again, flood()) == (1, 0, 1)
-
-
 def test_what_nobody_known_orders_is_kept_once_an_hour(identity: Identity, scene: Scene) -> None:
     """A flood of orders without a token or session is in the log, and does not fill it; looking is not."""
 
