@@ -145,10 +145,8 @@ class Steps:
             at: effect for at, one in entries.items() if (effect := effect_of(self._ledger, one.action))
         }
         numbers = approved(order.signed, plan)
-        begun, now = (
-            [entries[at] for at in entries if at[0] in numbers and at[1] is Direction.APPLY],
-            self._now(),
-        )
+        begun = [entries[at] for at in entries if at[0] in numbers and at[1] is Direction.APPLY]
+        now = self._now()
         if begun:
             # Nothing is begun late (see ``_run``); what was begun in time goes on, if it goes on soon.
             # Whether the way back is due, what was measured says, and not the time (see ``_check_turn``).
