@@ -32,7 +32,7 @@ from tests.site import QUICK, Site, until
 accounts, aws, moto, proxy = aws_world.accounts, aws_world.aws, aws_world.moto, aws_world.proxy
 sdk, world = aws_world.sdk, aws_world.world
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 QUERY = "availability_errors"
 SIGNAL = {"prometheus": "main", "query": QUERY, "healthy_below": 0.05, "within": 20, **QUICK}
 

@@ -178,6 +178,7 @@ def test_a_silent_collector_holds_nobody_up(tmp_path: Path) -> None:
     assert took < 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["worker", "gateway.serve"])
 def test_free_when_nothing_is_configured(module: str) -> None:
     """Without an endpoint a process has no OpenTelemetry SDK, no exporter, no thread and no provider."""

@@ -296,6 +296,7 @@ async def test_a_person_asks_for_a_playbook_by_name(running: Site, service: str)
     assert (await running.asked(incident.id, 4)).plan.requester is None
 
 
+@pytest.mark.slow
 async def test_an_order_for_a_playbook_interrupts_the_watch(tmp_path: Path) -> None:
     """In the middle of a long watch a named playbook is planned at once; one without a plan is said."""
     long = {"monitoring": timedelta(minutes=5)}
@@ -358,6 +359,7 @@ async def test_a_named_plan_that_expires_after_the_alerts_ended_is_over(tmp_path
         assert seen.attempts[-1].end is AttemptEnd.EXPIRED
 
 
+@pytest.mark.slow
 async def test_thousands_of_alerts_do_not_stop_an_incident(running: Site, service: str) -> None:
     """A delivery with thousands of alerts is one incident that still can be planned for and resolved."""
     alerts = [running.firing(service, fingerprint=f"{number}") for number in range(3000)]
