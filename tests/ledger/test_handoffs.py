@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from authority.decisions import Signer
 from contracts.approvals import Envelope, Verdict
@@ -12,7 +13,7 @@ from contracts.errors import ConflictError, ForbiddenError, NotFoundError, Stanc
 from contracts.evidence import EvidenceKind
 from contracts.incidents import Role, Severity
 from contracts.notices import Handoff, HandoffState
-from ledger import Ledger
+from ledger import Ledger, schema
 from tests.ledger.crowd import at_once
 from tests.ledger.samples import POLICY, Clock, open_incident, plan
 from tests.ledger.test_notices import Post, said
@@ -93,6 +94,9 @@ def test_the_packet_says_what_else_stands(
         end = clock() + timedelta(minutes=lasts)
         ledger.grants.give(envelope, incident=about, expires_at=end, signer=signer, **facts)
     ledger.grants.revoke("GRT-2", person="ada", reason="enough")
+    with ledger.database.write() as connection:  # a damaged one stops no handoff
+        damaged = update(schema.standing_grant).where(schema.standing_grant.c.number == 3)
+        connection.execute(damaged.values(content={}))
     for service in ("billing", "shop"):
         ledger.freezes.set(service=service, reason="the network", person="grace")
     packet = offer(ledger, incident).packet
