@@ -83,9 +83,12 @@ class Verifier:
         if key is None:
             raise UnknownKeyError(f"{what}: signed by the unknown key {key_id[:64]}")
         try:
-            key.verify(base64.b64decode(signature, validate=True), canonical(content))
+            raw = base64.b64decode(signature, validate=True)
+            key.verify(raw, canonical(content))
         except (InvalidSignature, ValueError) as error:
             raise ForbiddenError(f"{what}: the signature is not valid") from error
+        if base64.b64encode(raw).decode() != signature:  # RFC 4648 §3.5: a decoder may pass bits over
+            raise ForbiddenError(f"{what}: the signature is not valid base64")
 
     def _read_again(self) -> dict[str, Ed25519PublicKey]:
         if self._reread is not None:

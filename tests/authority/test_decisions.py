@@ -1,5 +1,6 @@
 """A decision allows exactly what was shown, and nothing else."""
 
+import base64
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from contracts.errors import ForbiddenError, UnknownKeyError
 from contracts.outcomes import Direction
 from contracts.plans import Needs, Plan
 from tests.authority.plans import NOW, grant, plan
+from tests.campaigns.forging import respelled
 
 KEY = Ed25519PrivateKey.generate()
 VERIFIER = Verifier([KEY.public_key()])
@@ -124,6 +126,16 @@ def test_no_made_up_signature_verifies(signature: str) -> None:
     """Whatever stands in the place of the signature is refused, and never crashes."""
     with pytest.raises(ForbiddenError):
         VERIFIER.check_signature(SIGNED.model_copy(update={"signature": signature}))
+
+
+@pytest.mark.parametrize("way", [1, 7, 15])
+def test_the_signature_is_spelled_in_one_way(way: int) -> None:
+    """Base64 has letters whose last bits say nothing: another spelling of the right signature is not it."""
+    spelled = respelled(SIGNED.signature, way)
+    assert base64.b64decode(spelled, validate=True) == base64.b64decode(SIGNED.signature)
+
+    with pytest.raises(ForbiddenError, match="signature is not valid"):
+        VERIFIER.check_signature(SIGNED.model_copy(update={"signature": spelled}))
 
 
 def test_unknown_key_is_refused() -> None:

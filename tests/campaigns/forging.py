@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
+from string import ascii_lowercase, ascii_uppercase, digits
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -160,9 +161,15 @@ def reads_as(content: Any, plan: Plan) -> bool:
 def bit_flipped(rng: random.Random, signature: str) -> str:
     """Give a signature, in base64, with one to three bits turned."""
     raw = bytearray(base64.b64decode(signature))
-    for _ in range(rng.randint(1, 3)):
-        raw[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
+    for bit in rng.sample(range(8 * len(raw)), rng.randint(1, 3)):  # no bit twice: it would be as it was
+        raw[bit // 8] ^= 1 << bit % 8
     return base64.b64encode(bytes(raw)).decode()
+
+
+def respelled(signature: str, way: int) -> str:
+    """Give a signature in base64 that a lenient decoder reads as the same 64 bytes, in 1 to 15 ways."""
+    letters = f"{ascii_uppercase}{ascii_lowercase}{digits}+/"  # the last one's last four bits say nothing
+    return f"{signature[:-3]}{letters[letters.index(signature[-3]) + way]}=="
 
 
 class World:
@@ -367,6 +374,12 @@ class World:
                 mine.signed.model_copy(update={"signature": bit_flipped(self.rng, mine.signed.signature)})
             )
         )
+
+    def respelled_signature(self) -> Attempt:
+        """The right signature in other letters, which a lenient decoder reads as the same bytes."""
+        mine = self.reworded()
+        spelled = respelled(mine.signed.signature, self.rng.randint(1, 15))
+        return Attempt(mine.order(mine.signed.model_copy(update={"signature": spelled})))
 
     def odd_signature(self) -> Attempt:
         """A signature that is none."""
@@ -628,6 +641,7 @@ KINDS: Mapping[str, Callable[[World], Attempt]] = {
     "T9 decision with another plan's step": World.pairing,
     "T9 order with another's name": World.replayed_in_part,
     "T10 signature's bits turned": World.flipped_bits,
+    "T10 signature in other letters": World.respelled_signature,
     "T10 signature that is none": World.odd_signature,
     "T10 stranger's key as ours": World.strangers_key,
     "T10 unknown key": World.unknown_key,
