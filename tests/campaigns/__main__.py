@@ -28,6 +28,8 @@ SIZES = {
     "engine": (100, 1_000),
 }
 STEPS = 40
+# The short campaign is a gate: what fails in it is about the change. The long one looks where none has.
+SEED = 20_260_301
 
 
 def histories(count: int, seeded: int) -> Counter[str]:
@@ -118,7 +120,7 @@ def main() -> int:
     """Run it; 1 when a rule was broken, a state never reached, or a forgery not refused or not kept."""
     parser = argparse.ArgumentParser(prog="python -m tests.campaigns", description=__doc__)
     parser.add_argument("--long", action="store_true", help="the long campaign")
-    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--seed", type=int, help="to repeat a run; the short one has a fixed one by itself")
     parser.add_argument("--only", choices=SIZES, help="only this part")
     parser.add_argument("--part", choices=SIZES, help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
@@ -126,8 +128,9 @@ def main() -> int:
     if asked.part:
         print(json.dumps(PARTS[asked.part](asked.count, asked.seed)))
         return 0
+    seeded = asked.seed or (int(time.time()) if asked.long else SEED)
     parts = {
-        part: run(part, sizes[asked.long], asked.seed)
+        part: run(part, sizes[asked.long], seeded)
         for part, sizes in SIZES.items()
         if asked.only in (None, part)
     }
