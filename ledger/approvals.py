@@ -31,7 +31,7 @@ from contracts.messages import ClosedApproval
 from contracts.names import ended_key
 from contracts.plans import Needs, Plan, Step
 from ledger import evidence, grants, incidents, ladders, outbox, rows
-from ledger.database import Stored
+from ledger.database import Stored, moment_of
 from ledger.schema import approval as approvals
 from ledger.schema import journal
 from ledger.schema import plan as plans
@@ -94,10 +94,10 @@ class Approvals(Stored):
                 needs=plan.needs(),
                 given=[],
                 broke_glass=False,
-                asked_at=self._database.now(),
+                asked_at=moment_of(connection),
                 closed_reason="",
             )
-            request, incident, now = _request(row), plan.incident, self._database.now
+            request, incident = _request(row), plan.incident
             kind, key, body = (
                 EvidenceKind.PLAN_SEALED,
                 f"{plan.mitigation}/sealed",
@@ -105,18 +105,17 @@ class Approvals(Stored):
             )
             said = f"{plan.playbook} proposes {plan.mitigation}: {plan.title}"
             evidence.note(connection, kind, key, said, incident=incident, at=plan.sealed_at, body=body)
-            named, asked_at = {"approval": request.id}, request.asked_at
+            named = {"approval": request.id}
             kind, key = EvidenceKind.APPROVAL_ASKED, f"{request.id}/asked"
             body = sealed | named | {"expires_at": plan.expires_at.isoformat()}
             asks = f"{request.id} asks whether {plan.mitigation} may run"
-            said = f"{asks}: {plan.title}"
-            evidence.note(connection, kind, key, said, incident=incident, at=asked_at, body=body)
-            asked = outbox.ASKED
-            outbox.add(connection, now, asked, request.id, incident=incident, payload=named, due=asked_at)
+            evidence.note(connection, kind, key, f"{asks}: {plan.title}", incident=incident, body=body)
+            due = request.asked_at
+            outbox.add(connection, outbox.ASKED, request.id, incident=incident, payload=named, due=due)
             if is_urgent:
-                ladders.begin(connection, now, request.id, incident)
+                ladders.begin(connection, request.id, incident)
             else:
-                ladders.tell(connection, now, incident, ["incident_commander"], asks, key=key)
+                ladders.tell(connection, incident, ["incident_commander"], asks, key=key)
             return request
 
     def for_mitigation(self, mitigation: str) -> Approval | None:
@@ -215,18 +214,17 @@ class Approvals(Stored):
         check_names(overrides)
         with self._database.write() as connection:
             row = rows.find(connection, approvals, approval)
-            now = self._database.now()
             try:
-                repeated = _repeated(connection, row, answer, now)
+                repeated = _repeated(connection, row, answer)
                 if repeated is not None:
                     return repeated
-                plan = _check(connection, row, answer, policy, now)
+                plan = _check(connection, row, answer, policy)
                 return self._take(connection, row, plan, answer, signer=signer, trace=trace)
             except (ConflictError, ForbiddenError) as error:
                 refusal = error
-            if row.state == ApprovalState.PENDING and now >= row.expires_at:
-                _close(connection, row, ApprovalState.EXPIRED, "nobody decided in time", now)
-            _note_refused(connection, row, answer, refusal, now)
+            if row.state == ApprovalState.PENDING and moment_of(connection) >= row.expires_at:
+                _close(connection, row, ApprovalState.EXPIRED, "nobody decided in time")
+            _note_refused(connection, row, answer, refusal)
         raise refusal
 
     def close(self, approval: str, state: ApprovalState, reason: str) -> ClosedApproval:
@@ -241,7 +239,7 @@ class Approvals(Stored):
         with self._database.write() as connection:
             row = rows.find(connection, approvals, approval)
             if row.state == ApprovalState.PENDING:
-                row = _close(connection, row, state, reason, self._database.now())
+                row = _close(connection, row, state, reason)
             request = _request(row)
             return ClosedApproval(state=request.state.value, signed=request.signed)
 
@@ -294,12 +292,12 @@ class Approvals(Stored):
             NotFoundError: There is no such request.
         """
         with self._database.write() as connection:
-            row, now = rows.find(connection, approvals, approval), self._database.now()
+            row, now = rows.find(connection, approvals, approval), moment_of(connection)
             expiry: datetime = row.expires_at
             if row.state != ApprovalState.PENDING:
                 return None
             if now >= expiry:
-                _close(connection, row, ApprovalState.EXPIRED, "nobody decided in time", now)
+                _close(connection, row, ApprovalState.EXPIRED, "nobody decided in time")
                 return None
             plan = _plan(connection, row.plan_digest)
             if plan.policy_digest != policy.digest or plan.refusals or row.given:
@@ -390,7 +388,7 @@ class Approvals(Stored):
                     "steps": allowed,
                     "overrides": request.signed.overrides,
                     "grant": None,
-                    "decided_at": self._database.now(),
+                    "decided_at": moment_of(connection),
                 }
             )
             others = (
@@ -403,7 +401,7 @@ class Approvals(Stored):
                 self._log(connection, EvidenceKind.APPROVAL_GIVEN, f"{key}/first", said, signed)
                 whom, key = ["technical_lead", "incident_commander", "on_call"], f"{key}/first"
                 said += f". One more has to order it: stanch approval force {request.id} --step {step}"
-                ladders.tell(connection, self._database.now, request.incident, whom, said, key=key)
+                ladders.tell(connection, request.incident, whom, said, key=key)
                 return signed
             self._log(connection, EvidenceKind.FORCED, key, said, signed)
             self._deliver(connection, key, signed, trace)
@@ -424,7 +422,7 @@ class Approvals(Stored):
         Raises:
             ConflictError: The two have approved different steps.
         """
-        request, now = _request(row), self._database.now()
+        request, now = _request(row), moment_of(connection)
         decision = Decision(
             request=request.id,
             incident=request.incident,
@@ -447,7 +445,7 @@ class Approvals(Stored):
                 said = f"{answer.person} approves {request.mitigation}, the first of two: {request.title}"
                 key = f"{request.id}/given/{signed.signature[:16]}"
                 self._log(connection, EvidenceKind.APPROVAL_GIVEN, key, said, signed)
-                ladders.look_again(connection, self._database.now, subject=request.id)
+                ladders.look_again(connection, subject=request.id)
                 return signed
         values = {"state": _STATE[answer.verdict], "closed_at": now, "broke_glass": answer.break_glass}
         rows.change(connection, approvals, row, signed=signed.model_dump(mode="json"), **values)
@@ -458,23 +456,22 @@ class Approvals(Stored):
             said = f"{answer.person} broke the glass for {request.mitigation}: {answer.reason}"
             self._log(connection, EvidenceKind.BREAK_GLASS, f"{request.id}/break-glass", said, signed)
             whom, key = [ladders.EVERYBODY], f"{request.id}/break-glass"
-            ladders.tell(connection, self._database.now, request.incident, whom, said, key=key)
+            ladders.tell(connection, request.incident, whom, said, key=key)
         self._deliver(connection, request.id, signed, trace)
         return signed
 
     def _log(
         self, connection: Connection, kind: EvidenceKind, key: str, summary: str, signed: SignedDecision
     ) -> None:
-        incident, actor, at = signed.decision.incident, signed.decision.person, signed.decision.decided_at
+        incident, actor = signed.decision.incident, signed.decision.person
         body = {"signed": signed.model_dump(mode="json")}
-        evidence.note(connection, kind, key, summary, incident=incident, actor=actor, at=at, body=body)
+        evidence.note(connection, kind, key, summary, incident=incident, actor=actor, body=body)
 
     def _deliver(
         self, connection: Connection, key: str, signed: SignedDecision, trace: Mapping[str, str]
     ) -> None:
-        now, kind, incident = self._database.now, outbox.DECISION, signed.decision.incident
-        payload = signed.model_dump(mode="json")
-        outbox.add(connection, now, kind, key, incident=incident, payload=payload, trace=trace)
+        incident, payload = signed.decision.incident, signed.model_dump(mode="json")
+        outbox.add(connection, outbox.DECISION, key, incident=incident, payload=payload, trace=trace)
 
 
 def _signed_in(connection: Connection, key: str) -> SignedDecision | None:
@@ -501,14 +498,14 @@ def _plan(connection: Connection, seal: str) -> Plan:
     return plan
 
 
-def _repeated(connection: Connection, row: Row[Any], answer: _Answer, now: datetime) -> SignedDecision | None:
+def _repeated(connection: Connection, row: Row[Any], answer: _Answer) -> SignedDecision | None:
     """Give the recorded decision or approval if this is the same person's same answer again.
 
     The first of two approvals counts only while its request waits. Until then its giver may still say
     something else: fewer steps, other guardrails, a broken glass.
     """
     request = _request(row)
-    waits = request.state is ApprovalState.PENDING and now < request.expires_at
+    waits = request.state is ApprovalState.PENDING and moment_of(connection) < request.expires_at
     recorded = request.given if waits else ()
     if request.signed is not None:
         recorded = (request.signed, *request.signed.others)
@@ -530,7 +527,7 @@ def _chosen(plan: Plan, numbers: tuple[int, ...]) -> tuple[Step, ...]:
     return tuple(step for step in plan.steps if not numbers or step.number in numbers)
 
 
-def _check(connection: Connection, row: Row[Any], answer: _Answer, policy: Policy, now: datetime) -> Plan:
+def _check(connection: Connection, row: Row[Any], answer: _Answer, policy: Policy) -> Plan:
     """Check that this answer counts, and give the plan that it is about.
 
     Raises:
@@ -541,7 +538,7 @@ def _check(connection: Connection, row: Row[Any], answer: _Answer, policy: Polic
     request = _request(row)
     if request.state is not ApprovalState.PENDING:
         raise ConflictError(_standing(request))
-    if now >= request.expires_at:
+    if moment_of(connection) >= request.expires_at:
         raise ConflictError(f"{request.id} expired at {request.expires_at.isoformat()}: plan again")
     if answer.plan_digest != request.plan_digest:
         raise ConflictError(
@@ -589,11 +586,9 @@ def _standing(request: ApprovalRequest) -> str:
     return f"{request.id} was closed as {request.state.value} at {at}: {request.closed_reason}"
 
 
-def _note_refused(
-    connection: Connection, row: Row[Any], answer: _Answer, refusal: StanchError, now: datetime
-) -> None:
+def _note_refused(connection: Connection, row: Row[Any], answer: _Answer, refusal: StanchError) -> None:
     approval, person, verdict = f"APR-{row.number}", answer.person, answer.verdict.value
-    facts = (person, verdict, answer.plan_digest, str(refusal), now.isoformat())
+    facts = (person, verdict, answer.plan_digest, str(refusal), moment_of(connection).isoformat())
     attempt = hashlib.sha256("\n".join(facts).encode(errors="replace")).hexdigest()[:32]
     body = {
         "approval": approval,
@@ -605,16 +600,14 @@ def _note_refused(
     }
     kind, key, where = EvidenceKind.DECISION_REFUSED, f"{approval}/refused/{attempt}", row.incident
     said = f"{person} may not {verdict} {row.mitigation}: {refusal}"
-    evidence.note(connection, kind, key, said, incident=where, actor=person, at=now, body=body)
+    evidence.note(connection, kind, key, said, incident=where, actor=person, body=body)
 
 
-def _close(
-    connection: Connection, row: Row[Any], state: ApprovalState, reason: str, now: datetime
-) -> Row[Any]:
-    values = {"state": state, "closed_at": now, "closed_reason": reason}
+def _close(connection: Connection, row: Row[Any], state: ApprovalState, reason: str) -> Row[Any]:
+    values = {"state": state, "closed_at": moment_of(connection), "closed_reason": reason}
     row, approval = rows.change(connection, approvals, row, **values), f"APR-{row.number}"
     said = f"{approval} is closed as {state.value}: {reason}"
     body = {"approval": approval, "mitigation": row.mitigation, "state": state.value, "reason": reason}
     kind, key = EvidenceKind.APPROVAL_CLOSED, f"{approval}/closed"
-    evidence.note(connection, kind, key, said, incident=row.incident, at=now, body=body)
+    evidence.note(connection, kind, key, said, incident=row.incident, body=body)
     return row

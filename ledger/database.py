@@ -110,7 +110,7 @@ class Database:
                         connection.exec_driver_sql(
                             _TAKE_TURN if serial else "SET LOCAL synchronous_commit = off"
                         )
-                    yield connection
+                    yield connection.execution_options(stanch_moment=self.now())
                     is_committing = True
             if serial:  # what does not wait for its turn may work though everybody else waits in vain
                 self._sure_until = time.monotonic() + SURE_FOR
@@ -247,6 +247,12 @@ def _begin_sqlite(connection: Connection) -> None:
     if serial is not None:
         connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if serial else 'NORMAL'}")
     connection.exec_driver_sql("BEGIN" if serial is None else "BEGIN IMMEDIATE")
+
+
+def moment_of(connection: Connection) -> datetime:
+    """Give the time of a transaction that writes: one for all of it, taken when its turn has come."""
+    moment: datetime = connection.get_execution_options()["stanch_moment"]
+    return moment
 
 
 class Stored:

@@ -13,7 +13,7 @@ from contracts.base import JsonObject
 from contracts.errors import InputError, ProviderUnavailableError
 from contracts.evidence import ENGINE, Evidence, EvidenceEntry, EvidenceKind
 from ledger import merkle, notes
-from ledger.database import Stored
+from ledger.database import Stored, moment_of
 from ledger.schema import evidence, evidence_checkpoint, evidence_head, evidence_node
 from ledger.storable import canonical_text, clean, one_line
 
@@ -59,12 +59,30 @@ def note(
     *,
     incident: str | None,
     actor: str = ENGINE,
-    at: datetime,
+    at: datetime | None = None,
     body: Mapping[str, Any] | None = None,
 ) -> None:
-    """Append one entry within the caller's serial transaction; what is said becomes one line."""
-    summary, facts = one_line(said), dict(body or {})
-    entry = Evidence(key=key, kind=kind, incident=incident, actor=actor, at=at, summary=summary, body=facts)
+    """Append one entry within the caller's serial transaction; what is said becomes one line.
+
+    Args:
+        connection: The transaction, whose time it has when it is not another one.
+        kind: Of what.
+        key: Its own: what has this key already is no news.
+        said: What people read.
+        incident: Which one it is about.
+        actor: Who did it.
+        at: When, if it was before.
+        body: What programs read.
+    """
+    entry = Evidence(
+        key=key,
+        kind=kind,
+        incident=incident,
+        actor=actor,
+        at=at or moment_of(connection),
+        summary=one_line(said),
+        body=dict(body or {}),
+    )
     append(connection, entry)
 
 
@@ -147,13 +165,10 @@ class EvidenceLog(Stored):
 
     def signs(self, signer: Signer) -> None:
         """Say in the log that a key signs from now on; one that the log has seen before is no news."""
-        key, said = (
-            f"signing-key/{signer.key_id}",
-            f"The gateway signs with the key {signer.key_id} from now on",
-        )
+        key, kind, body = f"signing-key/{signer.key_id}", EvidenceKind.SIGNING_KEY, {"key_id": signer.key_id}
+        said = f"The gateway signs with the key {signer.key_id} from now on"
         with self._database.write() as connection:
-            kind, now, body = EvidenceKind.SIGNING_KEY, self._database.now(), {"key_id": signer.key_id}
-            note(connection, kind, key, said, incident=None, at=now, body=body)
+            note(connection, kind, key, said, incident=None, body=body)
 
     def checkpoint(self, signer: Signer, origin: str = "stanch") -> str | None:
         """Sign and keep the tree's size and root as a C2SP checkpoint, if the log has grown since the last.
@@ -179,7 +194,7 @@ class EvidenceLog(Stored):
             root = _root(connection, count)
             text = notes.Checkpoint(origin, count, root).text
             note = notes.sign(text, name=origin, key=signer.public_key, sign_bytes=signer.sign_bytes)
-            made = {"size": count, "root": root, "note": note, "made_at": self._database.now()}
+            made = {"size": count, "root": root, "note": note, "made_at": moment_of(connection)}
             connection.execute(insert(evidence_checkpoint), made)
             return note
 

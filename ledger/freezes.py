@@ -9,7 +9,7 @@ from contracts.errors import ConflictError
 from contracts.evidence import EvidenceKind
 from contracts.guardrails import Freeze
 from ledger import evidence, rows
-from ledger.database import Stored
+from ledger.database import Stored, moment_of
 from ledger.schema import freeze as freezes
 from ledger.schema import journal
 
@@ -36,9 +36,9 @@ class Freezes(Stored):
             on_their_way = tuple(connection.scalars(running))
             if row is None:
                 facts = {"service": service, "reason": reason}
-                row = rows.add(connection, freezes, **facts, person=person, at=self._database.now())
+                row = rows.add(connection, freezes, **facts, person=person, at=moment_of(connection))
                 said = f"{person} stops {what(service)}: {reason}"
-                self._tell(connection, row, "frozen", person, said, **facts, running=list(on_their_way))
+                _tell(connection, row, "frozen", person, said, **facts, running=list(on_their_way))
             return _freeze(row).model_copy(update={"running": on_their_way})
 
     def get(self, freeze: str) -> Freeze:
@@ -63,19 +63,10 @@ class Freezes(Stored):
                 if row.lifted_by == person:
                     return _freeze(row)
                 raise ConflictError(f"{freeze} was lifted by {row.lifted_by} at {row.lifted_at.isoformat()}")
-            row = rows.change(connection, freezes, row, lifted_by=person, lifted_at=self._database.now())
+            row = rows.change(connection, freezes, row, lifted_by=person, lifted_at=moment_of(connection))
             said = f"{person} lets {what(row.service)} begin again: {reason}"
-            self._tell(connection, row, "lifted", person, said, reason=reason)
+            _tell(connection, row, "lifted", person, said, reason=reason)
             return _freeze(row)
-
-    def _tell(
-        self, connection: Connection, row: Row[Any], event: str, actor: str, said: str, **facts: Any
-    ) -> None:
-        freeze, now = f"FRZ-{row.number}", self._database.now()
-        body, key = {"freeze": freeze, **facts}, f"{freeze}/{event}"
-        evidence.note(
-            connection, EvidenceKind.FREEZE, key, said, incident=None, actor=actor, at=now, body=body
-        )
 
 
 def standing(connection: Connection) -> list[Freeze]:
@@ -87,6 +78,12 @@ def standing(connection: Connection) -> list[Freeze]:
 def what(service: str | None) -> str:
     """Say what a freeze stops."""
     return f"changes of {service}" if service else "all changes"
+
+
+def _tell(connection: Connection, row: Row[Any], event: str, actor: str, said: str, **facts: Any) -> None:
+    freeze = f"FRZ-{row.number}"
+    key, body = f"{freeze}/{event}", {"freeze": freeze, **facts}
+    evidence.note(connection, EvidenceKind.FREEZE, key, said, incident=None, actor=actor, body=body)
 
 
 def _freeze(row: Row[Any]) -> Freeze:

@@ -16,7 +16,7 @@ from contracts.errors import ConflictError, ForbiddenError, InputError
 from contracts.evidence import EvidenceKind
 from contracts.incidents import Incident
 from ledger import evidence, ladders, rows
-from ledger.database import Stored
+from ledger.database import Stored, moment_of
 from ledger.schema import standing_grant as grants
 
 LONGEST = timedelta(days=90)
@@ -47,7 +47,7 @@ class Grants(Stored):
                 a value that has no canonical form.
         """
         with self._database.write() as connection:
-            now = self._database.now()
+            now = moment_of(connection)
             if not now < expires_at <= now + LONGEST or not timedelta() <= after <= LONGEST:
                 raise InputError(f"a grant ends at some time from now until {LONGEST.days} days ahead")
             scope = {"service": service, "environment": environment}
@@ -75,9 +75,9 @@ class Grants(Stored):
             rows.change(connection, grants, row, **signed)
             what = f"{', '.join(envelope.actions)} on {', '.join(envelope.targets)}"
             said = f"{person} gives {grant.id} until {expires_at:%Y-%m-%d %H:%M}Z: {what} ({reason})"
-            _note(connection, grant, "given", by=person, at=now, said=said)
+            _note(connection, grant, "given", by=person, said=said)
             whom = ["incident_commander", "on_call"] if incident else [ladders.EVERYBODY]
-            ladders.tell(connection, self._database.now, incident, whom, said, key=f"{grant.id}/given")
+            ladders.tell(connection, incident, whom, said, key=f"{grant.id}/given")
             return StandingGrant(grant=grant)
 
     def revoke(self, grant: str, *, person: str, reason: str) -> StandingGrant:
@@ -91,10 +91,9 @@ class Grants(Stored):
             found = _standing(row)
             if found.revoked_at is not None:
                 return found
-            now = self._database.now()
-            row = rows.change(connection, grants, row, revoked_at=now, revoked_by=person)
+            row = rows.change(connection, grants, row, revoked_at=moment_of(connection), revoked_by=person)
             said = f"{person} revokes {grant}: {reason}"
-            _note(connection, found.grant, "revoked", by=person, at=now, said=said)
+            _note(connection, found.grant, "revoked", by=person, said=said)
             return _standing(row)
 
     def get(self, grant: str) -> StandingGrant:
@@ -167,7 +166,7 @@ def _standing(row: Row[Any]) -> StandingGrant:
     return StandingGrant.model_validate(facts | {"revoked_at": row.revoked_at, "revoked_by": row.revoked_by})
 
 
-def _note(connection: Connection, grant: Grant, what: str, *, by: str, at: datetime, said: str) -> None:
+def _note(connection: Connection, grant: Grant, what: str, *, by: str, said: str) -> None:
     body, where = {"what": what, "grant": grant.model_dump(mode="json")}, grant.incident
     key = f"{grant.id}/{what}"
-    evidence.note(connection, EvidenceKind.GRANT, key, said, incident=where, actor=by, at=at, body=body)
+    evidence.note(connection, EvidenceKind.GRANT, key, said, incident=where, actor=by, body=body)

@@ -132,7 +132,7 @@ def take_over(connection: Connection, target: str, mitigation: str) -> None:
     connection.execute(others.values(held=False))
 
 
-def end(connection: Connection, ended: Attempt | MitigationResult, now: datetime) -> None:
+def end(connection: Connection, ended: Attempt | MitigationResult) -> None:
     """Note how a mitigation ended and let go of what it held, within the caller's transaction.
 
     A call that was begun and whose outcome is not known yet holds its target until it is, or for an hour.
@@ -140,13 +140,9 @@ def end(connection: Connection, ended: Attempt | MitigationResult, now: datetime
     values = {"ended": ended.end, "held": journal.c.held & (journal.c.state == "intent")}
     connection.execute(update(journal).filter_by(mitigation=ended.mitigation).values(values))
     said = f"{ended.mitigation} {ended.title}: {ended.end.value}. {ended.detail}".rstrip(". ")
-    kind, key, body = (
-        EvidenceKind.MITIGATION_ENDED,
-        names.ended_key(ended.mitigation),
-        {"result": ended.model_dump(mode="json")},
-    )
+    key, body = names.ended_key(ended.mitigation), {"result": ended.model_dump(mode="json")}
     incident = ended.mitigation.partition("/")[0]
-    evidence.note(connection, kind, key, said, incident=incident, at=now, body=body)
+    evidence.note(connection, EvidenceKind.MITIGATION_ENDED, key, said, incident=incident, body=body)
 
 
 class GuardrailRecords(Stored):

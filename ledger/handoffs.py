@@ -1,7 +1,7 @@
 """Roles that are handed over: offered with what the other has to know, and held from accepting on."""
 
 import builtins
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
@@ -13,7 +13,7 @@ from contracts.in_force import ForceState
 from contracts.incidents import AlertStatus, Incident, Role
 from contracts.notices import Handoff, HandoffState, Packet, PendingQuestion, Timer, Tried
 from ledger import evidence, freezes, grants, incidents, ladders, outbox, rows
-from ledger.database import Stored
+from ledger.database import Stored, moment_of
 from ledger.schema import approval as approvals
 from ledger.schema import handoff as handoffs
 from ledger.schema import in_force
@@ -53,31 +53,28 @@ class Handoffs(Stored):
                 raise ConflictError(f"{seen.id}: the roles have changed since just now: look again")
             if incident.roles.get(role) == person:
                 raise ConflictError(f"{seen.id}: {person} holds this role already")
-            now = self._database.now()
+            now = moment_of(connection)
             for known in _open(connection, seen.id, role):
                 if (known.person, known.giver) == (person, by) and now < known.expires_at:
                     return _handoff(known)
-                self._close(connection, known, HandoffState.WITHDRAWN, by, "another offer takes its place")
+                _close(connection, known, HandoffState.WITHDRAWN, by, "another offer takes its place")
             values = {
                 "incident": seen.id,
                 "role": role,
                 "giver": by,
                 "person": person,
                 "state": HandoffState.OFFERED,
-                "packet": _packet(connection, incident, now).model_dump(mode="json"),
+                "packet": _packet(connection, incident).model_dump(mode="json"),
                 "offered_at": now,
                 "expires_at": now + OFFERED_FOR,
             }
             handoff = _handoff(rows.add(connection, handoffs, **values))
             said = f"{by} offers {incidents.role_name(role)} to {person}"
-            self._note(connection, handoff, "offered", by, said, packet=values["packet"])
+            _note(connection, handoff, "offered", by, said, packet=values["packet"])
             accept = f"Accept with: stanch incident accept {seen.id}"
-            whom = [f"person:{person}"]
-            ladders.tell(connection, self._database.now, seen.id, whom, f"{said}. {accept}", key=handoff.id)
-            kind, due = ladders.HANDOFF, handoff.expires_at
-            outbox.add(
-                connection, self._database.now, kind, handoff.id, incident=seen.id, payload={}, due=due
-            )
+            ladders.tell(connection, seen.id, [f"person:{person}"], f"{said}. {accept}", key=handoff.id)
+            due = handoff.expires_at
+            outbox.add(connection, ladders.HANDOFF, handoff.id, incident=seen.id, payload={}, due=due)
             return handoff
 
     def accept(self, incident: str, person: str, *, role: Role | None = None) -> Handoff:
@@ -111,12 +108,12 @@ class Handoffs(Stored):
                 raise ConflictError(
                     f"{incident}: since {offer.giver} offered it, the roles have changed: ask again"
                 )
-            if self._database.now() >= offer.expires_at:
+            if moment_of(connection) >= offer.expires_at:
                 raise ConflictError(
                     f"{incident}: the offer expired at {offer.expires_at:%H:%M} UTC: ask again"
                 )
-            accepted = self._close(connection, offer, HandoffState.ACCEPTED, person, "")
-            incidents.give_role(connection, self._database.now, row, Role(offer.role), person, by=person)
+            accepted = _close(connection, offer, HandoffState.ACCEPTED, person, "")
+            incidents.give_role(connection, row, Role(offer.role), person, by=person)
             return accepted
 
     def withdraw(self, incident: str, by: str, *, role: Role | None = None) -> builtins.list[Handoff]:
@@ -128,7 +125,7 @@ class Handoffs(Stored):
         with self._database.write() as connection:
             incidents.find(connection, incident)
             return [
-                self._close(connection, offer, HandoffState.WITHDRAWN, by, "taken back")
+                _close(connection, offer, HandoffState.WITHDRAWN, by, "taken back")
                 for offer in _open(connection, incident, role)
                 if offer.giver == by
             ]
@@ -137,34 +134,32 @@ class Handoffs(Stored):
         """End an offer whose time is over, and tell who made it; one that is settled is left alone."""
         with self._database.write() as connection:
             row = rows.find(connection, handoffs, handoff)
-            if row.state == HandoffState.OFFERED and row.expires_at <= self._database.now():
-                self._close(connection, row, HandoffState.EXPIRED, row.person, "not accepted in time")
-
-    def _close(
-        self, connection: Connection, row: Row[Any], state: HandoffState, actor: str, reason: str
-    ) -> Handoff:
-        now = self._database.now
-        handoff = _handoff(rows.change(connection, handoffs, row, state=state, closed_at=now()))
-        name = incidents.role_name(handoff.role)
-        said = f"{handoff.person} accepts {name} from {handoff.giver}"
-        if state is not HandoffState.ACCEPTED:
-            said = f"The offer of {name} to {handoff.person} is {state.value}: {reason}"
-            whom = [f"person:{one}" for one in (handoff.giver, handoff.person) if one != actor]
-            key, text = f"{handoff.id}/{state.value}", f"{said}. {handoff.giver} has offered it."
-            ladders.tell(connection, now, handoff.incident, whom, text, key=key)
-        self._note(connection, handoff, state.value, actor, said)
-        return handoff
-
-    def _note(
-        self, connection: Connection, handoff: Handoff, what: str, actor: str, said: str, **facts: Any
-    ) -> None:
-        named = {"handoff": handoff.id, "role": handoff.role.value, "person": handoff.person}
-        body, key = {**named, "giver": handoff.giver, **facts}, f"{handoff.id}/{what}"
-        kind, now, incident = EvidenceKind.HANDOFF, self._database.now(), handoff.incident
-        evidence.note(connection, kind, key, said, incident=incident, actor=actor, at=now, body=body)
+            if row.state == HandoffState.OFFERED and row.expires_at <= moment_of(connection):
+                _close(connection, row, HandoffState.EXPIRED, row.person, "not accepted in time")
 
 
-def _packet(connection: Connection, incident: Incident, now: datetime) -> Packet:
+def _close(connection: Connection, row: Row[Any], state: HandoffState, actor: str, reason: str) -> Handoff:
+    closed = {"state": state, "closed_at": moment_of(connection)}
+    handoff = _handoff(rows.change(connection, handoffs, row, **closed))
+    name = incidents.role_name(handoff.role)
+    said = f"{handoff.person} accepts {name} from {handoff.giver}"
+    if state is not HandoffState.ACCEPTED:
+        said = f"The offer of {name} to {handoff.person} is {state.value}: {reason}"
+        whom = [f"person:{one}" for one in (handoff.giver, handoff.person) if one != actor]
+        key, text = f"{handoff.id}/{state.value}", f"{said}. {handoff.giver} has offered it."
+        ladders.tell(connection, handoff.incident, whom, text, key=key)
+    _note(connection, handoff, state.value, actor, said)
+    return handoff
+
+
+def _note(connection: Connection, handoff: Handoff, what: str, actor: str, said: str, **facts: Any) -> None:
+    named = {"handoff": handoff.id, "role": handoff.role.value, "person": handoff.person}
+    body, key = {**named, "giver": handoff.giver, **facts}, f"{handoff.id}/{what}"
+    where = handoff.incident
+    evidence.note(connection, EvidenceKind.HANDOFF, key, said, incident=where, actor=actor, body=body)
+
+
+def _packet(connection: Connection, incident: Incident) -> Packet:
     """Gather what the next person has to know, as it is in this transaction."""
     waiting = select(approvals).filter_by(incident=incident.id, state=ApprovalState.PENDING)
     pending = [
@@ -182,7 +177,7 @@ def _packet(connection: Connection, incident: Incident, now: datetime) -> Packet
     ]
     timers += [
         Timer(what=f"{one.id} says yes no more to {', '.join(one.envelope.actions)}", at=one.expires_at)
-        for one in grants.standing(connection, incident, now)
+        for one in grants.standing(connection, incident, moment_of(connection))
     ]
     timers += [
         Timer(what=f"the next people are called about {subject}", at=due)

@@ -17,7 +17,7 @@ from contracts.errors import ForbiddenError, NotFoundError
 from contracts.evidence import EvidenceKind
 from contracts.identities import ApiToken, TokenOrder
 from ledger import evidence, rows
-from ledger.database import Stored
+from ledger.database import Stored, moment_of
 from ledger.schema import api_token, session
 
 KEPT: Final = timedelta(days=1)  # a session that is over stays so long: its sign-in cannot be used again
@@ -72,7 +72,7 @@ class Sessions(Stored):
         """
         secret = secrets.token_urlsafe(32)
         with self._database.write() as connection:
-            now = self._database.now()
+            now = moment_of(connection)
             connection.execute(delete(session).where(session.c.expires_at < now - KEPT))
             if rows.one(connection, session, flow=digest(flow)) is not None:
                 raise ForbiddenError("this sign-in was used before: begin a new one")
@@ -90,7 +90,7 @@ class Sessions(Stored):
                 expires_at=now + lasts,
             )
             said = f"{person} signs in by {authenticated_by}"
-            _note(connection, f"signin/{digest(flow)}", person, said, at=now, facts=facts)
+            _note(connection, f"signin/{digest(flow)}", person, said, facts)
         return secret
 
     def find(self, secret: str) -> SignIn | None:
@@ -108,12 +108,10 @@ class Sessions(Stored):
     def end(self, secret: str) -> None:
         """End it, if it is not over already."""
         with self._database.write() as connection:
-            now = self._database.now()
             row = rows.one(connection, session, secret=digest(secret), revoked_at=None)
             if row is not None:
-                rows.change(connection, session, row, revoked_at=now)
-                key = f"signout/{digest(secret)}"
-                _note(connection, key, row.person, f"{row.person} signs out", at=now)
+                rows.change(connection, session, row, revoked_at=moment_of(connection))
+                _note(connection, f"signout/{digest(secret)}", row.person, f"{row.person} signs out")
 
 
 class Tokens(Stored):
@@ -124,7 +122,7 @@ class Tokens(Stored):
         random = secrets.token_hex(20)
         secret = f"stanch_{random}{_checksum(random)}"
         with self._database.write() as connection:
-            now = self._database.now()
+            now = moment_of(connection)
             row = rows.add(
                 connection,
                 api_token,
@@ -139,7 +137,7 @@ class Tokens(Stored):
             token = _token(row)
             said = f"{by} makes {token.id} ({token.name}) for {token.person or 'a machine'}"
             said, facts = f"{said}: {', '.join(token.scopes)}", token.model_dump(mode="json")
-            _note(connection, f"{token.id}/created", by, said, at=now, facts=facts)
+            _note(connection, f"{token.id}/created", by, said, facts)
         return token, secret
 
     def find(self, secret: str) -> ApiToken | None:
@@ -174,9 +172,8 @@ class Tokens(Stored):
             if of not in (None, row.person):
                 raise NotFoundError(f"{token}: not found")
             if row.revoked_at is None:
-                now = self._database.now()
-                row = rows.change(connection, api_token, row, revoked_at=now, revoked_by=by)
-                _note(connection, f"{token}/revoked", by, f"{by} revokes {token} ({row.name})", at=now)
+                row = rows.change(connection, api_token, row, revoked_at=moment_of(connection), revoked_by=by)
+                _note(connection, f"{token}/revoked", by, f"{by} revokes {token} ({row.name})")
             return _token(row)
 
     def used(self, seen: Mapping[str, datetime]) -> None:
@@ -203,16 +200,9 @@ def _checksum(random: str) -> str:
 
 
 def _note(
-    connection: Connection,
-    key: str,
-    who: str,
-    said: str,
-    *,
-    at: datetime,
-    facts: Mapping[str, Any] | None = None,
+    connection: Connection, key: str, who: str, said: str, facts: Mapping[str, Any] | None = None
 ) -> None:
-    kind = EvidenceKind.ACCESS
-    evidence.note(connection, kind, key, said, incident=None, actor=who, at=at, body=facts)
+    evidence.note(connection, EvidenceKind.ACCESS, key, said, incident=None, actor=who, body=facts)
 
 
 def _token(row: Row[Any]) -> ApiToken:

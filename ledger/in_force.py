@@ -23,7 +23,7 @@ from contracts.messages import UndoRequest
 from contracts.outcomes import Direction, MitigationResult
 from contracts.plans import Plan, Step
 from ledger import evidence, guardrails, incidents, ladders, outbox, rows
-from ledger.database import Clock, Stored
+from ledger.database import Stored, moment_of
 from ledger.schema import approval as approvals
 from ledger.schema import in_force
 from ledger.storable import one_line
@@ -39,34 +39,31 @@ AGAIN = timedelta(days=1)
 UNDO_LOST = timedelta(hours=18)
 
 
-def settled(
-    connection: Connection, clock: Clock, plan: Plan, step: Step, *, direction: Direction, approval: str
-) -> None:
+def settled(connection: Connection, plan: Plan, step: Step, *, direction: Direction, approval: str) -> None:
     """Enter what a step that was done leaves behind, or takes back, within the caller's transaction.
 
     Args:
         connection: The transaction that enters the outcome.
-        clock: The time.
         plan: The plan that the step is of.
         step: What was done.
         direction: Which of its ways was gone.
         approval: The request under which it was done.
     """
-    now = clock()
+    now = moment_of(connection)
     row = rows.one(connection, in_force, mitigation=plan.undoes or plan.mitigation)
     if plan.undoes is not None:
         if row is not None:
             taken_back = [one.step for one in _in_force(row).steps if one.undo == step.action]
-            _mark(connection, clock, row, taken_back, None if direction is Direction.UNDO else now)
+            _mark(connection, row, taken_back, None if direction is Direction.UNDO else now)
     elif direction is Direction.UNDO:
         if row is not None:
-            _mark(connection, clock, row, [step.number], now)
+            _mark(connection, row, [step.number], now)
     elif step.undo is not None:
         forced = step.forced if direction is Direction.FORCE else None
         entered = StepInForce(
             step=step.number, title=step.title, action=forced or step.action, undo=step.undo, since=now
         )
-        _enter(connection, clock, row, plan, entered, approval=approval)
+        _enter(connection, row, plan, entered, approval=approval)
 
 
 class MitigationsInForce(Stored):
@@ -118,7 +115,7 @@ class MitigationsInForce(Stored):
             wrong = sorted(set(steps) - left)
             if wrong:
                 raise ConflictError(f"{mitigation}: step {wrong[0]} is not in force")
-            return self._order(connection, row, tuple(sorted(set(steps))), person, reason)
+            return _order(connection, row, tuple(sorted(set(steps))), person, reason)
 
     def extend(self, mitigation: str, *, until: datetime, person: str, reason: str) -> InForce:
         """Give a mitigation more time, or less; an undo that nobody has decided about is withdrawn.
@@ -129,20 +126,19 @@ class MitigationsInForce(Stored):
             InputError: The time is over, or too far away.
         """
         with self._database.write() as connection:
-            row = _open(connection, mitigation)
-            now = self._database.now()
+            row, now = _open(connection, mitigation), moment_of(connection)
             if not now < until <= now + LONGEST:
                 raise InputError(
                     f"{mitigation} can stay for {LONGEST.days} days from now at the most, not until"
                     f" {until.isoformat()}; make it permanent when it has to stay"
                 )
             if row.expires_at != until:
-                row = _renew(connection, self._database.now, row, until)
+                row = _renew(connection, row, until)
                 said = f"{person} lets {mitigation} stay until {until:%Y-%m-%d %H:%M} UTC: {reason}"
                 facts = {"until": until.isoformat(), "reason": reason}
                 key = f"extended/{row.revision}"
-                self._tell(connection, row, key, person, said, **facts)
-                self._withdraw(connection, row, key, said)
+                _tell(connection, row, key, person, said, **facts)
+                _withdraw(connection, row, key, said)
             return _in_force(row)
 
     def make_permanent(self, mitigation: str, *, person: str, reason: str) -> InForce:
@@ -157,13 +153,13 @@ class MitigationsInForce(Stored):
             if row.state == ForceState.PERMANENT:
                 return _in_force(row)
             row = _open(connection, mitigation)
-            if _undo_runs(row, self._database.now()) and not _is_undecided(connection, row):
+            now = moment_of(connection)
+            if _undo_runs(row, now) and not _is_undecided(connection, row):
                 raise ConflictError(f"{row.undo} is approved and undoes {mitigation} now: wait for its end")
-            now = self._database.now()
             row = rows.change(connection, in_force, row, state=ForceState.PERMANENT, closed_at=now)
             said = f"{person} makes {mitigation} permanent: {reason}"
-            self._tell(connection, row, "permanent", person, said, reason=reason)
-            self._withdraw(connection, row, "permanent", said)
+            _tell(connection, row, "permanent", person, said, reason=reason)
+            _withdraw(connection, row, "permanent", said)
             return _in_force(row)
 
     def tick(self, timer: InForceTimer) -> datetime | None:
@@ -176,20 +172,19 @@ class MitigationsInForce(Stored):
             row = rows.one(connection, in_force, mitigation=timer.mitigation)
             if row is None or row.state != ForceState.IN_FORCE or row.revision != timer.revision:
                 return None
-            now = self._database.now()
-            number = _stage(row, now)
+            number = _stage(row, moment_of(connection))
             if number > row.reminded:
                 rows.change(connection, in_force, row, reminded=number)
-                self._remind(connection, row, number)
+                _remind(connection, row, number)
                 if number > len(REMINDERS):
-                    self._order(connection, row, (), ENGINE, "its time is over")
+                    _order(connection, row, (), ENGINE, "its time is over")
             return _due(row, number + 1)
 
     def has_ended(self, result: MitigationResult) -> None:
         """Take down how an undo ended: another may be asked for. Repeating it is harmless."""
         with self._database.write() as connection:
             connection.execute(update(in_force).filter_by(undo=result.mitigation).values(undo=None))
-            guardrails.end(connection, result, self._database.now())
+            guardrails.end(connection, result)
 
     def found_undone(self, mitigation: str, steps: Collection[int]) -> None:
         """Take down that what some steps had done is gone already: somebody has undone it elsewhere."""
@@ -197,10 +192,10 @@ class MitigationsInForce(Stored):
             row = _find(connection, mitigation)
             gone = [step.step for step in _in_force(row).left if step.step in steps]
             if gone:
-                _mark(connection, self._database.now, row, gone, self._database.now())
+                _mark(connection, row, gone, moment_of(connection))
                 said = f"{mitigation} is as it was before: somebody has undone it elsewhere"
                 key = f"found/{'-'.join(map(str, gone))}/{row.undos}"
-                self._tell(connection, row, key, ENGINE, said, steps=list(gone))
+                _tell(connection, row, key, ENGINE, said, steps=list(gone))
 
     def looked(self, mitigation: str, step: int, changed_by: str | None) -> None:
         """Take down whether a step's change still is in place; only news are told.
@@ -216,7 +211,7 @@ class MitigationsInForce(Stored):
             found = next((one for one in left if one.step == step), None)
             if found is None or (found.changed_by is None) == (changed_by is None):
                 return
-            now = self._database.now()
+            now = moment_of(connection)
             seen = {"changed_by": changed_by, "changed_at": None if changed_by is None else now}
             others = [one for one in _in_force(row).steps if one.step != step]
             steps = _dump([*others, found.model_copy(update=seen)])
@@ -226,67 +221,68 @@ class MitigationsInForce(Stored):
             if changed_by is None:
                 said = f"{mitigation} step {step} is in place again: {found.title}"
             key = f"changed/{step}/{now.isoformat()}"
-            self._tell(connection, row, key, ENGINE, said, step=step, changed_by=changed_by)
+            _tell(connection, row, key, ENGINE, said, step=step, changed_by=changed_by)
             is_open = incidents.find(connection, row.incident).phase in OPEN_PHASES
             if is_open and changed_by is None:
                 incidents.calm(connection, row.incident, back)
             elif is_open:
                 incidents.attend(connection, row.incident, said)
             if changed_by is not None:
-                self._tell_owner(connection, row, key, said)
+                _tell_owner(connection, row, key, said)
 
-    def _order(
-        self, connection: Connection, row: Row[Any], steps: tuple[int, ...], person: str, reason: str
-    ) -> UndoRequest:
-        now = self._database.now()
-        number = row.undos if _undo_runs(row, now) else row.undos + 1
-        request = UndoRequest(
-            incident=row.incident,
-            mitigation=f"{row.mitigation}-undo" + (f"-{number}" if number > 1 else ""),
-            undoes=row.mitigation,
-            steps=steps,
-            person=person,
-            reason=reason,
-        )
-        if number == row.undos:
-            return request
-        rows.change(connection, in_force, row, undos=number, undo=request.mitigation, undo_asked_at=now)
-        body = request.model_dump(mode="json")
-        said = f"{person} asks to undo {row.mitigation}: {reason}"
-        self._tell(connection, row, f"undo/{number}", person, said, order=body)
-        trace = incidents.find(connection, row.incident).trace
-        key, lane, clock = request.mitigation, f"{UNDO}/{request.mitigation}", self._database.now
-        outbox.add(connection, clock, UNDO, key, incident=row.incident, payload=body, trace=trace, lane=lane)
+
+def _order(
+    connection: Connection, row: Row[Any], steps: tuple[int, ...], person: str, reason: str
+) -> UndoRequest:
+    now = moment_of(connection)
+    number = row.undos if _undo_runs(row, now) else row.undos + 1
+    request = UndoRequest(
+        incident=row.incident,
+        mitigation=f"{row.mitigation}-undo" + (f"-{number}" if number > 1 else ""),
+        undoes=row.mitigation,
+        steps=steps,
+        person=person,
+        reason=reason,
+    )
+    if number == row.undos:
         return request
+    rows.change(connection, in_force, row, undos=number, undo=request.mitigation, undo_asked_at=now)
+    body = request.model_dump(mode="json")
+    said = f"{person} asks to undo {row.mitigation}: {reason}"
+    _tell(connection, row, f"undo/{number}", person, said, order=body)
+    trace = incidents.find(connection, row.incident).trace
+    key, lane = request.mitigation, f"{UNDO}/{request.mitigation}"
+    outbox.add(connection, UNDO, key, incident=row.incident, payload=body, trace=trace, lane=lane)
+    return request
 
-    def _withdraw(self, connection: Connection, row: Row[Any], key: str, reason: str) -> None:
-        """Take the question about its undo back, unless somebody has answered it."""
-        if row.undo is None or not _is_undecided(connection, row):
-            return
-        withdrawn = {"mitigation": row.undo, "reason": reason}
-        lane = f"{UNDO}/{row.undo}"  # behind its start
-        now, kind, key = self._database.now, WITHDRAW, f"{row.undo}/{key}"
-        outbox.add(connection, now, kind, key, incident=row.incident, payload=withdrawn, lane=lane)
 
-    def _remind(self, connection: Connection, row: Row[Any], number: int) -> None:
-        until = f"{row.expires_at:%Y-%m-%d %H:%M} UTC"
-        over = "its time is over since" if number > len(REMINDERS) else "it is to be undone at"
-        said = f"{row.mitigation} is in force, {over} {until}: {row.title}. Owner: {row.owner or 'nobody'}"
-        key, expires_at = f"reminder/{row.revision}/{number}", row.expires_at.isoformat()
-        self._tell(connection, row, key, ENGINE, said, owner=row.owner, expires_at=expires_at)
-        self._tell_owner(connection, row, key, said)
+def _withdraw(connection: Connection, row: Row[Any], key: str, reason: str) -> None:
+    """Take the question about its undo back, unless somebody has answered it."""
+    if row.undo is None or not _is_undecided(connection, row):
+        return
+    withdrawn = {"mitigation": row.undo, "reason": reason}
+    lane = f"{UNDO}/{row.undo}"  # behind its start
+    outbox.add(connection, WITHDRAW, f"{row.undo}/{key}", incident=row.incident, payload=withdrawn, lane=lane)
 
-    def _tell_owner(self, connection: Connection, row: Row[Any], key: str, said: str) -> None:
-        whom = [f"person:{row.owner}" if row.owner else "incident_commander"]
-        named = f"{row.mitigation}/in_force/{key}"
-        ladders.tell(connection, self._database.now, row.incident, whom, said, key=named)
 
-    def _tell(
-        self, connection: Connection, row: Row[Any], key: str, actor: str, said: str, **facts: JsonValue
-    ) -> None:
-        key, body = f"{row.mitigation}/in_force/{key}", {"mitigation": row.mitigation, **facts}
-        kind, now, incident = EvidenceKind.IN_FORCE, self._database.now(), row.incident
-        evidence.note(connection, kind, key, said, incident=incident, actor=actor, at=now, body=body)
+def _remind(connection: Connection, row: Row[Any], number: int) -> None:
+    until = f"{row.expires_at:%Y-%m-%d %H:%M} UTC"
+    over = "its time is over since" if number > len(REMINDERS) else "it is to be undone at"
+    said = f"{row.mitigation} is in force, {over} {until}: {row.title}. Owner: {row.owner or 'nobody'}"
+    key, expires_at = f"reminder/{row.revision}/{number}", row.expires_at.isoformat()
+    _tell(connection, row, key, ENGINE, said, owner=row.owner, expires_at=expires_at)
+    _tell_owner(connection, row, key, said)
+
+
+def _tell_owner(connection: Connection, row: Row[Any], key: str, said: str) -> None:
+    whom = [f"person:{row.owner}" if row.owner else "incident_commander"]
+    ladders.tell(connection, row.incident, whom, said, key=f"{row.mitigation}/in_force/{key}")
+
+
+def _tell(connection: Connection, row: Row[Any], key: str, actor: str, said: str, **facts: JsonValue) -> None:
+    key, body = f"{row.mitigation}/in_force/{key}", {"mitigation": row.mitigation, **facts}
+    where = row.incident
+    evidence.note(connection, EvidenceKind.IN_FORCE, key, said, incident=where, actor=actor, body=body)
 
 
 def _find(connection: Connection, mitigation: str) -> Row[Any]:
@@ -310,7 +306,6 @@ def _in_force(row: Row[Any]) -> InForce:
 
 def _enter(
     connection: Connection,
-    clock: Clock,
     row: Row[Any] | None,
     plan: Plan,
     entered: StepInForce,
@@ -335,37 +330,40 @@ def _enter(
         "reminded": 0,
         "undos": 0,
     }
-    _arm(connection, clock, rows.add(connection, in_force, **facts, **values))
+    _arm(connection, rows.add(connection, in_force, **facts, **values))
 
 
-def _mark(
-    connection: Connection, clock: Clock, row: Row[Any], steps: Collection[int], undone_at: datetime | None
-) -> None:
+def _mark(connection: Connection, row: Row[Any], steps: Collection[int], undone_at: datetime | None) -> None:
     """Say that some steps are undone, or that they are in force again."""
     marked = [
         step.model_copy(update={"undone_at": undone_at}) if step.step in steps else step
         for step in _in_force(row).steps
     ]
     left = any(step.undone_at is None for step in marked)
-    closed = {"state": ForceState.UNDONE, "closed_at": clock()} if not left else {}
+    closed = {"state": ForceState.UNDONE, "closed_at": moment_of(connection)} if not left else {}
     rows.change(connection, in_force, row, steps=_dump(marked), **closed)
     if left and row.state == ForceState.UNDONE:
         rows.change(connection, in_force, row, state=ForceState.IN_FORCE, closed_at=None)
-        _renew(connection, clock, row, max(row.expires_at, clock() + AGAIN))
+        _renew(connection, row, max(row.expires_at, moment_of(connection) + AGAIN))
 
 
-def _renew(connection: Connection, clock: Clock, row: Row[Any], until: datetime) -> Row[Any]:
+def _renew(connection: Connection, row: Row[Any], until: datetime) -> Row[Any]:
     """Count its time anew, with a timer of its own: the former finds another revision and ends."""
-    values = {"expires_at": until, "renewed_at": clock(), "reminded": 0, "revision": row.revision + 1}
+    values = {
+        "expires_at": until,
+        "renewed_at": moment_of(connection),
+        "reminded": 0,
+        "revision": row.revision + 1,
+    }
     renewed = rows.change(connection, in_force, row, **values)
-    _arm(connection, clock, renewed)
+    _arm(connection, renewed)
     return renewed
 
 
-def _arm(connection: Connection, clock: Clock, row: Row[Any]) -> None:
+def _arm(connection: Connection, row: Row[Any]) -> None:
     key, due = f"{row.mitigation}/{row.revision}", _due(row, 1)
     payload = InForceTimer(mitigation=row.mitigation, revision=row.revision).model_dump()
-    outbox.add(connection, clock, TIMER, key, incident=row.incident, payload=payload, due=due)
+    outbox.add(connection, TIMER, key, incident=row.incident, payload=payload, due=due)
 
 
 def _due(row: Row[Any], number: int) -> datetime:

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
@@ -12,7 +11,7 @@ from contracts.evidence import ENGINE, Evidence, EvidenceKind
 from contracts.incidents import OPEN_PHASES, Alert, AlertStatus, Severity
 from contracts.messages import AlertBatch
 from ledger import evidence, incidents, outbox, rows
-from ledger.database import Database, Stored
+from ledger.database import Stored, moment_of
 from ledger.schema import alert as episodes_table
 from ledger.schema import alert_is_pending, delivery
 from ledger.schema import incident as incidents_table
@@ -80,7 +79,7 @@ class Inbox(Stored):
         number = accepted = 0
         for start in range(0, len(alerts) or 1, ALERTS_AT_ONCE):
             with self._database.write() as connection:
-                intake = _Intake(connection, self._database.now(), trace)
+                intake = _Intake(connection, trace)
                 number = number or intake.keep(source, body)
                 accepted += intake.take(number, alerts[start : start + ALERTS_AT_ONCE])
         return Receipt(delivery=number, accepted=accepted, duplicates=len(alerts) - accepted)
@@ -93,8 +92,7 @@ class Inbox(Stored):
         kept = body[:KEPT_OF_REFUSED].decode(errors="replace")
         facts = {"reason": reason, "size": len(body), "sha256": digest, "body": kept}
         with self._database.write() as connection:
-            now = self._database.now()
-            evidence.note(connection, kind, key, said, incident=None, actor=actor, at=now, body=facts)
+            evidence.note(connection, kind, key, said, incident=None, actor=actor, body=facts)
 
     def dispatch(self, limit: int = 100) -> list[str]:
         """Give pending episodes to incidents, those of one service and environment in one transaction.
@@ -110,7 +108,7 @@ class Inbox(Stored):
         touched: list[str] = []
         for service, environment in dict.fromkeys(tuple(row) for row in waiting):
             with self._database.write() as connection:
-                correlation = _Correlation(connection, self._database, service, environment)
+                correlation = _Correlation(connection, service, environment)
                 touched += correlation.run(limit)
         return list(dict.fromkeys(touched))
 
@@ -136,9 +134,9 @@ def _digest(*parts: str) -> str:
 class _Intake:
     """One transaction of ``accept``."""
 
-    def __init__(self, connection: Connection, now: datetime, trace: Mapping[str, str]) -> None:
+    def __init__(self, connection: Connection, trace: Mapping[str, str]) -> None:
         self._connection = connection
-        self._now = now
+        self._now = moment_of(connection)
         self._trace = dict(trace)
 
     def keep(self, source: str, body: bytes) -> int:
@@ -223,9 +221,9 @@ class _Intake:
 class _Correlation:
     """One transaction of ``dispatch``: the pending episodes of one service and environment."""
 
-    def __init__(self, connection: Connection, database: Database, service: str, environment: str) -> None:
+    def __init__(self, connection: Connection, service: str, environment: str) -> None:
         self._connection = connection
-        self._now = database.now
+        self._now = moment_of(connection)
         self._place = {"service": service, "environment": environment}
         self._told: list[Evidence] = []
         query = select(incidents_table.c.number, incidents_table.c.severity).filter_by(**self._place)
@@ -267,7 +265,7 @@ class _Correlation:
         self._tell(EvidenceKind.ALERT_RECEIVED, incident, f"alert/{pending.episode}", said, body)
 
     def _tell(self, kind: EvidenceKind, number: int, what: str, said: str, body: JsonObject) -> None:
-        now, name, said = self._now(), f"INC-{number}", one_line(said)
+        name, now, said = f"INC-{number}", self._now, one_line(said)
         key = f"{name}/{what}"
         self._told.append(
             Evidence(key=key, kind=kind, incident=name, actor=ENGINE, at=now, summary=said, body=body)
@@ -277,7 +275,7 @@ class _Correlation:
         alert = pending.alert
         title = one_line(alert.summary) or one_line(alert.name)
         facts = {**self._place, "region": alert.region, "severity": alert.severity}
-        number = incidents.open_new(self._connection, self._now, title=title, trace=pending.trace, **facts)
+        number = incidents.open_new(self._connection, title=title, trace=pending.trace, **facts)
         self._severity[number] = alert.severity
         said = f"{alert.name} opens {alert.severity.value} on {alert.service}: {title}"
         body: JsonObject = {"title": title, "episode": pending.episode, **facts}
@@ -292,7 +290,7 @@ class _Correlation:
         if worst is not None and order.index(worst.severity) < order.index(self._severity[number]):
             row = incidents.find(self._connection, f"INC-{number}")
             severity, reason = worst.severity, f"{worst.name} is firing"
-            incidents.change_severity(self._connection, self._now, row, severity, actor=ENGINE, reason=reason)
+            incidents.change_severity(self._connection, row, severity, actor=ENGINE, reason=reason)
 
     def _pass_on(self, incident: str, batch: Iterable[PendingAlert]) -> None:
         """Tell the incident's workflow, in messages that the engine can carry."""
@@ -308,7 +306,7 @@ class _Correlation:
         self._send(incident, message)
 
     def _send(self, incident: str, message: Sequence[PendingAlert]) -> None:
-        first, now = message[0], self._now
+        first = message[0]
         kind, key = outbox.ALERTS, f"{first.episode}/{first.alert.status.value}"
         batch = AlertBatch(alerts=tuple(pending.alert for pending in message)).model_dump(mode="json")
-        outbox.add(self._connection, now, kind, key, incident=incident, payload=batch, trace=first.trace)
+        outbox.add(self._connection, kind, key, incident=incident, payload=batch, trace=first.trace)

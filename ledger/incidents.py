@@ -12,7 +12,7 @@ from contracts.evidence import EvidenceKind
 from contracts.incidents import OPEN_PHASES, Incident, Phase, Role, Severity
 from contracts.messages import AlertBatch, Command, CommandKind, RecordRequest
 from ledger import evidence, guardrails, ladders, outbox, rows
-from ledger.database import Clock, Stored
+from ledger.database import Stored, moment_of
 from ledger.schema import alert as alerts
 from ledger.schema import incident as incidents
 from ledger.storable import clean, one_line
@@ -65,14 +65,12 @@ def load(connection: Connection, found: Iterable[Row[Any]]) -> builtins.list[Inc
     ]
 
 
-def open_new(
-    connection: Connection, clock: Clock, *, title: str, trace: Mapping[str, str], **facts: Any
-) -> int:
+def open_new(connection: Connection, *, title: str, trace: Mapping[str, str], **facts: Any) -> int:
     """Insert an incident within the caller's transaction and give its number."""
     values = {
         "title": one_line(title),
         "phase": Phase.DETECTED,
-        "opened_at": clock(),
+        "opened_at": moment_of(connection),
         "roles": {},
         "attempts": [],
         "version": 0,
@@ -80,12 +78,12 @@ def open_new(
         "trace": dict(trace),
     }
     number: int = rows.add(connection, incidents, **values, **facts).number
-    ladders.begin(connection, clock, f"INC-{number}", f"INC-{number}")
+    ladders.begin(connection, f"INC-{number}", f"INC-{number}")
     return number
 
 
 def change_severity(
-    connection: Connection, clock: Clock, row: Row[Any], severity: Severity, *, actor: str, reason: str
+    connection: Connection, row: Row[Any], severity: Severity, *, actor: str, reason: str
 ) -> None:
     """Change an incident's severity, with evidence, within the caller's transaction."""
     if row.severity == severity:
@@ -95,8 +93,8 @@ def change_severity(
     said = f"Severity changes from {row.severity} to {severity.value}: {reason}"
     body = {"before": row.severity, "after": severity.value, "reason": reason}
     kind, key = EvidenceKind.SEVERITY_CHANGED, f"{incident}/severity/{revision}"
-    evidence.note(connection, kind, key, said, incident=incident, actor=actor, at=clock(), body=body)
-    ladders.look_again(connection, clock, incident=incident)
+    evidence.note(connection, kind, key, said, incident=incident, actor=actor, body=body)
+    ladders.look_again(connection, incident=incident)
 
 
 def attend(connection: Connection, incident: str, said: str) -> None:
@@ -129,7 +127,6 @@ def check_is_not_final(row: Row[Any]) -> None:
 
 def give_role(
     connection: Connection,
-    clock: Clock,
     row: Row[Any],
     role: Role,
     person: str,
@@ -153,11 +150,11 @@ def give_role(
     said += f"; until now {holder} had it" if holder else ""
     said = one_line(f"{said}: {reason}" if reason else said)
     body = {"role": role.value, "person": person, "by": by, "before": holder, "reason": reason}
-    evidence.note(connection, kind, key, said, incident=incident, actor=by, at=clock(), body=body)
+    evidence.note(connection, kind, key, said, incident=incident, actor=by, body=body)
     whom = [f"person:{one}" for one in (holder, person) if one not in (None, by)]
     if whom:
-        ladders.tell(connection, clock, incident, whom, said, key=key)
-    ladders.look_again(connection, clock, incident=incident)
+        ladders.tell(connection, incident, whom, said, key=key)
+    ladders.look_again(connection, incident=incident)
 
 
 class Incidents(Stored):
@@ -201,17 +198,15 @@ class Incidents(Stored):
             raise InputError("an incident needs a title: say in one line what users see")
         with self._database.write() as connection:
             facts = {"service": service, "environment": environment, "region": region, "severity": severity}
-            number = open_new(
-                connection, self._database.now, title=title, trace=trace, declared_by=person, **facts
-            )
+            number = open_new(connection, title=title, trace=trace, declared_by=person, **facts)
             incident = f"INC-{number}"
-            now, key, body = self._database.now, f"{incident}/declared", {"title": title, **facts}
+            key, body = f"{incident}/declared", {"title": title, **facts}
             where = ", ".join(filter(None, (environment, region)))
             said = f"{person} declares {severity.value} on {service} ({where}): {title}"
             kind = EvidenceKind.INCIDENT_DECLARED
-            evidence.note(connection, kind, key, said, incident=incident, actor=person, at=now(), body=body)
+            evidence.note(connection, kind, key, said, incident=incident, actor=person, body=body)
             batch = AlertBatch(alerts=()).model_dump(mode="json")
-            outbox.add(connection, now, outbox.ALERTS, key, incident=incident, payload=batch, trace=trace)
+            outbox.add(connection, outbox.ALERTS, key, incident=incident, payload=batch, trace=trace)
             return read(connection, incident)
 
     def assign(
@@ -246,7 +241,7 @@ class Incidents(Stored):
             if seen is not None and holder != person and row.roles != seen.model_dump(mode="json")["roles"]:
                 held = f"{holder} holds it" if holder else "the roles have changed"
                 raise ConflictError(f"{incident}: {held} since just now: look again")
-            give_role(connection, self._database.now, row, role, person, by=by, reason=reason)
+            give_role(connection, row, role, person, by=by, reason=reason)
             return read(connection, incident)
 
     def command(self, incident: str, command: Command, *, trace: Mapping[str, str]) -> None:
@@ -257,7 +252,7 @@ class Incidents(Stored):
             ConflictError: It is closed.
             InputError: It changes the severity without saying to which.
         """
-        now, person, body = self._database.now, command.person, command.model_dump(mode="json")
+        person, body = command.person, command.model_dump(mode="json")
         what = " with ".join(filter(None, (command.kind.value, command.wish)))
         said = f"{person} orders {what}: {command.reason}".rstrip(": ")
         kind, key = EvidenceKind.COMMAND, f"{incident}/command/{command.id}"
@@ -266,13 +261,13 @@ class Incidents(Stored):
             if evidence.has(connection, key):
                 return
             check_is_not_final(row)
-            evidence.note(connection, kind, key, said, incident=incident, actor=person, at=now(), body=body)
+            evidence.note(connection, kind, key, said, incident=incident, actor=person, body=body)
             if command.kind is CommandKind.SEVERITY:
                 if command.severity is None:
                     raise InputError("say which severity: SEV1, SEV2, SEV3 or SEV4")
-                change_severity(connection, now, row, command.severity, actor=person, reason=command.reason)
+                change_severity(connection, row, command.severity, actor=person, reason=command.reason)
             order = outbox.COMMAND
-            outbox.add(connection, now, order, command.id, incident=incident, payload=body, trace=trace)
+            outbox.add(connection, order, command.id, incident=incident, payload=body, trace=trace)
 
     def has_ordered(self, incident: str, command: Command) -> bool:
         """Say whether exactly this order was recorded here."""
@@ -293,7 +288,7 @@ class Incidents(Stored):
             row = find(connection, request.incident)
             for attempt in request.attempts:
                 if not evidence.has(connection, names.ended_key(attempt.mitigation)):
-                    guardrails.end(connection, attempt, self._database.now())
+                    guardrails.end(connection, attempt)
             evidence.append(connection, *request.evidence)
             if request.version > row.version:
                 values = request.model_dump(

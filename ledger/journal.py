@@ -16,7 +16,7 @@ from contracts.evidence import ENGINE, EvidenceKind
 from contracts.outcomes import Direction, Outcome, StepResult
 from contracts.plans import Plan
 from ledger import evidence, guardrails, in_force, rows
-from ledger.database import Stored
+from ledger.database import Stored, moment_of
 from ledger.schema import journal
 from ledger.schema import plan as plans
 from ledger.storable import one_line
@@ -108,7 +108,7 @@ class Journal(Stored):
                     f"{entry.action} has an outcome already: nothing may be called for it again"
                 )
             _check_fence(entry, action.fence)
-            now = self._database.now()
+            now = moment_of(connection)
             if evidence.has(connection, names.ended_key(entry.mitigation)):
                 raise ActionRefusedError(f"{entry.mitigation} has ended")
             if not_after is not None and now >= not_after:
@@ -116,25 +116,17 @@ class Journal(Stored):
             fence = entry.fence + 1
             values = {"state": JournalState.INTENT, "fence": fence, "intent_at": now, "before": before}
             try:
-                values |= _guarded(connection, entry, guard, now)
+                values |= _guarded(connection, entry, guard)
             except GuardrailError as error:
                 refusal = error
-                _note_guardrail(connection, entry, now, f"may not go on: {error}")
+                _note_guardrail(connection, entry, f"may not go on: {error}")
             else:
                 intent = _entry(_write(connection, row, entry, values))
                 begun = _in_words(intent, guard.plan.steps[entry.step - 1].title)
                 said = f"{intent.mitigation} begins: {begun}"
                 facts: JsonObject = {"fence": fence, "before": before}
-                _note(
-                    connection,
-                    intent,
-                    EvidenceKind.INTENT,
-                    f"intent/{fence}",
-                    said,
-                    actor=actor,
-                    at=now,
-                    **facts,
-                )
+                key, kind = f"intent/{fence}", EvidenceKind.INTENT
+                _note(connection, intent, kind, key, said, actor=actor, **facts)
                 return intent
         raise refusal
 
@@ -165,15 +157,14 @@ class Journal(Stored):
             titles = {step["number"]: step["title"] for step in (sealed or {}).get("steps", ())}
             told = _in_words(entry, titles.get(entry.step, f"step {entry.step}"))
             told = f"{entry.mitigation} {told}: {_WORDS[result.outcome]}. {result.detail}".removesuffix(". ")
-            now = self._database.now()
             facts: JsonObject = {"fence": entry.fence, "result": content}
-            _note(connection, entry, EvidenceKind.OUTCOME, "outcome", told, actor=actor, at=now, **facts)
+            _note(connection, entry, EvidenceKind.OUTCOME, "outcome", told, actor=actor, **facts)
             is_way_back = entry.direction is Direction.UNDO or (sealed or {}).get("undoes")
             # Where nothing was changed there is nothing to take back.
             if result.outcome is Outcome.DONE and sealed is not None and (is_way_back or not result.no_op):
                 plan, way = Plan.model_validate(sealed), entry.direction
                 step, approval = plan.steps[entry.step - 1], entry.approval
-                in_force.settled(connection, self._database.now, plan, step, direction=way, approval=approval)
+                in_force.settled(connection, plan, step, direction=way, approval=approval)
             return result
 
     def get(self, action: str) -> JournalEntry | None:
@@ -201,13 +192,14 @@ def may_lack_intent(result: StepResult) -> bool:
     return result.no_op or result.outcome is Outcome.NOT_DONE
 
 
-def _guarded(connection: Connection, entry: JournalEntry, guard: Guard, now: datetime) -> dict[str, Any]:
+def _guarded(connection: Connection, entry: JournalEntry, guard: Guard) -> dict[str, Any]:
     """Check the guardrails, and give what the journal keeps so that the next one is checked against it.
 
     Raises:
         GuardrailError: One holds.
     """
     target = str(guard.plan.steps[entry.step - 1].action.target)
+    now = moment_of(connection)
     facts = guardrails.gather(
         connection, guard.plan, guard.rules, now=now, targets=[target], action=entry.action
     )
@@ -216,7 +208,7 @@ def _guarded(connection: Connection, entry: JournalEntry, guard: Guard, now: dat
         guardrails.take_over(connection, target, entry.mitigation)
     if aside:
         said = f"goes on, as an override names it, against {'; '.join(map(str, aside))}"
-        _note_guardrail(connection, entry, now, said)
+        _note_guardrail(connection, entry, said)
     is_undo = entry.direction is Direction.UNDO or guard.plan.undoes is not None
     return {
         "service": guard.plan.service,
@@ -226,9 +218,9 @@ def _guarded(connection: Connection, entry: JournalEntry, guard: Guard, now: dat
     }
 
 
-def _note_guardrail(connection: Connection, entry: JournalEntry, now: datetime, said: str) -> None:
+def _note_guardrail(connection: Connection, entry: JournalEntry, said: str) -> None:
     key, told = f"guardrail/{entry.fence + 1}/{digest(said)[:16]}", f"{entry.mitigation} {said}"
-    _note(connection, entry, EvidenceKind.GUARDRAIL, key, told, actor=ENGINE, at=now, said=said)
+    _note(connection, entry, EvidenceKind.GUARDRAIL, key, told, actor=ENGINE, said=said)
 
 
 def _note(
@@ -239,11 +231,10 @@ def _note(
     told: str,
     *,
     actor: str,
-    at: datetime,
     **facts: JsonValue,
 ) -> None:
     key, body = f"{entry.action}/{key}", entry.model_dump(mode="json", include=_NAMED) | facts
-    evidence.note(connection, kind, key, told, incident=entry.incident, actor=actor, at=at, body=body)
+    evidence.note(connection, kind, key, told, incident=entry.incident, actor=actor, body=body)
 
 
 def _stands(connection: Connection, action: JournalEntry) -> tuple[Row[Any] | None, JournalEntry]:

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from ledger import outbox, rows
-from ledger.database import Clock
+from ledger.database import moment_of
 from ledger.schema import ladder as ladders
 
 LADDER = "notice.ladder"
@@ -17,35 +17,31 @@ HANDOFF = "handoff.expiry"
 EVERYBODY = "everybody"
 
 
-def begin(connection: Connection, clock: Clock, subject: str, incident: str) -> None:
+def begin(connection: Connection, subject: str, incident: str) -> None:
     """Begin to call people about a question or an incident, within the caller's serial transaction.
 
     Args:
         connection: The transaction that asks the question or opens the incident.
-        clock: The time.
         subject: ``APR-7``, or the incident itself while nobody commands it.
         incident: Which incident it belongs to.
     """
-    fresh = {"subject": subject, "incident": incident, "started_at": clock(), "rung": 0, "generation": 0}
-    _wake(connection, clock, rows.add(connection, ladders, **fresh))
+    fresh = {"subject": subject, "incident": incident, "rung": 0, "generation": 0}
+    _wake(connection, rows.add(connection, ladders, started_at=moment_of(connection), **fresh))
 
 
-def look_again(connection: Connection, clock: Clock, *, incident: str = "", subject: str = "") -> None:
+def look_again(connection: Connection, *, incident: str = "", subject: str = "") -> None:
     """Let the ladders of an incident, or of one subject, see at once what has changed for them."""
     which = {"subject": subject} if subject else {"incident": incident}
     for row in connection.execute(select(ladders).filter_by(**which, ended_at=None)).all():
         # What was set before finds another generation, and does nothing.
-        _wake(connection, clock, rows.change(connection, ladders, row, generation=row.generation + 1))
+        _wake(connection, rows.change(connection, ladders, row, generation=row.generation + 1))
 
 
-def tell(
-    connection: Connection, clock: Clock, incident: str | None, whom: Sequence[str], text: str, *, key: str
-) -> None:
+def tell(connection: Connection, incident: str | None, whom: Sequence[str], text: str, *, key: str) -> None:
     """Tell people that something has happened, within the caller's serial transaction.
 
     Args:
         connection: The transaction of what has happened.
-        clock: The time.
         incident: In which incident; ``None`` when it is about none, as a freeze.
         whom: The words of a ladder's rung (``incident_commander``, ``on_call``, ``team:shop``,
             ``person:ada``), or ``everybody``.
@@ -53,9 +49,10 @@ def tell(
         key: Names what has happened, and is told once: ``APR-7/break-glass``.
     """
     lane, payload = f"{TELL}/{key}", {"whom": list(whom), "text": text}
-    outbox.add(connection, clock, TELL, key, incident=incident or "", payload=payload, lane=lane)
+    outbox.add(connection, TELL, key, incident=incident or "", payload=payload, lane=lane)
 
 
-def _wake(connection: Connection, clock: Clock, row: Row[Any]) -> None:
+def _wake(connection: Connection, row: Row[Any]) -> None:
     key, payload = f"{row.subject}/{row.generation}", {"subject": row.subject, "generation": row.generation}
-    outbox.add(connection, clock, LADDER, key, incident=row.incident, payload=payload, due=clock())
+    due = moment_of(connection)
+    outbox.add(connection, LADDER, key, incident=row.incident, payload=payload, due=due)

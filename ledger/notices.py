@@ -15,7 +15,7 @@ from contracts.evidence import ENGINE, EvidenceKind
 from contracts.incidents import OPEN_PHASES, Incident, Role, Severity
 from contracts.notices import CONSOLE, Notice, NoticeState
 from ledger import evidence, incidents, ladders, outbox, rows
-from ledger.database import Database, Stored
+from ledger.database import Stored, moment_of
 from ledger.schema import approval as approvals
 from ledger.schema import ladder as ladder_table
 from ledger.schema import notice as notices
@@ -48,20 +48,20 @@ class Notices(Stored):
             row = rows.one(connection, ladder_table, subject=subject, generation=generation, ended_at=None)
             if row is None:
                 return None
-            return _Climb(connection, self._database, row, catalogue).go()
+            return _Climb(connection, row, catalogue).go()
 
     def tell(self, key: str, incident: str, whom: Sequence[str], text: str, catalogue: Catalogue) -> None:
         """Queue what ``ladders.tell`` has asked for; a repeat does nothing."""
         with self._database.write() as connection:
             if _told(connection, key):
                 return
-            now = self._database.now()
+            now = moment_of(connection)
             found = incidents.read(connection, incident) if incident else _nowhere(now)
             everybody = [person.id for person in catalogue.people]
             words = [word for word in whom if word != ladders.EVERYBODY]
             people = directory.resolve(catalogue, found, words, now)
             people = tuple(everybody) if ladders.EVERYBODY in whom else people
-            call = _Call(connection, self._database, catalogue, key, incident)
+            call = _Call(connection, catalogue, key, incident)
             said = one_line(text)
             call.queue(people, f"{incident}: {said}" if incident else said, text)
             if not people:
@@ -73,7 +73,7 @@ class Notices(Stored):
             row = _find(connection, subject, person, channel, times)
             if row is None or row.state != NoticeState.QUEUED:
                 return None
-            if _is_over(connection, subject, self._database.now()):
+            if _is_over(connection, subject):
                 rows.change(connection, notices, row, state=NoticeState.DROPPED, error="")
                 return None
             return Notice.model_validate(row._asdict())
@@ -85,10 +85,10 @@ class Notices(Stored):
             if row is None or row.sent_at is not None:
                 return
             state = NoticeState.SENT if row.state == NoticeState.QUEUED else row.state
-            now, tried = self._database.now(), row.attempts + 1
+            now, tried = moment_of(connection), row.attempts + 1
             rows.change(connection, notices, row, state=state, sent_at=now, attempts=tried, error="")
             said = f"{notice.person} is told of {notice.subject} by {notice.channel}"
-            _note(connection, f"{notice.id}/sent", notice.incident, now, said)
+            _note(connection, f"{notice.id}/sent", notice.incident, said)
 
     def failed(self, notice: Notice, error: str, catalogue: Catalogue, *, final: bool) -> datetime | None:
         """Say that it did not arrive; give when to try again, or ``None`` when another way is taken.
@@ -99,19 +99,18 @@ class Notices(Stored):
             row = _find(connection, notice.subject, notice.person, notice.channel, notice.times)
             if row is None or row.state != NoticeState.QUEUED:
                 return None
-            now = self._database.now()
             why, tried = one_line(error), row.attempts + 1
             if not final and row.attempts < len(PAUSES):
                 rows.change(connection, notices, row, attempts=tried, error=why)
-                return now + PAUSES[row.attempts]
+                return moment_of(connection) + PAUSES[row.attempts]
             rows.change(connection, notices, row, state=NoticeState.FAILED, attempts=tried, error=why)
             said = f"{notice.person} could not be told of {notice.subject} by {notice.channel}: {why}"
-            _note(connection, f"{notice.id}/failed", notice.incident, now, said)
-            call = _Call(connection, self._database, catalogue, notice.subject, notice.incident)
+            _note(connection, f"{notice.id}/failed", notice.incident, said)
+            call = _Call(connection, catalogue, notice.subject, notice.incident)
             if row.rest:
                 call.queue_one(notice.person, row.rest, notice.title, notice.text, row.rung)
             elif row.rung is not None:
-                ladders.look_again(connection, self._database.now, subject=notice.subject)
+                ladders.look_again(connection, subject=notice.subject)
             elif all(told.state == NoticeState.FAILED for told in _told(connection, notice.subject)):
                 call.reaches_nobody()
             return None
@@ -127,7 +126,7 @@ class Notices(Stored):
             about = subject if is_incident else rows.find(connection, approvals, subject).incident
             incident = incidents.read(connection, about)
             told = [row for row in _told(connection, subject) if row.person == person]
-            now = self._database.now()
+            now = moment_of(connection)
             is_new = any(row.state != NoticeState.SEEN for row in told)
             seen: dict[str, Any] = {"state": NoticeState.SEEN, "seen_at": now}
             for row in told if is_new else ():
@@ -135,25 +134,22 @@ class Notices(Stored):
             if not told and person in incident.roles.values():
                 is_new = True
                 seen |= {"rest": [], "title": "", "text": ""}
-                _insert(connection, (subject, person, CONSOLE), incident.id, now, seen)
+                _insert(connection, (subject, person, CONSOLE), incident.id, seen)
             if is_new:
                 key = f"{subject}/seen/{person}/{now.isoformat()}"
-                _note(connection, key, incident.id, now, f"{person} has seen {subject}", actor=person)
-                ladders.look_again(connection, self._database.now, subject=subject)
+                _note(connection, key, incident.id, f"{person} has seen {subject}", actor=person)
+                ladders.look_again(connection, subject=subject)
 
 
 class _Call:
     """Tell people of one subject, within a transaction."""
 
-    def __init__(
-        self, connection: Connection, database: Database, catalogue: Catalogue, subject: str, incident: str
-    ) -> None:
+    def __init__(self, connection: Connection, catalogue: Catalogue, subject: str, incident: str) -> None:
         self.connection = connection
-        self.database = database
         self.catalogue = catalogue
         self.subject = subject
         self.incident = incident
-        self.now = database.now()
+        self.now = moment_of(connection)
 
     def queue(
         self,
@@ -183,18 +179,18 @@ class _Call:
         facts |= {"sent_at": self.now if is_shown else None, "seen_at": None, "error": ""}
         times = 1
         if known is None:
-            _insert(self.connection, (self.subject, person, channel), self.incident, self.now, facts)
+            _insert(self.connection, (self.subject, person, channel), self.incident, facts)
         else:
             times = known.times + 1
             facts |= {"times": times, "attempts": 0, "queued_at": self.now}
             rows.change(self.connection, notices, known, **facts)
         if is_shown:
             return
-        now, kind, incident = self.database.now, ladders.SEND, self.incident
+        kind, incident = ladders.SEND, self.incident
         payload = {"subject": self.subject, "person": person, "channel": channel, "times": times}
         key = f"{self.subject}/{person}/{channel}/{times}"
         lane = f"{kind}/{channel}/{zlib.crc32(person.encode()) % LANES}"
-        outbox.add(self.connection, now, kind, key, incident=incident, payload=payload, lane=lane)
+        outbox.add(self.connection, kind, key, incident=incident, payload=payload, lane=lane)
 
     def reaches_nobody(self) -> None:
         """Say as loudly as we can that nobody could be told."""
@@ -206,7 +202,7 @@ class _Call:
     def escalates(self, key: str, said: str) -> None:
         """Put it on the timeline."""
         kind, key = EvidenceKind.ESCALATION, f"{self.subject}/{key}"
-        _note(self.connection, key, self.incident, self.now, said, kind=kind)
+        _note(self.connection, key, self.incident, said, kind=kind)
 
     def _channels(self, person: str, first: str | None) -> builtins.list[str]:
         """Give a person's channels in the order in which they are tried; the console where there is none."""
@@ -221,10 +217,8 @@ class _Call:
 class _Climb(_Call):
     """One look at a ladder."""
 
-    def __init__(
-        self, connection: Connection, database: Database, row: Row[Any], catalogue: Catalogue
-    ) -> None:
-        super().__init__(connection, database, catalogue, row.subject, row.incident)
+    def __init__(self, connection: Connection, row: Row[Any], catalogue: Catalogue) -> None:
+        super().__init__(connection, catalogue, row.subject, row.incident)
         self.row = row
         self.found = incidents.read(connection, row.incident)
         is_incident = row.subject == row.incident
@@ -234,7 +228,7 @@ class _Climb(_Call):
 
     def go(self) -> datetime | None:
         """Climb as far as it is time for, and give when to look again."""
-        if _is_over(self.connection, self.subject, self.now):
+        if _is_over(self.connection, self.subject):
             rows.change(self.connection, ladder_table, self.row, ended_at=self.now)
             incidents.calm(self.connection, self.incident, f"{self.subject}: nobody could be told")
             return None
@@ -303,13 +297,13 @@ class _Climb(_Call):
         return one_line(title, 200), "\n".join(one_line(line) for line in lines)
 
 
-def _is_over(connection: Connection, subject: str, now: datetime) -> bool:
+def _is_over(connection: Connection, subject: str) -> bool:
     """Say whether nobody has to be called about it any more."""
     if "/" in subject:
         return False  # something that has happened; whoever it is told to hears of it, however late
     if subject.startswith("APR-"):
         row = rows.find(connection, approvals, subject)
-        return bool(row.state != ApprovalState.PENDING or row.expires_at <= now)
+        return bool(row.state != ApprovalState.PENDING or row.expires_at <= moment_of(connection))
     if subject.startswith("INC-"):
         row = incidents.find(connection, subject)
         return Role.INCIDENT_COMMANDER in row.roles or row.phase not in OPEN_PHASES
@@ -338,12 +332,10 @@ def _find(
     return rows.one(connection, notices, **key)
 
 
-def _insert(
-    connection: Connection, key: tuple[str, str, str], incident: str, now: datetime, facts: dict[str, Any]
-) -> None:
+def _insert(connection: Connection, key: tuple[str, str, str], incident: str, facts: dict[str, Any]) -> None:
     subject, person, channel = key
     named = {"subject": subject, "person": person, "channel": channel, "incident": incident}
-    counts = {"times": 1, "attempts": 0, "queued_at": now, "error": ""}
+    counts = {"times": 1, "attempts": 0, "queued_at": moment_of(connection), "error": ""}
     rows.add(connection, notices, **named | counts | facts)
 
 
@@ -351,11 +343,10 @@ def _note(
     connection: Connection,
     key: str,
     incident: str,
-    now: datetime,
     said: str,
     *,
     kind: EvidenceKind = EvidenceKind.NOTIFICATION,
     actor: str = ENGINE,
 ) -> None:
     """Put something on the timeline."""
-    evidence.note(connection, kind, key, said, incident=incident or None, actor=actor, at=now)
+    evidence.note(connection, kind, key, said, incident=incident or None, actor=actor)

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, bindparam, func, insert, or_, select, update
 
 from contracts.base import Frozen, JsonObject
-from ledger.database import Clock, Stored
+from ledger.database import Stored, moment_of
 from ledger.schema import outbox, outbox_is_waiting
 
 ALERTS = "incident.alerts"
@@ -45,7 +45,6 @@ class OutboxMessage(Frozen):
 
 def add(
     connection: Connection,
-    clock: Clock,
     kind: str,
     key: str,
     *,
@@ -63,7 +62,6 @@ def add(
 
     Args:
         connection: The transaction of the change that it tells of.
-        clock: The time.
         kind: Who handles it.
         key: Unique within kind and incident, delivered messages included.
         incident: Which one it is about.
@@ -72,7 +70,7 @@ def add(
         due: Not before; a clock that jumps can bring it early, so a handler looks at the time itself.
         lane: Messages of one lane arrive in order, each after the former; chosen by the kind when not given.
     """
-    now = clock()
+    now = moment_of(connection)
     message = {"kind": kind, "key": key, "incident": incident, "payload": dict(payload), "trace": dict(trace)}
     if lane is None:
         own = f"{kind}/{incident}"

@@ -5,7 +5,7 @@ import hashlib
 from contracts.errors import NotFoundError
 from contracts.evidence import EvidenceKind
 from ledger import evidence, incidents, rows
-from ledger.database import Stored
+from ledger.database import Stored, moment_of
 from ledger.schema import incident as incidents_table
 from ledger.schema import postmortem
 from ledger.storable import clean
@@ -26,9 +26,8 @@ class Postmortems(Stored):
             known = rows.one(connection, postmortem, incident=number)
             if known is not None and known.markdown == markdown:
                 return
-            now = self._database.now()
             revision = 1 if known is None else known.revision + 1
-            values = {"markdown": markdown, "revision": revision, "written_at": now}
+            values = {"markdown": markdown, "revision": revision, "written_at": moment_of(connection)}
             if known is None:
                 rows.add(connection, postmortem, incident=number, **values)
             else:
@@ -36,7 +35,7 @@ class Postmortems(Stored):
             said = f"The postmortem of {incident} is written (version {revision})"
             body = {"revision": revision, "sha256": hashlib.sha256(markdown.encode()).hexdigest()}
             kind, key = EvidenceKind.POSTMORTEM_WRITTEN, f"{incident}/postmortem/{revision}"
-            evidence.note(connection, kind, key, said, incident=incident, at=now, body=body)
+            evidence.note(connection, kind, key, said, incident=incident, body=body)
 
     def get(self, incident: str) -> str:
         """Give an incident's postmortem.

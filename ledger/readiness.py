@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, select
 from contracts.evidence import EvidenceKind
 from contracts.readiness import CheckState, Readiness, ServiceReadiness
 from ledger import evidence, ladders, rows
-from ledger.database import Stored
+from ledger.database import Stored, moment_of
 from ledger.schema import readiness as looks
 from ledger.schema import watch
 
@@ -28,10 +28,10 @@ class ReadinessRecords(Stored):
             mine = _of(service, environment)
             last = _last(connection, mine)
             known = _last(connection, mine & (looks.c.state != CheckState.UNKNOWN))
-            now, state = self._database.now(), found.state
+            state = found.state
             checks = [check.model_dump(mode="json") for check in found.checks]
             seen = {"service": service, "environment": environment, "state": state, "checks": checks}
-            number = rows.add(connection, looks, **seen, at=now).number
+            number = rows.add(connection, looks, **seen, at=moment_of(connection)).number
             beyond = select(looks.c.number).where(mine).order_by(looks.c.number.desc()).offset(KEPT).limit(1)
             oldest = connection.scalar(beyond)
             if oldest is not None:
@@ -40,11 +40,11 @@ class ReadinessRecords(Stored):
                 return
             said = f"The failover of {service} in {environment} {WORDS[state]}{_why(found)}"
             key = f"readiness/{service}/{environment}/{number}"
-            evidence.note(connection, EvidenceKind.READINESS, key, said, incident=None, at=now, body=seen)
+            evidence.note(connection, EvidenceKind.READINESS, key, said, incident=None, body=seen)
             # A look that saw nothing in between does not make it news again.
             if state is CheckState.NOT_READY and known != CheckState.NOT_READY:
                 whom = [f"person:{person}" for person in on_call]
-                ladders.tell(connection, self._database.now, None, whom, said, key=key)
+                ladders.tell(connection, None, whom, said, key=key)
 
     def get(self, service: str, environment: str, *, history: int = KEPT) -> ServiceReadiness:
         """Give how ready a failover is, and how it was in the latest so many looks."""

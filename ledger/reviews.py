@@ -9,7 +9,7 @@ from contracts.approvals import ApprovalRequest, Review, Reviewed
 from contracts.errors import ConflictError, ForbiddenError
 from contracts.evidence import EvidenceKind
 from ledger import evidence, rows
-from ledger.database import Stored
+from ledger.database import Stored, moment_of
 from ledger.schema import approval as approvals
 from ledger.schema import review as reviews
 
@@ -55,12 +55,12 @@ class Reviews(Stored):
                 raise ForbiddenError(f"{approval} was approved by {person}: two others review it")
             if rows.one(connection, reviews, approval=number, person=person) is not None:
                 raise ConflictError(f"{approval} was reviewed by {person} before")
-            now = self._database.now()
+            now = moment_of(connection)
             facts: dict[str, Any] = {"was_right": was_right, "remark": remark}
             rows.add(connection, reviews, approval=number, person=person, at=now, **facts)
             says = "right" if was_right else "wrong"
             said = f"{person} reviews {approval}: breaking the glass was {says}. {remark}"
             kind, key = EvidenceKind.REVIEW, f"{approval}/review/{person}"
             body, where = facts | {"approval": approval}, row.incident
-            evidence.note(connection, kind, key, said, incident=where, actor=person, at=now, body=body)
+            evidence.note(connection, kind, key, said, incident=where, actor=person, body=body)
             return Review(request=approval, person=person, was_right=was_right, remark=remark, at=now)

@@ -15,7 +15,7 @@ from contracts.evidence import Evidence
 from contracts.plans import Reading
 from contracts.watches import KEPT, SignalNow, Watch
 from ledger import evidence, rows
-from ledger.database import Stored
+from ledger.database import Stored, moment_of
 from ledger.schema import watch
 
 # Nothing is due later than this: a time further ahead means that a clock has jumped, and does not hold.
@@ -94,7 +94,7 @@ class Watches(Stored):
     def hasten(self, item: str) -> None:
         """Have a thing looked at now."""
         with self._database.write() as connection:
-            _put(connection, item, next_at=self._database.now())
+            _put(connection, item, next_at=moment_of(connection))
 
     def get(self, item: str) -> Watch:
         """Give what is known of a thing; nothing of one that was never watched."""

@@ -99,9 +99,7 @@ class Desk:
     def send(self, kind: str, key: str) -> None:
         """Add a message."""
         with self.ledger.database.write() as connection:
-            outbox.add(
-                connection, utc_now, kind=kind, key=key, incident="INC-1", payload={}, trace={}, due=utc_now()
-            )
+            outbox.add(connection, kind=kind, key=key, incident="INC-1", payload={}, trace={}, due=utc_now())
         self.dispatcher.wake()
 
     async def tick(self, message: OutboxMessage) -> datetime | None:

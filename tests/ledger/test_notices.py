@@ -390,10 +390,8 @@ def test_telling_everybody(ledger: Ledger, post: Post) -> None:
     """What must be loud reaches everybody of the catalogue once, in an incident or in none."""
     incident = open_incident(ledger, commander="ada")
     with ledger.database.write() as connection:
-        ladders.tell(
-            connection, ledger.database.now, incident, ["everybody"], "glass broken", key="APR-1/glass"
-        )
-        ladders.tell(connection, ledger.database.now, None, ["team:shop", "on_call"], "frozen", key="FRZ-1")
+        ladders.tell(connection, incident, ["everybody"], "glass broken", key="APR-1/glass")
+        ladders.tell(connection, None, ["team:shop", "on_call"], "frozen", key="FRZ-1")
     post.round()
     ledger.notices.tell("APR-1/glass", incident, ["everybody"], "glass broken", BOOK)
     post.round()
@@ -413,7 +411,7 @@ def test_telling_nobody_is_not_silent(ledger: Ledger, post: Post) -> None:
     incident = open_incident(ledger, commander="ada")
     post.broken.update({"email", "webhook"})
     with ledger.database.write() as connection:
-        ladders.tell(connection, ledger.database.now, incident, ["person:ada"], "hear me", key="k")
+        ladders.tell(connection, incident, ["person:ada"], "hear me", key="k")
     post.round()
 
     assert said(ledger, EvidenceKind.ESCALATION) == [

@@ -27,7 +27,6 @@ def send(
     with ledger.database.write() as connection:
         outbox.add(
             connection,
-            ledger.database.now,
             kind=kind,
             key=key,
             incident=incident,
