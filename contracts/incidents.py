@@ -125,13 +125,8 @@ PLAN_AGAIN = (
 )
 
 
-class Attempt(Frozen):
-    """One mitigation that was tried or proposed, as the next planning sees it.
-
-    Attributes:
-        actions: Of each step ``<action> <target>``, and which of several states where there are such: what
-            is not proposed again when it did not help.
-    """
+class Ended(Frozen):
+    """One mitigation that was tried or proposed, and how it ended."""
 
     mitigation: str
     playbook: str
@@ -140,6 +135,16 @@ class Attempt(Frozen):
     end: AttemptEnd
     detail: str = ""
     undone: bool = False
+
+
+class Attempt(Ended):
+    """It, as the next planning sees it.
+
+    Attributes:
+        actions: Of each step ``<action> <target>``, and which of several states where there are such: what
+            is not proposed again when it did not help.
+    """
+
     actions: tuple[str, ...] = ()
 
 

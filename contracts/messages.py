@@ -200,17 +200,6 @@ class MitigationOrder(Frozen):
     undo: UndoRequest | None = None
 
 
-class StepOrder(Frozen):
-    """Run one step of a sealed plan, or its undo, under a signed decision."""
-
-    incident: str
-    mitigation: str
-    step: int
-    direction: Direction
-    plan_digest: str
-    signed: SignedDecision
-
-
 class VerifyOrder(Frozen):
     """See whether a step settled and what it did for the users."""
 
@@ -219,6 +208,12 @@ class VerifyOrder(Frozen):
     step: int
     direction: Direction
     plan_digest: str
+
+
+class StepOrder(VerifyOrder):
+    """Run one step of a sealed plan, or its undo, under a signed decision."""
+
+    signed: SignedDecision
 
 
 class CloseApproval(Frozen):

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from contracts.base import Frozen, JsonObject
-from contracts.incidents import Attempt, AttemptEnd, Effect
+from contracts.incidents import Attempt, Effect, Ended
 from contracts.plans import Difference, Reading
 
 
@@ -91,16 +91,9 @@ class EffectResult(Frozen):
         return self.effect is Effect.EFFECTIVE or (settled and not verified)
 
 
-class MitigationResult(Frozen):
-    """How a whole mitigation ended."""
+class MitigationResult(Ended):
+    """How a whole mitigation ended, as its workflow says it."""
 
-    mitigation: str
-    playbook: str
-    title: str
-    plan_digest: str
-    end: AttemptEnd
-    detail: str = ""
-    undone: bool = False
     applied: bool = False
 
     def __str__(self) -> str:

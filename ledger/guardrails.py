@@ -16,8 +16,7 @@ from authority.guardrails import HOUR, REMEMBERED, TELLING, Facts, Guardrails, T
 from contracts import names
 from contracts.evidence import EvidenceKind
 from contracts.guardrails import Freeze, Lock
-from contracts.incidents import Attempt, AttemptEnd
-from contracts.outcomes import MitigationResult
+from contracts.incidents import AttemptEnd, Ended
 from contracts.plans import Plan
 from ledger import evidence
 from ledger.database import Stored
@@ -132,7 +131,7 @@ def take_over(connection: Connection, target: str, mitigation: str) -> None:
     connection.execute(others.values(held=False))
 
 
-def end(connection: Connection, ended: Attempt | MitigationResult) -> None:
+def end(connection: Connection, ended: Ended) -> None:
     """Note how a mitigation ended and let go of what it held, within the caller's transaction.
 
     A call that was begun and whose outcome is not known yet holds its target until it is, or for an hour.
