@@ -45,10 +45,8 @@ def _step(registry: Registry, call: ActionCall) -> Iterator[ReadinessCheck]:
         refusals = action.preflight(request, observed) if action.change(request, observed) else ()
         if refusals:
             state, said = CheckState.NOT_READY, list(refusals)
-    except ActionRefusedError as error:
-        state, said = CheckState.NOT_READY, [str(error)]
-    except ProviderUnavailableError as error:
-        state, said = CheckState.UNKNOWN, [str(error)]
+    except (ActionRefusedError, ProviderUnavailableError) as error:
+        state, said = CheckState.after(error), [str(error)]
     for detail in said:
         yield ReadinessCheck(name="step", target=str(call.target), state=state, detail=detail)
 
@@ -56,10 +54,8 @@ def _step(registry: Registry, call: ActionCall) -> Iterator[ReadinessCheck]:
 def _probe(registry: Registry, call: ProbeCall) -> tuple[ReadinessCheck, ...]:
     try:
         seen = registry.see(call)
-    except ActionRefusedError as error:
-        state, detail = CheckState.NOT_READY, str(error)
-    except ProviderUnavailableError as error:
-        state, detail = CheckState.UNKNOWN, str(error)
+    except (ActionRefusedError, ProviderUnavailableError) as error:
+        state, detail = CheckState.after(error), str(error)
     else:
         if isinstance(seen, Readiness):
             return seen.checks

@@ -48,7 +48,7 @@ class Rehearsal:
             except (ActionRefusedError, ProviderUnavailableError) as error:
                 refused = True
                 detail = f"{step.title}: {error}"
-                yield ReadinessCheck(name="step", target=way, state=_state(error), detail=detail)
+                yield ReadinessCheck(name="step", target=way, state=CheckState.after(error), detail=detail)
         if not refused and not any(has_work for _, has_work in calls):
             detail = "nothing to do: it is made already"
             yield ReadinessCheck(name="plan", target=way, state=CheckState.OK, detail=detail)
@@ -84,9 +84,5 @@ class Rehearsal:
             planned = f"{plan.title}: {len(plan.steps)} steps would be proposed"
             detail = "; ".join(plan.refusals) or planned
         except StanchError as error:
-            state, detail = _state(error), str(error)
+            state, detail = CheckState.after(error), str(error)
         return ReadinessCheck(name="plan", target=way, state=state, detail=detail)
-
-
-def _state(error: StanchError) -> CheckState:
-    return CheckState.UNKNOWN if isinstance(error, ProviderUnavailableError) else CheckState.NOT_READY

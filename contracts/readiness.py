@@ -4,6 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from contracts.base import Frozen
+from contracts.errors import ProviderUnavailableError, StanchError
 
 
 class CheckState(StrEnum):
@@ -12,6 +13,11 @@ class CheckState(StrEnum):
     OK = "ok"
     NOT_READY = "not_ready"
     UNKNOWN = "unknown"
+
+    @classmethod
+    def after(cls, error: StanchError) -> "CheckState":
+        """Say what is known after a look that failed: what was refused would not work."""
+        return cls.UNKNOWN if isinstance(error, ProviderUnavailableError) else cls.NOT_READY
 
 
 class ReadinessCheck(Frozen):
