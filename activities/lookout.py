@@ -11,6 +11,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from activities.registry import Registry
@@ -48,32 +49,25 @@ SURE = timedelta(seconds=5)  # one look may be stale, or see a change of ours th
 SOON = 10  # seconds after the start until the last failover has been looked at
 
 
+@dataclass(kw_only=True)
 class Lookout:
     """Looks, turn by turn, at whatever is due.
 
-    Args:
+    Attributes:
         ledger: Says what waits and what is in force, and keeps what was seen.
         catalogue: Says which failovers there are, and who is on call.
         registry: Whose actions and probes.
         rehearsal: The dry run of a failover; without it none is looked at.
         clock: The time.
+        rules: Of the questions that wait.
     """
 
-    def __init__(
-        self,
-        *,
-        ledger: Ledger,
-        catalogue: Catalogue,
-        registry: Registry,
-        rehearsal: Rehearsal | None,
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._ledger = ledger
-        self._catalogue = catalogue
-        self._registry = registry
-        self._rehearsal = rehearsal
-        self._clock = clock
-        self._rules: dict[str, dict[int, Verification]] = {}  # of the questions that wait
+    ledger: Ledger
+    catalogue: Catalogue
+    registry: Registry
+    rehearsal: Rehearsal | None
+    clock: Callable[[], datetime]
+    rules: dict[str, dict[int, Verification]] = field(default_factory=dict, init=False)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -103,8 +97,8 @@ class Lookout:
 
     def claim(self, limit: int = AT_ONCE) -> list[Watch]:
         """Take what is due; what has come up since the last turn is due too."""
-        self._ledger.watches.arrange(self._wanted())
-        return self._ledger.watches.claim(limit, LEASE)
+        self.ledger.watches.arrange(self._wanted())
+        return self.ledger.watches.claim(limit, LEASE)
 
     def look(self, claimed: Watch) -> None:
         """Look at one thing; whatever goes wrong is logged, and concerns this one only."""
@@ -121,14 +115,14 @@ class Lookout:
             LOG.exception("%s: could not be looked at", claimed.item)
 
     def _wanted(self) -> dict[str, datetime]:
-        now = self._clock()
-        pending = {one.id: one for one in self._ledger.approvals.list(ApprovalState.PENDING, limit=1000)}
-        for gone in self._rules.keys() - pending.keys():
-            del self._rules[gone]
-        for name in pending.keys() - self._rules.keys():
-            self._rules[name] = self._rules_of(name)
-        wanted = {f"{question(name)}{step}": now for name, rules in self._rules.items() for step in rules}
-        wanted |= {f"in_force/{one.mitigation}": now + IN_FORCE_FIRST for one in self._ledger.in_force.list()}
+        now = self.clock()
+        pending = {one.id: one for one in self.ledger.approvals.list(ApprovalState.PENDING, limit=1000)}
+        for gone in self.rules.keys() - pending.keys():
+            del self.rules[gone]
+        for name in pending.keys() - self.rules.keys():
+            self.rules[name] = self._rules_of(name)
+        wanted = {f"{question(name)}{step}": now for name, rules in self.rules.items() for step in rules}
+        wanted |= {f"in_force/{one.mitigation}": now + IN_FORCE_FIRST for one in self.ledger.in_force.list()}
         for service, environment, _ in self._failovers():
             item = records.item(service, environment)
             wanted[item] = now + timedelta(seconds=zlib.crc32(item.encode()) % SOON)
@@ -137,7 +131,7 @@ class Lookout:
     def _rules_of(self, approval: str) -> dict[int, Verification]:
         """Give a question's verifications by step; one that several steps share is read once."""
         try:
-            plan = self._ledger.approvals.get(approval).plan
+            plan = self.ledger.approvals.get(approval).plan
         except ForbiddenError as error:
             LOG.warning("%s: its signals are not read: %s", approval, error)
             return {}
@@ -149,11 +143,11 @@ class Lookout:
         return rules
 
     def _failovers(self) -> list[tuple[str, str, Failover]]:
-        if self._rehearsal is None:
+        if self.rehearsal is None:
             return []
         return [
             (service.name, name, environment.failover)
-            for service in self._catalogue.services
+            for service in self.catalogue.services
             for name, environment in service.environments.items()
             if environment.failover is not None
         ]
@@ -162,12 +156,12 @@ class Lookout:
 
     def _question(self, claimed: Watch, name: str) -> None:
         approval, _, step = name.partition("/")
-        rule = self._rules.get(approval, {}).get(int(step))
+        rule = self.rules.get(approval, {}).get(int(step))
         if rule is None:
             return  # decided meanwhile
         every = max(rule.every, LEAST)
-        reading = self.read(rule)
-        now = self._clock()
+        reading = self.registry.read(rule.probe, self.clock)
+        now = self.clock()
         before = SignalNow.model_validate(claimed.state | {"step": int(step), "verification": rule})
         is_healthy = reading.value is not None and rule.is_healthy(reading.value)
         since = before.healthy_since
@@ -189,20 +183,13 @@ class Lookout:
             "was_ill": was_ill,
             "recovered": recovered,
         }
-        self._ledger.watches.done(
+        self.ledger.watches.done(
             claimed, now + every, readings=(*claimed.readings, reading), state=state, told=told
         )
 
-    def read(self, rule: Verification) -> Reading:
-        """Take one reading; that there is none is a reading too."""
-        try:
-            return self._registry.measure(rule.probe)
-        except (ActionRefusedError, ProviderUnavailableError) as error:
-            return Reading(value=None, at=self._clock(), detail=one_line(str(error)))
-
     def _recovered(self, approval: str, rule: Verification, reading: Reading, now: datetime) -> Evidence:
-        request = self._ledger.approvals.get(approval).request
-        incident = self._ledger.incidents.get(request.incident)
+        request = self.ledger.approvals.get(approval).request
+        incident = self.ledger.incidents.get(request.incident)
         last = incident.attempts[-1] if incident.attempts else None
         before = rule.baseline.value if rule.baseline else None
         said = (
@@ -229,9 +216,9 @@ class Lookout:
     # --- Mitigations in force
 
     def _in_force(self, claimed: Watch, mitigation: str) -> None:
-        found = self._ledger.in_force.get(mitigation)
+        found = self.ledger.in_force.get(mitigation)
         state: JsonObject = {}
-        now = self._clock()
+        now = self.clock()
         newest = max((step.since for step in found.left), default=now)
         next_at = now + (IN_FORCE_FIRST if now - newest < FRESH else IN_FORCE_LATER)
         if found.state is ForceState.IN_FORCE and found.undo is None:
@@ -240,16 +227,16 @@ class Lookout:
                 if (by is None) == (step.changed_by is None):
                     continue
                 if by is None or str(step.step) in claimed.state:
-                    self._ledger.in_force.looked(mitigation, step.step, by)
+                    self.ledger.in_force.looked(mitigation, step.step, by)
                 else:
                     state[str(step.step)] = by
                     next_at = now + SURE
-        self._ledger.watches.done(claimed, next_at, state=state)
+        self.ledger.watches.done(claimed, next_at, state=state)
 
     def _changed_by(self, found: InForce, step: StepInForce) -> str | None:
         """Say who has changed back what a step had done; ``None``: nobody, or we did, or nobody can look."""
         try:
-            action, request = self._registry.action(step.action)
+            action, request = self.registry.action(step.action)
             observed = action.observe(request)
             progress = action.is_reached(request, observed)
         except (ActionRefusedError, ProviderUnavailableError):
@@ -263,16 +250,16 @@ class Lookout:
 
     def _is_ours(self, found: InForce, step: StepInForce) -> bool:
         """Say whether a change of our own explains what was seen: an undo, or a later mitigation."""
-        undo = self._ledger.journal.get(names.action_id(found.mitigation, step.step, Direction.UNDO.value))
+        undo = self.ledger.journal.get(names.action_id(found.mitigation, step.step, Direction.UNDO.value))
         if undo is not None and (undo.result is None or undo.result.outcome is not Outcome.NOT_DONE):
             return True
         target = step.action.target
-        locks = {lock.target: lock.mitigation for lock in self._ledger.guardrails.locks()}
+        locks = {lock.target: lock.mitigation for lock in self.ledger.guardrails.locks()}
         if locks.get(str(target), found.mitigation) != found.mitigation:
             return True
         return any(
             later.action.target == target and later.since > step.since
-            for other in self._ledger.in_force.latest(found.service, found.environment)
+            for other in self.ledger.in_force.latest(found.service, found.environment)
             if other.mitigation != found.mitigation
             for later in other.left
         )
@@ -284,17 +271,17 @@ class Lookout:
             if claimed.item != records.item(service, environment):
                 continue
             found = self._rehearsed(service, environment, failover)
-            now = self._clock()
+            now = self.clock()
             # Each has its own place in the time, so that they do not all ask at once.
             apart = failover.check_every * (0.9 + zlib.crc32(name.encode()) / 2**32 / 5)
-            people = on_call(self._catalogue, service, now)
-            self._ledger.readiness.record(service, environment, found, people)
-            self._ledger.watches.done(claimed, now + apart, state={})
+            people = on_call(self.catalogue, service, now)
+            self.ledger.readiness.record(service, environment, found, people)
+            self.ledger.watches.done(claimed, now + apart, state={})
 
     def _rehearsed(self, service: str, environment: str, failover: Failover) -> Readiness:
-        assert self._rehearsal is not None  # noqa: S101  (no failover is looked at without it)
+        assert self.rehearsal is not None  # noqa: S101  (no failover is looked at without it)
         try:
-            return self._rehearsal.look(service, environment, failover)
+            return self.rehearsal.look(service, environment, failover)
         except Exception as error:
             LOG.exception("%s in %s: its failover could not be rehearsed", service, environment)
             detail = one_line(f"it could not be looked at: {type(error).__name__}: {error}")

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, cast
@@ -17,21 +18,10 @@ from activities.registry import Registry
 from authority.guardrails import Guardrails
 from authority.policy import Policy
 from authority.seals import digest
-from contracts import names
+from contracts import errors, names
 from contracts.actions import ActionRequest, ProbeRequest, ResultT
 from contracts.base import JsonObject
 from contracts.catalogue import Catalogue, ServiceEnvironment
-from contracts.errors import (
-    ActionRefusedError,
-    ForbiddenError,
-    InputError,
-    NotFoundError,
-    NothingToProposeError,
-    ProviderUnavailableError,
-    StanchError,
-    first_wrong,
-    one_line,
-)
 from contracts.in_force import InForce
 from contracts.incidents import OPEN_PHASES, Attempt, AttemptEnd, Incident
 from contracts.messages import Command, PlanAnswer, PlanRequest, PreviewAnswer, PreviewRequest, StepBrief
@@ -43,9 +33,9 @@ from contracts.plans import (
     ProbeCall,
     Proposal,
     ProposedStep,
-    Reading,
     Risk,
     Step,
+    Verification,
 )
 from contracts.playbooks import Playbook, find
 from contracts.policy import Question
@@ -95,25 +85,16 @@ class RegistryLook:
         return await asyncio.to_thread(readiness, self._registry, calls, probes)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Planning:
     """Makes plans: read-only towards the world, and repeatable."""
 
-    def __init__(
-        self,
-        *,
-        ledger: Ledger,
-        catalogue: Catalogue,
-        playbooks: Sequence[Playbook],
-        registry: Registry,
-        policy: Policy,
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._ledger = ledger
-        self._catalogue = catalogue
-        self._playbooks = playbooks
-        self._registry = registry
-        self._policy = policy
-        self._clock = clock
+    ledger: Ledger
+    catalogue: Catalogue
+    playbooks: Sequence[Playbook]
+    registry: Registry
+    policy: Policy
+    clock: Callable[[], datetime]
 
     @activity.defn(name=names.PLAN)
     def plan(self, request: PlanRequest) -> PlanAnswer:
@@ -126,25 +107,25 @@ class Planning:
         """
         mitigation = f"{request.incident.id}/{request.number}"
         with beating():
-            asked = self._ledger.approvals.for_mitigation(mitigation)
+            asked = self.ledger.approvals.for_mitigation(mitigation)
             if asked is not None:
-                return answer_of(asked.plan, asked.request.id, self._registry)
+                return answer_of(asked.plan, asked.request.id, self.registry)
             # Whoever asks does not say what it is about.
-            incident = self._ledger.incidents.get(request.incident.id)
+            incident = self.ledger.incidents.get(request.incident.id)
             incident = incident.model_copy(update={"alerts": incident.alerts[:ALERTS]})
             if incident.phase not in OPEN_PHASES:
                 said = f"{incident.id} is {incident.phase}: nothing is planned for it any more"
                 return PlanAnswer(mitigation=mitigation, notes=(said,))
-            if request.order and not self._ledger.incidents.has_ordered(incident.id, request.order):
-                raise ForbiddenError(f"{request.order.person} has not ordered a plan of {incident.id}")
+            if request.order and not self.ledger.incidents.has_ordered(incident.id, request.order):
+                raise errors.ForbiddenError(f"{request.order.person} has not ordered a plan of {incident.id}")
             plans, notes = self._candidates(incident, mitigation, request.order)
             best = next((plan for plan in plans if not plan.refusals), plans[0] if plans else None)
             if best is None:
                 return PlanAnswer(mitigation=mitigation, notes=tuple(notes))
-            approval = self._ledger.approvals.ask(best, severity=incident.severity)
+            approval = self.ledger.approvals.ask(best, severity=incident.severity)
             # Somebody else's attempt may have asked first: what was asked is what counts.
-            stored = self._ledger.approvals.get(approval.id)
-            answer = answer_of(stored.plan, approval.id, self._registry)
+            stored = self.ledger.approvals.get(approval.id)
+            answer = answer_of(stored.plan, approval.id, self.registry)
             return answer.model_copy(update={"notes": tuple(notes)})
 
     @activity.defn(name=names.PREVIEW)
@@ -155,7 +136,7 @@ class Planning:
         """
         with beating():
             try:
-                playbook = find(self._playbooks, request.playbook)
+                playbook = find(self.playbooks, request.playbook)
                 plan = self.propose(playbook, request.incident, f"{request.incident.id}/0", request.params)
             except Exception as error:  # noqa: BLE001  (an author's mistake is said to who asks)
                 return PreviewAnswer(note=_why(request.playbook, error))
@@ -170,20 +151,20 @@ class Planning:
         """
         plans: list[Plan] = []
         notes: list[str] = []
-        if self._catalogue.environment(incident.service, incident.environment) is None:
+        if self.catalogue.environment(incident.service, incident.environment) is None:
             return [], [f"the catalogue has no service {incident.service} in {incident.environment}: add it"]
-        matching = [playbook for playbook in self._playbooks if playbook.fits(incident)]
+        matching = [playbook for playbook in self.playbooks if playbook.fits(incident)]
         if order is not None:
             try:
-                matching = [find(self._playbooks, order.playbook)]
-            except NotFoundError as error:
+                matching = [find(self.playbooks, order.playbook)]
+            except errors.NotFoundError as error:
                 return [], [str(error)]
         for playbook in matching:
             try:
                 plan = self._wished(playbook, incident, mitigation, order)
             except Exception as error:  # noqa: BLE001  (an author's mistake must not stop the other playbooks)
-                named = "" if isinstance(error, InputError) else f"{playbook.name}: "  # that one names it
-                notes.append(named + _why(playbook.name, error))
+                is_named = isinstance(error, errors.InputError)  # that one says of which playbook it is
+                notes.append(("" if is_named else f"{playbook.name}: ") + _why(playbook.name, error))
                 continue
             plans.append(plan)
             if not plan.refusals:
@@ -195,20 +176,20 @@ class Planning:
         """Seal what a playbook proposes; a person who names it gets also what was tried, if nothing else.
 
         Raises:
-            StanchError: As ``propose``.
+            errors.StanchError: As ``propose``.
         """
         if order is None:
             return self.propose(playbook, incident, mitigation)
         said = f"{order.person} asks for {order.wish}: {order.reason}."
         try:
             plan = self.propose(playbook, incident, mitigation, order.params)
-        except NothingToProposeError:
+        except errors.NothingToProposeError:
             if not incident.attempts:
                 raise
             drifted = _drifted(incident)  # the plan that replaces it still shows what changed
             untried = incident.model_copy(update={"attempts": (drifted,) if drifted else ()})
             plan = self.propose(playbook, untried, mitigation, order.params)
-            actions = {self._registry.action(step.action)[1].attempt for step in plan.steps}
+            actions = {self.registry.action(step.action)[1].attempt for step in plan.steps}
             before = [one for one in incident.attempts if not actions.isdisjoint(one.actions)]
             tried = ", ".join(f"{one.mitigation} ({one.end})" for one in before)
             said += f" It was tried before, in {tried}." if before else ""
@@ -235,19 +216,19 @@ class Planning:
             stays: How long it may be approved; as the catalogue says when not given.
 
         Raises:
-            NothingToProposeError: There is nothing to do.
-            ActionRefusedError: A step is one that may not be done.
-            ProviderUnavailableError: A provider does not answer.
-            InputError: The parameters are not the playbook's.
+            errors.NothingToProposeError: There is nothing to do.
+            errors.ActionRefusedError: A step is one that may not be done.
+            errors.ProviderUnavailableError: A provider does not answer.
+            errors.InputError: The parameters are not the playbook's.
         """
         wanted = playbook.read(params or {})
-        service = self._catalogue.environment(incident.service, incident.environment)
+        service = self.catalogue.environment(incident.service, incident.environment)
         if service is None:
             where = f"{incident.service} in {incident.environment}"
-            raise NothingToProposeError(f"the catalogue has no service {where}: add it")
-        now = self._clock()
-        in_force = partial(self._ledger.in_force.latest, incident.service, incident.environment)
-        look = RegistryLook(self._registry, service, now, in_force)
+            raise errors.NothingToProposeError(f"the catalogue has no service {where}: add it")
+        now = self.clock()
+        in_force = partial(self.ledger.in_force.latest, incident.service, incident.environment)
+        look = RegistryLook(self.registry, service, now, in_force)
 
         async def ask() -> Proposal:
             return await playbook.plan(incident, wanted, look)
@@ -267,27 +248,27 @@ class Planning:
     ) -> Plan:
         for proposed in proposal.steps:
             if proposed.forced is not None and proposed.forced.target != proposed.action.target:
-                raise ActionRefusedError(
+                raise errors.ActionRefusedError(
                     f"{proposed.action}: forced, it would change {proposed.forced.target} instead"
                 )
-            if not self._catalogue.owns(incident.service, incident.environment, proposed.action.target):
+            if not self.catalogue.owns(incident.service, incident.environment, proposed.action.target):
                 where = f"{incident.service} in {incident.environment}"
-                raise ActionRefusedError(
+                raise errors.ActionRefusedError(
                     f"{proposed.action.target}: the catalogue does not give it to {where}"
                 )
         tried = [
             step.action
             for step in proposal.steps
-            if incident.has_tried(self._registry.action(step.action)[1].attempt)
+            if incident.has_tried(self.registry.action(step.action)[1].attempt)
         ]
         if proposal.steps and len(tried) == len(proposal.steps) and not proposal.repeats:
             # A step that others share, as a paused sync, is no reason: a plan of nothing new is.
-            raise NothingToProposeError(f"{tried[0]} was already tried in {incident.id}")
+            raise errors.NothingToProposeError(f"{tried[0]} was already tried in {incident.id}")
         with ThreadPoolExecutor(max_workers=max(1, len(proposal.steps))) as pool:
             steps = tuple(pool.map(partial(self._step, playbook), itertools.count(1), proposal.steps))
         if not any(step.change for step in steps):
-            raise NothingToProposeError(f"{proposal.title}: everything is already as it should be")
-        fresh = not self._ledger.approvals.has_helped(playbook.digest)
+            raise errors.NothingToProposeError(f"{proposal.title}: everything is already as it should be")
+        fresh = not self.ledger.approvals.has_helped(playbook.digest)
         drifted = _drifted(incident)
 
         def ruled(step: Step) -> Step:
@@ -303,7 +284,7 @@ class Planning:
                 at=now,
                 undoes=undoes is not None,
             )
-            return step.model_copy(update=dict(self._policy.rule(question)))
+            return step.model_copy(update=dict(self.policy.rule(question)))
 
         plan = Plan(
             incident=incident.id,
@@ -313,7 +294,7 @@ class Planning:
             environment=incident.environment,
             playbook=playbook.name,
             playbook_digest=playbook.digest,
-            policy_digest=self._policy.digest,
+            policy_digest=self.policy.digest,
             title=proposal.title,
             rationale=proposal.rationale,
             steps=tuple(map(ruled, steps)),
@@ -324,22 +305,22 @@ class Planning:
             author=playbook.author,
             fresh=fresh,
             sealed_at=now,
-            expires_at=now + self._catalogue.approval,
+            expires_at=now + self.catalogue.approval,
         )
-        rules = Guardrails(self._catalogue.guardrails)
-        violations = rules.violations(plan, self._ledger.guardrails.facts(plan, rules))
+        rules = Guardrails(self.catalogue.guardrails)
+        violations = rules.violations(plan, self.ledger.guardrails.facts(plan, rules))
         return plan.model_copy(update={"violations": violations})
 
     def _step(self, playbook: Playbook, number: int, proposed: ProposedStep) -> Step:
-        action, request = self._registry.action(proposed.action)
+        action, request = self.registry.action(proposed.action)
         observed = action.observe(request)
         change = action.change(request, observed)
         back, undo_note = action.undo(request, observed)
         undo = back.call() if back is not None else None
         try:
             if undo is not None:
-                self._registry.action(undo)
-        except ActionRefusedError as error:
+                self.registry.action(undo)
+        except errors.ActionRefusedError as error:
             undo, undo_note = None, f"What is there now cannot be asked for again: {error}"
         risk = max((action.risk, playbook.risk, proposed.risk or Risk.NONE), key=RISKS.index)
         return Step(
@@ -350,7 +331,7 @@ class Planning:
             undo_first=proposed.undo_first,
             observed=observed,
             change=change,
-            verification=self._with_baseline(proposed),
+            verification=proposed.verification and self._with_baseline(proposed.verification),
             undo=undo,
             undo_note=undo_note,
             risk=risk,
@@ -360,21 +341,15 @@ class Planning:
             refusals=action.preflight(request, observed) if change else (),
         )
 
-    def _with_baseline(self, proposed: ProposedStep) -> Any:
-        verification = proposed.verification
-        if verification is None:
-            return None
-        try:
-            baseline = self._registry.measure(verification.probe)
-        except (ActionRefusedError, ProviderUnavailableError) as error:
-            baseline = Reading(value=None, at=self._clock(), detail=str(error))
+    def _with_baseline(self, verification: Verification) -> Verification:
+        baseline = self.registry.read(verification.probe, self.clock)
         return verification.model_copy(update={"baseline": baseline})
 
     def _differences(self, drifted: Attempt | None, steps: Sequence[Step]) -> tuple[Difference, ...]:
         """Give what changed in the targets since the plan that this one replaces, to be shown highlighted."""
         if drifted is None:
             return ()
-        former = self._ledger.approvals.plan(drifted.plan_digest)
+        former = self.ledger.approvals.plan(drifted.plan_digest)
         before = {step.action.target: step.observed for step in former.steps}
         return tuple(
             difference
@@ -396,11 +371,11 @@ def changed(before: Observation, now: Observation, prefix: str = "") -> list[Dif
 
 def _why(playbook: str, error: Exception) -> str:
     """Say why it has no plan: in one line what its author has not thought of, which the log has whole."""
-    if isinstance(error, StanchError):
+    if isinstance(error, errors.StanchError):
         return str(error)
     activity.logger.error("playbook %s failed", playbook, exc_info=error)
-    what = first_wrong(error) if isinstance(error, ValidationError) else error
-    return f"failed with {type(error).__name__}: {one_line(what)}"
+    what = errors.first_wrong(error) if isinstance(error, ValidationError) else error
+    return f"failed with {type(error).__name__}: {errors.one_line(what)}"
 
 
 def _drifted(incident: Incident) -> Attempt | None:

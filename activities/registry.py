@@ -1,13 +1,14 @@
 """Which actions and probes this worker has; the composition root fills it, so a provider shows in a diff."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from contracts.actions import Action, ActionRequest, Probe, ProbeRequest
 from contracts.base import Frozen, JsonObject
-from contracts.errors import ActionRefusedError, first_wrong
+from contracts.errors import ActionRefusedError, ProviderUnavailableError, first_wrong, one_line
 from contracts.plans import ActionCall, ProbeCall, Reading
 
 ModelT = TypeVar("ModelT", bound=Frozen)
@@ -81,6 +82,13 @@ class Registry:
         if not isinstance(reading, Reading):
             raise ActionRefusedError(f"{call.name}: gives no reading, so nothing can be verified with it")
         return reading
+
+    def read(self, call: ProbeCall, clock: Callable[[], datetime]) -> Reading:
+        """Read a signal; what cannot be read now is no data, with the reason."""
+        try:
+            return self.measure(call)
+        except (ActionRefusedError, ProviderUnavailableError) as error:
+            return Reading(value=None, at=clock(), detail=one_line(error))
 
 
 def _valid(kind: type[ModelT], name: str, arguments: JsonObject) -> ModelT:

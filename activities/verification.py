@@ -326,7 +326,7 @@ class Watching:
         looking = Looking(self._clock, self._monotonic, known.spent)
         while True:
             is_here = looking.looked(allowed) and is_here
-            reading = self._read(rule)
+            reading = self._registry.read(rule.probe, self._clock)
             is_here = looking.looked(max(allowed, LONGEST_PROBE)) and is_here
             if not is_here:
                 detail = "nobody looked: the worker was away, or its clock has jumped"
@@ -346,18 +346,12 @@ class Watching:
         with suppress(ProviderUnavailableError):
             self._ledger.watches.keep(watch.item, readings, known.model_dump(mode="json"))
 
-    def _read(self, verification: Verification) -> Reading:
-        try:
-            return self._registry.measure(verification.probe)
-        except (ActionRefusedError, ProviderUnavailableError) as error:
-            return Reading(value=None, at=self._clock(), detail=str(error))
-
     def _monitor(self, watched: dict[str, Verification], hold: timedelta) -> tuple[bool, bool, str]:
         every = min((one.every for one in watched.values()), default=min(hold, timedelta(seconds=5)))
         looking, healthy_since = Looking(self._clock, self._monotonic, timedelta()), timedelta()
         while True:
             is_here = looking.looked(gap(hold, every))
-            readings = {name: self._read(one) for name, one in watched.items()}
+            readings = {name: self._registry.read(one.probe, self._clock) for name, one in watched.items()}
             is_here = looking.looked(max(gap(hold, every), LONGEST_PROBE)) and is_here
             silent = [name for name, reading in readings.items() if reading.value is None]
             if not is_here or silent:
