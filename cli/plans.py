@@ -6,17 +6,10 @@ from datetime import datetime, timedelta
 
 from cli import show
 from contracts.approvals import Approval, ApprovalRequest, ApprovalState, Decision
-from contracts.plans import ActionCall, Difference, Needs, Plan, Step, Verification
+from contracts.plans import ASKED, ActionCall, Difference, Plan, Step, Verification
 from contracts.watches import SignalNow
 
 _BARS = "▁▂▃▄▅▆▇█"
-
-NEEDS = {
-    Needs.NOBODY: "nobody",
-    Needs.ONE: "one person",
-    Needs.TWO: "two people",
-    Needs.DENIED: "in vain: the policy denies it",
-}
 
 
 def request_line(request: ApprovalRequest, now: datetime) -> str:
@@ -51,7 +44,7 @@ def approval_lines(approval: Approval, now: datetime) -> list[str]:
 def asked(request: ApprovalRequest) -> str:
     """Say whom the policy asks, and who has approved already."""
     names = ", ".join(one.decision.person for one in request.given)
-    return f"{NEEDS[request.needs]}; {names} approved, one more is asked" if names else NEEDS[request.needs]
+    return f"{ASKED[request.needs]}; {names} approved, one more is asked" if names else ASKED[request.needs]
 
 
 def _authority(decision: Decision, now: datetime) -> str:
@@ -117,7 +110,7 @@ def _step_lines(step: Step, steps: int) -> list[str]:
         *show.fields(
             ("action", f"{step.action.name} on {step.action.target}"),
             *(("change", one) for one in changes or ["nothing: the target is already as wanted"]),
-            ("asks", f"{NEEDS[step.needs]}{by}"),
+            ("asks", f"{ASKED[step.needs]}{by}"),
             ("risk", step.risk),
             ("touches", step.blast_radius),
             ("verify", _verification(step.verification)),

@@ -30,6 +30,15 @@ class Needs(StrEnum):
     DENIED = "denied"
 
 
+# Whom a step asks, as people read it.
+ASKED = {
+    Needs.NOBODY: "nobody",
+    Needs.ONE: "one person",
+    Needs.TWO: "two people",
+    Needs.DENIED: "in vain: the policy denies it",
+}
+
+
 class Target(Frozen):
     """The one thing that an action changes.
 

@@ -12,7 +12,7 @@ from contracts.approvals import ApprovalState
 from contracts.evidence import EvidenceKind
 from contracts.incidents import AttemptEnd, Incident, Phase, Role, Severity
 from contracts.notices import NoticeState
-from contracts.plans import ActionCall, Needs, Plan, Reading, Risk, Step, Verification
+from contracts.plans import ASKED, ActionCall, Plan, Reading, Risk, Step, Verification
 
 SEVERITIES: Final = {
     Severity.SEV1: "critical",
@@ -36,12 +36,7 @@ ROLES: Final = {role: role.replace("_", " ").capitalize() for role in Role}
 ROLES[Role.INCIDENT_COMMANDER] = "Incident Commander"
 RISKS: Final = {risk: f"{risk.capitalize()} risk" for risk in Risk}
 RISKS[Risk.NONE] = "No risk"
-NEEDS: Final = {
-    Needs.NOBODY: "nobody",
-    Needs.ONE: "one person",
-    Needs.TWO: "two people",
-    Needs.DENIED: "in vain: the policy denies it",
-}
+NEEDS: Final = ASKED
 ENDS: Final = {
     AttemptEnd.EFFECTIVE: ("✓", "effective"),
     AttemptEnd.INEFFECTIVE: ("✕", "ineffective"),
