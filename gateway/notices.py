@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -26,47 +27,40 @@ _AT_ONCE: Final = 8  # threads of their own: a channel that hangs takes none fro
 _PATIENCE: Final = 8.0  # seconds; less than the lease, so that no second gateway sends meanwhile
 
 
+@dataclass(frozen=True, kw_only=True)
 class Notifier:
-    """Handles the messages of the outbox that are for people."""
+    """Handles the messages of the outbox that are for people.
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        catalogue: Catalogue,
-        channels: Mapping[str, Channel],
-        *,
-        base: str,
-    ) -> None:
-        """Put it together.
+    Attributes:
+        ledger: Where the notices are.
+        catalogue: Who is on call, and where people are reached.
+        channels: Kind to channel; a kind that is not there fails, and the person's next one is taken.
+        base: URL of the console, for links.
+        threads: In which channels send.
+    """
 
-        Args:
-            ledger: Where the notices are.
-            catalogue: Who is on call, and where people are reached.
-            channels: Kind to channel; a kind that is not there fails, and the person's next one is taken.
-            base: URL of the console, for links.
-        """
-        self._ledger = ledger
-        self._catalogue = catalogue
-        self._channels = channels
-        self._base = base
-        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="notice")
+    ledger: Ledger
+    catalogue: Catalogue
+    channels: Mapping[str, Channel]
+    base: str
+    threads: ThreadPoolExecutor
 
     @property
     def handlers(self) -> dict[str, Handler]:
         """Give what the dispatcher calls."""
-        climb = partial(self._ledger.notices.climb, catalogue=self._catalogue)
-        tell = partial(self._ledger.notices.tell, catalogue=self._catalogue)
+        climb = partial(self.ledger.notices.climb, catalogue=self.catalogue)
+        tell = partial(self.ledger.notices.tell, catalogue=self.catalogue)
         return {
             ladders.LADDER: lambda message: asyncio.to_thread(climb, **message.payload),
             ladders.SEND: self._send,
             ladders.TELL: lambda message: asyncio.to_thread(
                 tell, message.key, message.incident, **message.payload
             ),
-            ladders.HANDOFF: lambda message: asyncio.to_thread(self._ledger.handoffs.lapse, message.key),
+            ladders.HANDOFF: lambda message: asyncio.to_thread(self.ledger.handoffs.lapse, message.key),
         }
 
     async def _send(self, message: OutboxMessage) -> datetime | None:
-        notices = self._ledger.notices
+        notices = self.ledger.notices
         facts: dict[str, Any] = dict(message.payload)  # what the ledger's method of this kind takes
         notice = await asyncio.to_thread(notices.outgoing, **facts)
         if notice is None:
@@ -74,7 +68,7 @@ class Notifier:
         try:
             async with asyncio.timeout(_PATIENCE):
                 loop = asyncio.get_running_loop()
-                await loop.run_in_executor(self._threads, self._post, notice)
+                await loop.run_in_executor(self.threads, self._post, notice)
         except TimeoutError:
             error, is_final = f"no answer within {_PATIENCE:.0f} s", False
         except StanchError as failed:
@@ -82,17 +76,17 @@ class Notifier:
         else:
             await asyncio.to_thread(notices.sent, notice)
             return None
-        return await asyncio.to_thread(notices.failed, notice, error, self._catalogue, final=is_final)
+        return await asyncio.to_thread(notices.failed, notice, error, self.catalogue, final=is_final)
 
     def _post(self, notice: Notice) -> None:
-        channel = self._channels.get(notice.channel)
+        channel = self.channels.get(notice.channel)
         if channel is None:
             raise StanchError(f"the channel {notice.channel} is not set up: see docs/how-to/escalation.md")
-        person = next((known for known in self._catalogue.people if known.id == notice.person), None)
+        person = next((known for known in self.catalogue.people if known.id == notice.person), None)
         address = person.address(notice.channel) if person else None
         if address is None:
             raise StanchError(f"{notice.person} has no {notice.channel} in the catalogue any more")
-        channel.send(Letter(notice, address, f"{self._base}{notice.path}"))
+        channel.send(Letter(notice, address, f"{self.base}{notice.path}"))
 
 
 def notifier(
@@ -106,7 +100,9 @@ def notifier(
     channels: dict[str, Channel] = {"webhook": Hook(config.webhook_secret, clock=clock)}
     if config.smtp_host:
         channels["email"] = Mail(config)
-    return Notifier(ledger, catalogue, channels, base=config.public_url or config.url)
+    threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="notice")
+    base = config.public_url or config.url
+    return Notifier(ledger=ledger, catalogue=catalogue, channels=channels, base=base, threads=threads)
 
 
 def router(orders: Orders) -> APIRouter:
