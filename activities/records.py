@@ -87,22 +87,15 @@ class Records:
 
         Idempotent: the same order once.
         """
-        command, is_given = (
-            request.command,
-            self._ledger.incidents.has_ordered(request.incident, request.command),
-        )
+        incident, command = request.incident, request.command
+        is_given = self._ledger.incidents.has_ordered(incident, command)
         if not is_given:
             said = f"an order to {command.kind.value} was delivered that {command.person} has not given"
-            entry = Evidence(
-                key=f"{request.incident}/refused/{digest(command)[:32]}",
-                kind=EvidenceKind.REFUSED,
-                incident=request.incident,
-                actor=ENGINE,
-                at=self._ledger.database.now(),
-                summary=one_line(said),
-                body={"command": command.model_dump(mode="json")},
+            key, body = (
+                f"{incident}/refused/{digest(command)[:32]}",
+                {"command": command.model_dump(mode="json")},
             )
-            self._ledger.evidence.append(entry)
+            self._ledger.evidence.note(EvidenceKind.REFUSED, key, said, incident=incident, body=body)
         return CheckedCommand(is_given=is_given)
 
     @activity.defn(name=names.CLOSE_APPROVAL)

@@ -26,12 +26,12 @@ from contracts import errors, names
 from contracts.actions import Action, ActionRequest
 from contracts.base import JsonObject
 from contracts.catalogue import Catalogue
-from contracts.evidence import ENGINE, Evidence, EvidenceKind
+from contracts.evidence import ENGINE, EvidenceKind
 from contracts.messages import StepOrder
 from contracts.outcomes import Direction, EffectResult, Outcome, Progress, Reached, StepResult
 from contracts.plans import ActionCall, Difference, Observation, Plan, Step
 from ledger import JournalEntry, JournalState, Ledger
-from ledger.storable import canonical_text, one_line
+from ledger.storable import canonical_text
 
 TRACER = trace.get_tracer("stanch")
 
@@ -186,18 +186,13 @@ class Steps:
                 it was rotated, and the decision must not be lost.
         """
         reason, decision = str(error), order.signed.decision
-        self._ledger.evidence.append(
-            Evidence(
-                key=forbidden_key(order),
-                kind=EvidenceKind.DECISION_REFUSED,
-                incident=order.incident,
-                actor=decision.person,
-                at=self._clock(),
-                summary=one_line(
-                    f"a decision was delivered that does not allow {order.mitigation}: {reason}"
-                ),
-                body={"order": order.model_dump(mode="json"), "reason": reason},
-            )
+        self._ledger.evidence.note(
+            EvidenceKind.DECISION_REFUSED,
+            forbidden_key(order),
+            f"a decision was delivered that does not allow {order.mitigation}: {reason}",
+            incident=order.incident,
+            actor=decision.person,
+            body={"order": order.model_dump(mode="json"), "reason": reason},
         )
         refused = StepResult(action=key, outcome=Outcome.NOT_DONE, forbidden=reason)
         if decision.plan_digest != order.plan_digest or not self._ledger.approvals.has_recorded(order.signed):
@@ -381,11 +376,8 @@ class Steps:
 
     def _note(self, run: Running, what: str, kind: EvidenceKind, summary: str, body: JsonObject) -> None:
         """Keep in the log what happened to a step before anything was called: once, however often it runs."""
-        key, at, told = f"{run.key}/{what}", self._clock(), one_line(summary)
-        about = Evidence(
-            key=key, kind=kind, incident=run.plan.incident, actor=ENGINE, at=at, summary=told, body=body
-        )
-        self._ledger.evidence.append(about)
+        key, incident = f"{run.key}/{what}", run.plan.incident
+        self._ledger.evidence.note(kind, key, summary, incident=incident, body=body)
 
     def _precondition_failed(
         self, run: Running, observed: Observation, error: errors.PreconditionFailedError

@@ -15,12 +15,11 @@ from contracts.approvals import ApprovalRequest
 from contracts.base import JsonObject
 from contracts.catalogue import Catalogue, Person
 from contracts.errors import ForbiddenError, StanchError
-from contracts.evidence import Evidence, EvidenceKind
+from contracts.evidence import EvidenceKind
 from contracts.identities import ApiToken, Scope
 from contracts.plans import Risk
 from ledger import Ledger
 from ledger.identities import digest
-from ledger.storable import one_line
 from runtime import settings as configuration
 from runtime.settings import Settings
 
@@ -395,16 +394,8 @@ class Identity:
         kind: EvidenceKind = EvidenceKind.ACCESS,
     ) -> None:
         """Keep in the log what was refused to somebody; the same again is kept once."""
-        entry = Evidence(
-            key=f"refused/{key}",
-            kind=kind,
-            incident=None,
-            actor=actor,
-            at=self.now(),
-            summary=one_line(f"Refused to {actor}: {refusal}"),
-            body={"refusal": refusal} | facts,
-        )
-        self._ledger.evidence.append(entry)
+        said, body = f"Refused to {actor}: {refusal}", {"refusal": refusal} | facts
+        self._ledger.evidence.note(kind, f"refused/{key}", said, incident=None, actor=actor, body=body)
 
     def _refused_to_nobody(self, connection: HTTPConnection, what: str) -> None:
         """Keep the first of an hour that somebody unknown ordered: a flood of them does not fill the log."""
