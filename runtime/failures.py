@@ -4,11 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
-from temporalio.worker import (
-    ActivityInboundInterceptor,
-    ExecuteActivityInput,
-    Interceptor,
-)
+from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 from contracts.errors import ProviderUnavailableError, StanchError
 
