@@ -20,7 +20,7 @@ from contracts.playbooks import Playbook, find
 from gateway.identity import Identity, Principal
 from gateway.sources.reading import storable
 from gateway.tracing import span
-from ledger import Ledger
+from ledger import Answer, Ledger
 from ledger.incidents import FINAL_PHASES
 from ledger.storable import plain
 
@@ -251,15 +251,14 @@ class Orders:
         above = self.ledger.incidents.trace(request.incident)
         facts = {"incident": request.incident, "approval": approval, "verdict": order.verdict}
         with span("decision", above, **facts) as trace:
-            signed = self.ledger.approvals.decide(
-                approval,
+            answer = Answer(
                 person=principal.person,
                 authenticated_by=principal.authenticated_by,
-                policy=self.policy,
-                signer=self.signer,
-                trace=trace,
                 groups=self.groups(principal),
                 **(dict(order) | {"reason": why}),
+            )
+            signed = self.ledger.approvals.decide(
+                approval, answer, policy=self.policy, signer=self.signer, trace=trace
             )
         self.wake()
         return signed

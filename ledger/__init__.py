@@ -3,9 +3,10 @@
 What must not be forgotten is written here before anybody says that it happened.
 """
 
+from ledger.approvals import Answer
 from ledger.inbox import PendingAlert, Receipt
 from ledger.journal import JournalEntry, JournalState
 from ledger.ledger import Ledger
 from ledger.outbox import OutboxMessage
 
-__all__ = ["JournalEntry", "JournalState", "Ledger", "OutboxMessage", "PendingAlert", "Receipt"]
+__all__ = ["Answer", "JournalEntry", "JournalState", "Ledger", "OutboxMessage", "PendingAlert", "Receipt"]

@@ -42,8 +42,21 @@ _VERB = {Verdict.APPROVE: "approves", Verdict.REJECT: "rejects"}
 
 
 @dataclass(frozen=True)
-class _Answer:
-    """What a person says, and how we know that it is that person."""
+class Answer:
+    """What a person says to a request, and how we know that it is that person.
+
+    Attributes:
+        verdict: Yes or no.
+        plan_digest: Of the plan that the person was shown.
+        person: Who.
+        authenticated_by: How we know that it is that person.
+        reason: Why.
+        groups: The person's groups at the identity provider.
+        steps: The numbers of the steps that are approved; empty means all.
+        break_glass: Approve outside the rules of who may; a review by two others follows.
+        overrides: Names of guardrails that are set aside.
+        grant: What said it ahead of time.
+    """
 
     verdict: Verdict
     plan_digest: str
@@ -157,21 +170,7 @@ class Approvals(Stored):
         return [(Severity(row.severity), row.closed_at - row.asked_at) for row in self._database.rows(query)]
 
     def decide(
-        self,
-        approval: str,
-        *,
-        verdict: Verdict,
-        plan_digest: str,
-        person: str,
-        authenticated_by: str,
-        reason: str,
-        policy: Policy,
-        signer: Signer,
-        trace: Mapping[str, str],
-        groups: tuple[str, ...] = (),
-        steps: tuple[int, ...] = (),
-        break_glass: bool = False,
-        overrides: tuple[str, ...] = (),
+        self, approval: str, answer: Answer, *, policy: Policy, signer: Signer, trace: Mapping[str, str]
     ) -> SignedDecision:
         """Decide a request: of all who try, exactly one does. The same answer again gives the recorded one.
 
@@ -180,18 +179,10 @@ class Approvals(Stored):
 
         Args:
             approval: The request's id.
-            verdict: Yes or no.
-            plan_digest: Of the plan that the person was shown.
-            person: Who.
-            authenticated_by: How we know that it is that person.
-            reason: Why.
+            answer: What the person says.
             policy: The rules of who may.
             signer: Holds the gateway's key.
             trace: The W3C carrier of the order.
-            groups: The person's groups at the identity provider.
-            steps: The numbers of the steps that are approved; empty means all.
-            break_glass: Approve outside the rules of who may; a review by two others follows.
-            overrides: Names of guardrails that are set aside.
 
         Raises:
             NotFoundError: There is no such request.
@@ -200,18 +191,7 @@ class Approvals(Stored):
             ForbiddenError: The person may not decide it; the message says who may.
             InputError: The plan has no such step, or there is no such guardrail.
         """
-        answer = _Answer(
-            verdict=verdict,
-            plan_digest=plan_digest,
-            person=person,
-            authenticated_by=authenticated_by,
-            reason=reason,
-            groups=groups,
-            steps=steps,
-            break_glass=break_glass,
-            overrides=overrides,
-        )
-        check_names(overrides)
+        check_names(answer.overrides)
         with self._database.write() as connection:
             row = rows.find(connection, approvals, approval)
             try:
@@ -304,7 +284,7 @@ class Approvals(Stored):
                 return expiry  # what would be refused, or was sealed under other rules, a person sees
             if plan.needs() is Needs.NOBODY:
                 reason = "nobody has to be asked"
-                answer = _Answer(Verdict.APPROVE, row.plan_digest, ENGINE, "policy", reason)
+                answer = Answer(Verdict.APPROVE, row.plan_digest, ENGINE, "policy", reason)
                 self._take(connection, row, plan, answer, signer=signer, trace={})
                 return None
             later = [expiry]
@@ -325,7 +305,7 @@ class Approvals(Stored):
                 grants.use(connection, grant)
                 reason, steps = f"{grant.id}: {grant.reason}", inside if beyond else ()
                 facts = (row.plan_digest, grant.given_by, "grant", reason)
-                answer = _Answer(Verdict.APPROVE, *facts, steps=steps, grant=grant)
+                answer = Answer(Verdict.APPROVE, *facts, steps=steps, grant=grant)
                 self._take(connection, row, plan, answer, signer=signer, trace={})
                 return None
             return min(later)
@@ -412,7 +392,7 @@ class Approvals(Stored):
         connection: Connection,
         row: Row[Any],
         plan: Plan,
-        answer: _Answer,
+        answer: Answer,
         *,
         signer: Signer,
         trace: Mapping[str, str],
@@ -498,7 +478,7 @@ def _plan(connection: Connection, seal: str) -> Plan:
     return plan
 
 
-def _repeated(connection: Connection, row: Row[Any], answer: _Answer) -> SignedDecision | None:
+def _repeated(connection: Connection, row: Row[Any], answer: Answer) -> SignedDecision | None:
     """Give the recorded decision or approval if this is the same person's same answer again.
 
     The first of two approvals counts only while its request waits. Until then its giver may still say
@@ -527,7 +507,7 @@ def _chosen(plan: Plan, numbers: tuple[int, ...]) -> tuple[Step, ...]:
     return tuple(step for step in plan.steps if not numbers or step.number in numbers)
 
 
-def _check(connection: Connection, row: Row[Any], answer: _Answer, policy: Policy) -> Plan:
+def _check(connection: Connection, row: Row[Any], answer: Answer, policy: Policy) -> Plan:
     """Check that this answer counts, and give the plan that it is about.
 
     Raises:
@@ -586,7 +566,7 @@ def _standing(request: ApprovalRequest) -> str:
     return f"{request.id} was closed as {request.state.value} at {at}: {request.closed_reason}"
 
 
-def _note_refused(connection: Connection, row: Row[Any], answer: _Answer, refusal: StanchError) -> None:
+def _note_refused(connection: Connection, row: Row[Any], answer: Answer, refusal: StanchError) -> None:
     approval, person, verdict = f"APR-{row.number}", answer.person, answer.verdict.value
     facts = (person, verdict, answer.plan_digest, str(refusal), moment_of(connection).isoformat())
     attempt = hashlib.sha256("\n".join(facts).encode(errors="replace")).hexdigest()[:32]

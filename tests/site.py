@@ -33,7 +33,7 @@ from contracts.incidents import Alert, AlertStatus, Incident, Phase, Role, Sever
 from contracts.messages import Command, CommandKind
 from gateway import serve
 from gateway.dispatcher import Dispatcher
-from ledger import Ledger, audit
+from ledger import Answer, Ledger, audit
 from runtime import engine, settings, temporal
 from runtime.clock import utc_now
 from runtime.policy import load_policy
@@ -138,11 +138,13 @@ class Site:
         """Decide as the gateway does."""
         signed = self.ledger.approvals.decide(
             approval.request.id,
-            verdict=verdict,
-            plan_digest=approval.request.plan_digest,
-            person=person,
-            authenticated_by="local",
-            reason=reason,
+            Answer(
+                verdict=verdict,
+                plan_digest=approval.request.plan_digest,
+                person=person,
+                authenticated_by="local",
+                reason=reason,
+            ),
             policy=load_policy(self.config),
             signer=self.signer,
             trace={},

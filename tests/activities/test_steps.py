@@ -28,7 +28,7 @@ from contracts.incidents import Effect, Role, Severity
 from contracts.messages import StepOrder, VerifyOrder
 from contracts.outcomes import Direction, EffectResult, Outcome, Progress, Reached, StepResult
 from contracts.plans import Observation, Plan, Risk, Step
-from ledger import JournalState, Ledger
+from ledger import Answer, JournalState, Ledger
 from runtime.clock import utc_now
 from tests.activities.judged import judge
 
@@ -137,15 +137,17 @@ class Scene:
         asked = self.ledger.approvals.ask(plan, severity=Severity.SEV2)
         return self.ledger.approvals.decide(
             asked.id,
-            verdict=Verdict.APPROVE,
-            plan_digest=asked.plan_digest,
-            person="ada",
-            authenticated_by="local",
-            reason="",
+            Answer(
+                verdict=Verdict.APPROVE,
+                plan_digest=asked.plan_digest,
+                person="ada",
+                authenticated_by="local",
+                reason="",
+                overrides=overrides,
+            ),
             policy=POLICY,
             signer=Signer(KEY_PAIR),
             trace={},
-            overrides=overrides,
         )
 
     def steps(self, keys: Sequence[Ed25519PrivateKey] = (KEY_PAIR,)) -> Steps:

@@ -41,7 +41,7 @@ from contracts.messages import MitigationEnded, PlanAnswer, RecordRequest, StepO
 from contracts.outcomes import Direction, MitigationResult, Outcome, StepResult
 from contracts.plans import Plan, Proposal, ProposedStep, Risk
 from contracts.playbooks import Playbook, PlaybookParams, ServiceLook
-from ledger import Ledger, ladders
+from ledger import Answer, Ledger, ladders
 from runtime.clock import utc_now
 from tests.activities.judged import judge
 
@@ -161,11 +161,13 @@ class Scene:
         plan = self.ledger.approvals.plan(answer.plan_digest)
         signed = self.ledger.approvals.decide(
             answer.approval,
-            verdict=Verdict.APPROVE,
-            plan_digest=answer.plan_digest,
-            person="ada",
-            authenticated_by="local",
-            reason="",
+            Answer(
+                verdict=Verdict.APPROVE,
+                plan_digest=answer.plan_digest,
+                person="ada",
+                authenticated_by="local",
+                reason="",
+            ),
             policy=Policy(),
             signer=Signer(KEY),
             trace={},

@@ -49,7 +49,7 @@ from contracts.incidents import Effect, Role, Severity
 from contracts.messages import StepOrder
 from contracts.outcomes import Direction, Outcome, StepResult
 from contracts.plans import Observation, Plan, Step, Target
-from ledger import Ledger
+from ledger import Answer, Ledger
 from runtime.clock import utc_now
 from tests.activities.aws import test_faults as aws_faults
 from tests.activities.aws.conftest import ENDPOINTS, Sdk, World, accounts_at, moto_server
@@ -487,11 +487,13 @@ class Approved:
         asked = ledger.approvals.ask(self.plan, severity=Severity.SEV2)
         self.signed = ledger.approvals.decide(
             asked.id,
-            verdict=Verdict.APPROVE,
-            plan_digest=asked.plan_digest,
-            person="ada",
-            authenticated_by="local",
-            reason="",
+            Answer(
+                verdict=Verdict.APPROVE,
+                plan_digest=asked.plan_digest,
+                person="ada",
+                authenticated_by="local",
+                reason="",
+            ),
             policy=POLICY,
             signer=Signer(KEYS),
             trace={},

@@ -25,7 +25,7 @@ from contracts.identities import Scope, TokenOrder
 from contracts.incidents import Severity
 from contracts.plans import Needs, Risk
 from gateway.identity import decision_form
-from ledger import outbox
+from ledger import Answer, outbox
 from ledger.schema import outbox as messages
 from runtime.settings import Settings
 from tests.campaigns.forging import Count, Table, memory
@@ -106,11 +106,9 @@ class Asked:
             "plan_digest": request.plan_digest,
             "authenticated_by": "oidc",
             "reason": f"{self.rng.getrandbits(32):x}",
-            "policy": Policy(),
-            "signer": self.scene.signer,
-            "trace": {},
         }
-        self.ledger.approvals.decide(request.id, person=person, **(values | changes))
+        answer = Answer(person=person, **values | changes)
+        self.ledger.approvals.decide(request.id, answer, policy=Policy(), signer=self.scene.signer, trace={})
 
     def verdict(self) -> Verdict:
         """Pick one."""

@@ -28,7 +28,7 @@ from contracts.errors import ConflictError, ForbiddenError, StanchError
 from contracts.evidence import EvidenceKind
 from contracts.incidents import Role, Severity
 from contracts.plans import Needs, Plan
-from ledger import Ledger, audit, ladders, outbox
+from ledger import Answer, Ledger, audit, ladders, outbox
 from tests.ledger.crowd import at_once
 from tests.ledger.samples import TRACE, Clock, open_incident, plan
 
@@ -293,16 +293,18 @@ class Deciders(RuleBasedStateMachine):
     ) -> SignedDecision:
         return self.ledger.approvals.decide(
             asked.id,
-            verdict=verdict,
-            plan_digest="0" * 64 if stale else digest(asked.plan),
-            person=person,
-            authenticated_by="local",
-            reason="because",
+            Answer(
+                verdict=verdict,
+                plan_digest="0" * 64 if stale else digest(asked.plan),
+                person=person,
+                authenticated_by="local",
+                reason="because",
+                steps=steps,
+                break_glass=glass,
+            ),
             policy=POLICY,
             signer=SIGNER,
             trace=TRACE,
-            steps=steps,
-            break_glass=glass,
         )
 
     def _expected(  # noqa: C901, PLR0911  (one return for each rule)

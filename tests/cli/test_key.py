@@ -16,7 +16,7 @@ from contracts.approvals import Envelope, Verdict
 from contracts.errors import InputError, UnknownKeyError
 from contracts.evidence import EvidenceKind
 from contracts.incidents import Severity
-from ledger import Ledger, audit
+from ledger import Answer, Ledger, audit
 from runtime import settings as configuration
 from runtime.settings import Settings
 from tests.cli.conftest import Terminal
@@ -118,11 +118,13 @@ def test_what_the_old_key_signed(home: Path) -> None:
     def decide(number: int, signer: Signer) -> None:
         ledger.approvals.decide(
             f"APR-{number}",
-            verdict=Verdict.APPROVE,
-            plan_digest=ledger.approvals.get(f"APR-{number}").request.plan_digest,
-            person="ada",
-            authenticated_by="local",
-            reason="",
+            Answer(
+                verdict=Verdict.APPROVE,
+                plan_digest=ledger.approvals.get(f"APR-{number}").request.plan_digest,
+                person="ada",
+                authenticated_by="local",
+                reason="",
+            ),
             policy=POLICY,
             signer=signer,
             trace=TRACE,

@@ -27,7 +27,7 @@ from contracts.incidents import Effect, Role, Severity
 from contracts.messages import StepOrder, VerifyOrder
 from contracts.outcomes import Direction, EffectResult, StepResult
 from contracts.plans import Plan, Step, Verification
-from ledger import Ledger
+from ledger import Answer, Ledger
 from runtime.clock import utc_now
 from tests.activities.judged import judge
 from tests.activities.k8s.conftest import ACTIONS, IMAGES, Place
@@ -180,11 +180,13 @@ class Scene:
         plan, asked = self.ask(request, None)
         signed = self.ledger.approvals.decide(
             asked.id,
-            verdict=Verdict.APPROVE,
-            plan_digest=asked.plan_digest,
-            person="ada",
-            authenticated_by="local",
-            reason="",
+            Answer(
+                verdict=Verdict.APPROVE,
+                plan_digest=asked.plan_digest,
+                person="ada",
+                authenticated_by="local",
+                reason="",
+            ),
             policy=POLICY,
             signer=Signer(KEY_PAIR),
             trace={},

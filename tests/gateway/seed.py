@@ -38,7 +38,7 @@ from contracts.plans import (
     Step,
     Verification,
 )
-from ledger import Ledger
+from ledger import Answer, Ledger
 
 DEPLOYMENT = Deployment(cluster="eu-1", namespace="shop", name="web")
 FLAG = Flag(project="shop", environment="production", key="new-recommendations")
@@ -226,11 +226,13 @@ class Scene:
         """Let the Incident Commander Ada decide."""
         return self.ledger.approvals.decide(
             request.id,
-            verdict=verdict,
-            plan_digest=request.plan_digest,
-            person="ada",
-            authenticated_by="local",
-            reason=reason,
+            Answer(
+                verdict=verdict,
+                plan_digest=request.plan_digest,
+                person="ada",
+                authenticated_by="local",
+                reason=reason,
+            ),
             policy=Policy(),
             signer=self.signer,
             trace={},

@@ -16,7 +16,7 @@ from contracts.evidence import EvidenceEntry, EvidenceKind
 from contracts.incidents import Role, Severity
 from contracts.messages import ClosedApproval
 from contracts.plans import Risk
-from ledger import Ledger, outbox, schema
+from ledger import Answer, Ledger, outbox, schema
 from tests.ledger.crowd import at_once
 from tests.ledger.samples import NOON, POLICY, TRACE, Clock, open_incident, plan
 
@@ -49,11 +49,13 @@ def decide(
     """Decide, by default as who may."""
     return ledger.approvals.decide(
         approval,
-        verdict=verdict,
-        plan_digest=digest(plan()) if plan_digest is None else plan_digest,
-        person=person,
-        authenticated_by="local",
-        reason=reason,
+        Answer(
+            verdict=verdict,
+            plan_digest=digest(plan()) if plan_digest is None else plan_digest,
+            person=person,
+            authenticated_by="local",
+            reason=reason,
+        ),
         policy=policy,
         signer=signer,
         trace=TRACE,

@@ -16,7 +16,7 @@ from contracts.evidence import Evidence, EvidenceKind
 from contracts.incidents import Role
 from contracts.outcomes import Outcome
 from contracts.plans import Needs, Plan
-from ledger import Ledger, audit, evidence, merkle, notes, schema
+from ledger import Answer, Ledger, audit, evidence, merkle, notes, schema
 from ledger.storable import canonical_text
 from tests.ledger.samples import NOON, POLICY, TRACE, begin, open_incident, plan, result
 
@@ -29,11 +29,9 @@ def decide(ledger: Ledger, signer: Signer, verdict: Verdict, sealed: Plan, appro
     """Decide as ada."""
     return ledger.approvals.decide(
         approval,
-        verdict=verdict,
-        plan_digest=digest(sealed),
-        person="ada",
-        authenticated_by="local",
-        reason="",
+        Answer(
+            verdict=verdict, plan_digest=digest(sealed), person="ada", authenticated_by="local", reason=""
+        ),
         policy=POLICY,
         signer=signer,
         trace=TRACE,

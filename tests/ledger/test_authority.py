@@ -18,7 +18,7 @@ from contracts.incidents import Role, Severity
 from contracts.names import ended_key
 from contracts.outcomes import Direction
 from contracts.plans import Needs, Plan
-from ledger import Ledger, evidence, outbox, schema
+from ledger import Answer, Ledger, evidence, outbox, schema
 from tests.ledger.crowd import at_once
 from tests.ledger.samples import NOON, POLICY, TRACE, Clock, open_incident, plan, to_engine
 
@@ -51,12 +51,10 @@ def decide(
     answer = {"verdict": Verdict.APPROVE, "authenticated_by": "local", "reason": "it is worth it"}
     return ledger.approvals.decide(
         "APR-1",
-        plan_digest=digest(sealed),
-        person=person,
+        Answer(plan_digest=digest(sealed), person=person, **answer | said),
         policy=policy,
         signer=signer,
         trace=TRACE,
-        **(answer | said),
     )
 
 
@@ -505,11 +503,13 @@ def test_a_decision_waits_for_no_other_plan(ledger: Ledger, signer: Signer) -> N
     ledger.approvals.ask(other, severity=Severity.SEV2)
     ledger.approvals.decide(
         "APR-2",
-        verdict=Verdict.APPROVE,
-        plan_digest=digest(other),
-        person="ada",
-        authenticated_by="local",
-        reason="",
+        Answer(
+            verdict=Verdict.APPROVE,
+            plan_digest=digest(other),
+            person="ada",
+            authenticated_by="local",
+            reason="",
+        ),
         policy=POLICY,
         signer=signer,
         trace=TRACE,

@@ -13,7 +13,7 @@ from contracts.errors import ConflictError, ForbiddenError, NotFoundError, Stanc
 from contracts.evidence import EvidenceKind
 from contracts.incidents import Role, Severity
 from contracts.notices import Handoff, HandoffState
-from ledger import Ledger, schema
+from ledger import Answer, Ledger, schema
 from tests.ledger.crowd import at_once
 from tests.ledger.samples import POLICY, Clock, open_incident, plan
 from tests.ledger.test_notices import Post, said
@@ -36,11 +36,13 @@ def decide(ledger: Ledger, approval: str, person: str, signer: Signer) -> None:
     """Let somebody approve."""
     ledger.approvals.decide(
         approval,
-        verdict=Verdict.APPROVE,
-        plan_digest=ledger.approvals.get(approval).request.plan_digest,
-        person=person,
-        authenticated_by="local",
-        reason="",
+        Answer(
+            verdict=Verdict.APPROVE,
+            plan_digest=ledger.approvals.get(approval).request.plan_digest,
+            person=person,
+            authenticated_by="local",
+            reason="",
+        ),
         policy=POLICY,
         signer=signer,
         trace={},

@@ -15,7 +15,7 @@ from contracts.incidents import AttemptEnd, Severity
 from contracts.messages import UndoRequest
 from contracts.outcomes import Direction, MitigationResult, Outcome, StepResult
 from contracts.plans import ActionCall, Plan, Step
-from ledger import Ledger, OutboxMessage, ladders
+from ledger import Answer, Ledger, OutboxMessage, ladders
 from ledger.in_force import AGAIN, LONGEST, TIMER, UNDO, UNDO_LOST, WITHDRAW
 from tests.ledger.crowd import at_once
 from tests.ledger.samples import NOON, POLICY, Clock, open_incident, plan
@@ -344,11 +344,13 @@ def test_an_undo_that_is_approved(ledger: Ledger, sealed: Plan, signer: Signer) 
     request = ledger.approvals.ask(undoing(sealed), severity=Severity.SEV2)
     ledger.approvals.decide(
         request.id,
-        verdict=Verdict.APPROVE,
-        plan_digest=request.plan_digest,
-        person="ada",
-        authenticated_by="token",
-        reason="",
+        Answer(
+            verdict=Verdict.APPROVE,
+            plan_digest=request.plan_digest,
+            person="ada",
+            authenticated_by="token",
+            reason="",
+        ),
         policy=POLICY,
         signer=signer,
         trace={},

@@ -14,7 +14,7 @@ from contracts.incidents import Role, Severity
 from contracts.messages import Command, CommandKind
 from contracts.notices import Notice, NoticeState
 from contracts.plans import Needs
-from ledger import Ledger, ladders
+from ledger import Answer, Ledger, ladders
 from tests.ledger.crowd import at_once
 from tests.ledger.samples import NOON, POLICY, Clock, open_incident, plan
 
@@ -449,11 +449,13 @@ def test_the_second_of_two_is_called(ledger: Ledger, clock: Clock, signer: Signe
     post.round()
     ledger.approvals.decide(
         approval,
-        verdict=Verdict.APPROVE,
-        plan_digest=ledger.approvals.get(approval).request.plan_digest,
-        person="ada",
-        authenticated_by="local",
-        reason="",
+        Answer(
+            verdict=Verdict.APPROVE,
+            plan_digest=ledger.approvals.get(approval).request.plan_digest,
+            person="ada",
+            authenticated_by="local",
+            reason="",
+        ),
         policy=POLICY,
         signer=signer,
         trace={},

@@ -20,6 +20,7 @@ from contracts.evidence import EvidenceKind
 from contracts.incidents import AttemptEnd, Effect, Incident, Phase, Role
 from contracts.messages import MitigationOrder, PlanAnswer, StepBrief, StepOrder, VerifyOrder
 from contracts.outcomes import Direction, EffectResult, MitigationResult, Outcome, StepResult
+from ledger import Answer
 from runtime import temporal
 from runtime.clock import utc_now
 from runtime.policy import load_policy
@@ -161,15 +162,17 @@ async def test_broken_glass(running: Site) -> None:
     incident, question = await asked(running, BROKEN)
     signed: SignedDecision = running.ledger.approvals.decide(
         question.request.id,
-        verdict=Verdict.APPROVE,
-        plan_digest=question.request.plan_digest,
-        person="ada",
-        authenticated_by="local",
-        reason="nobody else is awake",
+        Answer(
+            verdict=Verdict.APPROVE,
+            plan_digest=question.request.plan_digest,
+            person="ada",
+            authenticated_by="local",
+            reason="nobody else is awake",
+            break_glass=True,
+        ),
         policy=load_policy(running.config),
         signer=running.signer,
         trace={},
-        break_glass=True,
     )
     running.dispatcher.wake()
 

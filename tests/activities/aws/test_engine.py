@@ -28,7 +28,7 @@ from contracts.incidents import Effect, Role, Severity
 from contracts.messages import StepOrder
 from contracts.outcomes import Direction, Outcome, StepResult
 from contracts.plans import Plan, Step
-from ledger import Ledger
+from ledger import Answer, Ledger
 from runtime.clock import utc_now
 from tests.activities.aws.conftest import World
 from tests.activities.aws.test_faults import CASES, Case, routing, switchover
@@ -94,11 +94,13 @@ class Approved:
         asked = ledger.approvals.ask(self.plan, severity=Severity.SEV2)
         self.signed = ledger.approvals.decide(
             asked.id,
-            verdict=Verdict.APPROVE,
-            plan_digest=asked.plan_digest,
-            person="ada",
-            authenticated_by="local",
-            reason="",
+            Answer(
+                verdict=Verdict.APPROVE,
+                plan_digest=asked.plan_digest,
+                person="ada",
+                authenticated_by="local",
+                reason="",
+            ),
             policy=POLICY,
             signer=Signer(KEYS),
             trace={},

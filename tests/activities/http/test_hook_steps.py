@@ -24,7 +24,7 @@ from contracts.incidents import Effect, Role, Severity
 from contracts.messages import StepOrder, VerifyOrder
 from contracts.outcomes import Direction, Outcome, StepResult
 from contracts.plans import Plan, Step
-from ledger import Ledger
+from ledger import Answer, Ledger
 from runtime.clock import utc_now
 from tests.activities.http.conftest import client, hook
 from tests.activities.judged import judge
@@ -51,11 +51,13 @@ class Approved:
         asked = ledger.approvals.ask(self.plan, severity=Severity.SEV2)
         self.signed = ledger.approvals.decide(
             asked.id,
-            verdict=Verdict.APPROVE,
-            plan_digest=asked.plan_digest,
-            person="ada",
-            authenticated_by="local",
-            reason="",
+            Answer(
+                verdict=Verdict.APPROVE,
+                plan_digest=asked.plan_digest,
+                person="ada",
+                authenticated_by="local",
+                reason="",
+            ),
             policy=POLICY,
             signer=Signer(KEYS),
             trace={},
