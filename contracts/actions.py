@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from contracts.base import Frozen
 from contracts.outcomes import Progress
@@ -48,6 +48,7 @@ class ActionRequest(Frozen, ABC):
         return ActionCall(name=self.action, target=self.target, arguments=self.model_dump(mode="json"))
 
 
+StateT = TypeVar("StateT", bound=Frozen)
 ResultT = TypeVar("ResultT", bound=Frozen)
 ResultT_co = TypeVar("ResultT_co", bound=Frozen, covariant=True)
 RequestT = TypeVar("RequestT", bound=ActionRequest)
@@ -138,6 +139,39 @@ class Action(ABC, Generic[RequestT]):
     def reach(self, request: RequestT, observed: Observation) -> Reach:  # noqa: ARG002  (others look at them)
         """Give what the guardrails count of it."""
         return Reach()
+
+
+Wanted = dict[str, tuple[Any, Any]]
+"""Of each field its name, what it is and what it should be."""
+
+
+class Compared(ABC, Generic[RequestT, StateT]):
+    """What the actions of a provider share whose targets are read as one model and changed field by field.
+
+    Class attributes:
+        state_type: What ``observe`` reads.
+    """
+
+    state_type: type[StateT]
+
+    def state(self, observed: Observation) -> StateT:
+        """Read what was observed."""
+        return self.state_type.model_validate(observed.state)
+
+    def change(self, request: RequestT, observed: Observation) -> tuple[Difference, ...]:
+        """Give what differs, field by field."""
+        return self._change(request, self.state(observed))
+
+    def _change(self, request: RequestT, state: StateT) -> tuple[Difference, ...]:
+        return tuple(
+            Difference(path=path, before=before, after=after)
+            for path, (before, after) in self._wanted(request, state).items()
+            if before != after
+        )
+
+    @abstractmethod
+    def _wanted(self, request: RequestT, state: StateT) -> Wanted:
+        """Give each field that it is about."""
 
 
 class Probe(ABC, Generic[ProbeRequestT, ResultT]):

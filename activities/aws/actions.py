@@ -7,12 +7,12 @@ compared just before the call, and the call is sent once.
 import math
 import time
 import uuid
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic.alias_generators import to_pascal
 
@@ -48,11 +48,11 @@ from activities.aws.models import (
     plain_name,
     reading,
 )
-from contracts.actions import Action, Made
+from contracts.actions import Action, Compared, Made, Wanted
 from contracts.base import JsonObject
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
 from contracts.outcomes import Progress, Reached
-from contracts.plans import Difference, Observation, Reach, Risk
+from contracts.plans import Observation, Reach, Risk
 from contracts.readiness import CheckState, ReadinessCheck
 
 # On-Demand vCPUs, of Standard instances and of Fargate: what a scale-out runs into first.
@@ -81,7 +81,6 @@ ALIAS_TTL = 60
 RequestT = TypeVar("RequestT", bound=AwsRequest)
 StateT = TypeVar("StateT", bound=Seen)
 OnServiceT = TypeVar("OnServiceT", SetServiceCount, RollBackService)
-Wanted = dict[str, tuple[Any, Any]]
 Notes = list[str]
 Found = dict[str, Any]
 Back = tuple[RequestT | None, str]
@@ -94,16 +93,14 @@ OK, NOT_READY, UNKNOWN = CheckState.OK, CheckState.NOT_READY, CheckState.UNKNOWN
 STATES = {True: OK, False: NOT_READY, None: UNKNOWN}
 
 
-class _OnAws(ABC, Generic[RequestT, StateT]):
+class _OnAws(Compared[RequestT, StateT]):
     """What the actions share: a state that is read, its guard, and the comparison just before the call.
 
     Class attributes:
-        state_type: What ``observe`` reads.
         guarded: The fields of the state that void an approval when they change.
         counted: The field of the difference that is how many replicas there are.
     """
 
-    state_type: type[StateT]
     guarded: ClassVar[tuple[str, ...]] = ()
     counted: ClassVar[str] = ""
     # Reads and one change with the client's timeouts, and some seconds to spare.
@@ -117,10 +114,6 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
         state = self._look(request)
         shown = self._shown(request, state).model_dump(mode="json")
         return Observation(state=shown, guard=self._guard(request, state), at=self._aws.now())
-
-    def change(self, request: RequestT, observed: Observation) -> tuple[Difference, ...]:
-        """Give what differs, field by field."""
-        return self._change(request, self.state(observed))
 
     def preflight(self, request: RequestT, observed: Observation) -> tuple[str, ...]:
         """Find what stands against it: our own rules, the target's state, and missing permissions."""
@@ -209,17 +202,6 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
         region = request.region if "region" in request.path else None
         return Reach(region=region, replicas=self._wanted(request, self.state(observed)).get(self.counted))
 
-    def state(self, observed: Observation) -> StateT:
-        """Read back what was observed."""
-        return self.state_type.model_validate(observed.state)
-
-    def _change(self, request: RequestT, state: StateT) -> tuple[Difference, ...]:
-        return tuple(
-            Difference(path=path, before=before, after=after)
-            for path, (before, after) in self._wanted(request, state).items()
-            if before != after
-        )
-
     def _read(self, request: RequestT, service: str, operation: str, /, **params: Any) -> Json:
         return self._aws.read(request, service, operation, params)
 
@@ -296,10 +278,6 @@ class _OnAws(ABC, Generic[RequestT, StateT]):
     def _resources(self, request: RequestT, state: StateT) -> Iterable[str]:
         """Give the ARNs that a policy names."""
         return (str(getattr(state, "arn", "")),)
-
-    @abstractmethod
-    def _wanted(self, request: RequestT, state: StateT) -> Wanted:
-        """Give each field that is asked for, as it is and as it should be."""
 
     def _refusals(self, request: RequestT, state: StateT) -> tuple[str, ...]:
         """Give what stands against it, whatever AWS would say."""

@@ -5,10 +5,10 @@ or one that arrives late, is turned away by the API server itself. The resource 
 status writes move it all the time.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from activities.k8s.models import (
     ACTION,
@@ -41,13 +41,12 @@ from activities.k8s.models import (
     template_differences,
     waiting,
 )
-from contracts.actions import Action
+from contracts.actions import Action, Compared, Wanted
 from contracts.errors import ActionRefusedError, ProviderUnavailableError
 from contracts.outcomes import Progress, Reached
 from contracts.plans import Difference, Observation, Reach, Risk
 
 Patch = list[dict[str, Any]]
-Wanted = dict[str, tuple[Any, Any]]
 Fields = dict[tuple[str, ...], Any]
 RequestT = TypeVar("RequestT", bound=Change)
 StateT = TypeVar("StateT", bound=Seen)
@@ -105,16 +104,14 @@ def read_history(api: KubernetesApi, at: InDeployment) -> tuple[KubernetesObject
     return found, state.model_copy(update={"revision": state.revision or number}), history
 
 
-class _Patches(ABC, Generic[RequestT, StateT]):
+class _Patches(Compared[RequestT, StateT]):
     """What the actions share: each sends one patch to one object, if there is something to change.
 
     Class attributes:
-        state_type: What ``observe`` reads.
         guarded: The fields of the state that void an approval when they change.
         subresource: Of the object, that is patched instead of it.
     """
 
-    state_type: type[StateT]
     guarded: ClassVar[tuple[str, ...]]
     subresource: ClassVar[str] = ""
     # Longer than a deployment's own deadline for progress, ten minutes: so the cluster has its say first.
@@ -132,13 +129,9 @@ class _Patches(ABC, Generic[RequestT, StateT]):
         plain |= {"changed_by": by} if by else {}
         return Observation(state=plain, guard={name: plain[name] for name in self.guarded}, at=self._clock())
 
-    def change(self, request: RequestT, observed: Observation) -> tuple[Difference, ...]:
-        """Give the exact difference that it would make."""
-        return self._change(request, self._state(observed))
-
     def preflight(self, request: RequestT, observed: Observation) -> tuple[str, ...]:
         """Find what stands against it, a missing permission, and whatever a dry run tells."""
-        state = self._state(observed)
+        state = self.state(observed)
         if not self._change(request, state):
             return ()
         stops = tuple(f"{request.where}: {said}" for said in self._stops(request, state))
@@ -146,34 +139,31 @@ class _Patches(ABC, Generic[RequestT, StateT]):
 
     def apply(self, request: RequestT, observed: Observation, *, action_id: str) -> None:
         """Send the patch, if there is something to change."""
-        state = self._state(observed)
+        state = self.state(observed)
         if self._change(request, state):
             self._send(request, state, action_id)
 
     def is_reached(self, request: RequestT, observed: Observation) -> Progress:
         """Compare the target with what is asked for, then look at what serves."""
-        state = self._state(observed)
+        state = self.state(observed)
         if self._change(request, state):
             return Progress(reached=Reached.NO, detail=f"{request.where}: {self._instead(request, state)}")
         return self._progress(request, state)
 
     def undo(self, request: RequestT, observed: Observation) -> tuple[RequestT | None, str]:
         """Give the request that brings the observed state back, or why there is none."""
-        back, note = self._undo(request, self._state(observed))
+        back, note = self._undo(request, self.state(observed))
         return (request.model_copy(update=back) if back else None), note
 
     def blast_radius(self, request: RequestT, observed: Observation) -> str:
         """Say who and what is touched, and who may put it back."""
-        state = self._state(observed)
+        state = self.state(observed)
         return self._touched(request, state) + "".join(f" {owner.note}" for owner in state.owners)
 
     def reach(self, request: RequestT, observed: Observation) -> Reach:
         """Give the cluster, and how many replicas there are and will be."""
-        counts = self._wanted(request, self._state(observed)).get("spec.replicas")
+        counts = self._wanted(request, self.state(observed)).get("spec.replicas")
         return Reach(region=request.cluster, replicas=counts)
-
-    def _state(self, observed: Observation) -> StateT:
-        return self.state_type.model_validate(observed.state)
 
     def _at(self, request: RequestT) -> InCluster:
         return request
@@ -220,14 +210,6 @@ class _Patches(ABC, Generic[RequestT, StateT]):
         left = room(at, state.template, items("quota", "a quota leaves room for it"))
         return {"autoscalers": autoscalers, "room": left, "unknown": tuple(unknown)}
 
-    def _change(self, request: RequestT, state: StateT) -> tuple[Difference, ...]:
-        """Give the exact difference that it would make."""
-        return tuple(
-            Difference(path=path, before=before, after=after)
-            for path, (before, after) in self._wanted(request, state).items()
-            if before != after
-        )
-
     @abstractmethod
     def _look(self, request: RequestT) -> tuple[KubernetesObject, StateT]:
         """Read the target, and the metadata of what is patched."""
@@ -235,10 +217,6 @@ class _Patches(ABC, Generic[RequestT, StateT]):
     @abstractmethod
     def _field(self, request: RequestT) -> tuple[str, ...]:
         """Give the path of the field that it sets."""
-
-    @abstractmethod
-    def _wanted(self, request: RequestT, state: StateT) -> Wanted:
-        """Give each field that is asked for, as it is and as it should be."""
 
     @abstractmethod
     def _stops(self, request: RequestT, state: StateT) -> Iterable[str]:
