@@ -47,42 +47,36 @@ RISKS = list(Risk)
 ALERTS = 100
 
 
+@dataclass
 class RegistryLook:
     """A playbook's read-only view of the world: probes and observations, each in a thread."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        service: ServiceEnvironment,
-        now: datetime,
-        in_force: Callable[[], Sequence[InForce]] = tuple,
-    ) -> None:
-        self._registry = registry
-        self._in_force = in_force
-        self.service = service
-        self.now = now
+    registry: Registry
+    service: ServiceEnvironment
+    now: datetime
+    left: Callable[[], Sequence[InForce]] = tuple
 
     async def at(self, request: ProbeRequest[ResultT]) -> ResultT:
         """Look once through a probe."""
-        seen: Any = await asyncio.to_thread(self._registry.look, request)
+        seen: Any = await asyncio.to_thread(self.registry.look, request)
         return cast(ResultT, seen)
 
     async def observe(self, request: ActionRequest) -> Observation:
         """Read an action's target."""
-        action, _ = self._registry.action(request.call())
+        action, _ = self.registry.action(request.call())
         return await asyncio.to_thread(action.observe, request)
 
     def request(self, action: str, arguments: JsonObject) -> ActionRequest:
         """Make an action's request of what the catalogue has written."""
-        return self._registry.request(action, arguments)
+        return self.registry.request(action, arguments)
 
     async def in_force(self) -> Sequence[InForce]:
         """Give what the service's mitigations have left behind, newest first, also what is over."""
-        return await asyncio.to_thread(self._in_force)
+        return await asyncio.to_thread(self.left)
 
     async def readiness(self, calls: Sequence[ActionCall], probes: Sequence[ProbeCall] = ()) -> Readiness:
         """Say whether these calls would work now, and what these probes say of it."""
-        return await asyncio.to_thread(readiness, self._registry, calls, probes)
+        return await asyncio.to_thread(readiness, self.registry, calls, probes)
 
 
 @dataclass(frozen=True, kw_only=True)
