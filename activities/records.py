@@ -6,20 +6,10 @@ from activities.beating import beating
 from activities.postmortem import compose
 from activities.verification import effect_of
 from authority.seals import digest
-from contracts import names
+from contracts import messages, names
 from contracts.errors import ForbiddenError
 from contracts.evidence import ENGINE, Evidence, EvidenceKind
 from contracts.incidents import Attempt, AttemptEnd, Effect
-from contracts.messages import (
-    CheckedCommand,
-    CloseApproval,
-    ClosedApproval,
-    CommandCheck,
-    CommandKind,
-    PostmortemRequest,
-    RecordRequest,
-    Written,
-)
 from ledger import Ledger
 from ledger.storable import one_line
 
@@ -34,7 +24,7 @@ class Records:
         self._ledger = ledger
 
     @activity.defn(name=names.RECORD)
-    def record(self, request: RecordRequest) -> Written:
+    def record(self, request: messages.RecordRequest) -> messages.Written:
         """Bring the ledger's view of an incident up to date.
 
         Whoever may write to the engine may call this too: it takes what the incident's workflow tells of it.
@@ -48,16 +38,16 @@ class Records:
         self._ledger.incidents.record(request.model_copy(update=told))
         if request.hand_back:
             self._ledger.inbox.requeue(request.incident, request.hand_back)
-        return Written()
+        return messages.Written()
 
-    def _told(self, request: RecordRequest, entry: Evidence) -> Evidence:
+    def _told(self, request: messages.RecordRequest, entry: Evidence) -> Evidence:
         """Give an entry under a key that another one cannot take before it.
 
         Raises:
             ForbiddenError: It is of a kind that others write, or in the name of who has not ordered it.
         """
         by, who = request.command, entry.actor
-        is_theirs = by is not None and (by.kind, by.person) == (CommandKind.RESOLVE, who)
+        is_theirs = by is not None and (by.kind, by.person) == (messages.CommandKind.RESOLVE, who)
         is_theirs = is_theirs and by is not None and self._ledger.incidents.has_ordered(request.incident, by)
         if entry.kind not in TOLD or entry.incident != request.incident or not (who == ENGINE or is_theirs):
             said = f"{request.incident}: {entry.kind} by {who} is nothing that its workflow writes"
@@ -65,7 +55,7 @@ class Records:
         key = f"{request.incident}/{entry.kind}/v{request.version}/{digest(f'{who}: {entry.summary}')[:16]}"
         return entry.model_copy(update={"key": key, "summary": one_line(entry.summary), "body": {}})
 
-    def _ended(self, request: RecordRequest, attempt: Attempt) -> Attempt:
+    def _ended(self, request: messages.RecordRequest, attempt: Attempt) -> Attempt:
         """Give an attempt; it was effective when that was measured, whatever is said of it.
 
         Raises:
@@ -82,7 +72,7 @@ class Records:
         return attempt
 
     @activity.defn(name=names.CHECK_COMMAND)
-    def check_command(self, request: CommandCheck) -> CheckedCommand:
+    def check_command(self, request: messages.CommandCheck) -> messages.CheckedCommand:
         """Say whether a person has given an order; one that nobody gave is kept in the log.
 
         Idempotent: the same order once.
@@ -96,10 +86,10 @@ class Records:
                 {"command": command.model_dump(mode="json")},
             )
             self._ledger.evidence.note(EvidenceKind.REFUSED, key, said, incident=incident, body=body)
-        return CheckedCommand(is_given=is_given)
+        return messages.CheckedCommand(is_given=is_given)
 
     @activity.defn(name=names.CLOSE_APPROVAL)
-    def close_approval(self, request: CloseApproval) -> ClosedApproval:
+    def close_approval(self, request: messages.CloseApproval) -> messages.ClosedApproval:
         """Close a request that nobody answered, or learn the answer that came first.
 
         Idempotent: a closed request stays as it is.
@@ -107,10 +97,10 @@ class Records:
         if request.state is not None:
             return self._ledger.approvals.close(request.approval, request.state, request.reason)
         asked = self._ledger.approvals.get(request.approval).request
-        return ClosedApproval(state=asked.state, signed=asked.signed)
+        return messages.ClosedApproval(state=asked.state, signed=asked.signed)
 
     @activity.defn(name=names.WRITE_POSTMORTEM)
-    def write_postmortem(self, request: PostmortemRequest) -> Written:
+    def write_postmortem(self, request: messages.PostmortemRequest) -> messages.Written:
         """Write the postmortem's draft from the evidence.
 
         Idempotent: the same evidence gives the same text.
@@ -120,4 +110,4 @@ class Records:
             entries = self._ledger.evidence.entries(incident=incident.id, limit=10_000)
             in_force = self._ledger.in_force.list(incident=incident.id)
             self._ledger.postmortems.write(incident.id, compose(incident, entries, in_force))
-        return Written()
+        return messages.Written()
