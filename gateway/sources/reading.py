@@ -1,13 +1,12 @@
 """What every source's parser gives, and how hostile text is made storable."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from contracts.incidents import Alert
+from ledger.storable import clean
 
-# No database stores these: NUL (PostgreSQL), half of a surrogate pair (not UTF-8). All else stays as it came.
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+LONGEST_NAME = 200  # no real name of a label is longer
 
 
 @dataclass(frozen=True)
@@ -27,13 +26,11 @@ class Parsed:
 
 def storable(text: str, limit: int) -> str:
     """Give text that every database stores, at most ``limit`` characters of it; a cut ends in an ellipsis."""
-    kept = _UNSTORABLE.sub("\ufffd", text[:limit])
+    kept = clean(text[:limit])
     return kept if len(text) <= limit else kept[:-1] + "…"
 
 
 def storable_all(texts: Mapping[str, str], *, count: int, limit: int) -> dict[str, str]:
     """Give at most ``count`` of the entries, in order, each value at most ``limit`` characters long."""
     kept = list(texts.items())[:count]
-    return {
-        storable(name, 200): storable(value, limit) for name, value in kept
-    }  # 200: no real name is longer
+    return {storable(name, LONGEST_NAME): storable(value, limit) for name, value in kept}
