@@ -9,7 +9,6 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 
 from contracts.approvals import Approval, ApprovalRequest, ApprovalState, SignedDecision
 from contracts.base import Frozen, JsonObject, Strict
-from contracts.errors import InputError
 from contracts.evidence import EvidenceEntry
 from contracts.incidents import Alert, Incident, Phase, Severity
 from contracts.messages import CommandKind, PreviewAnswer, PreviewRequest, RoleAssignment
@@ -194,16 +193,10 @@ def playbooks_router(orders: Orders, engine: Engine) -> APIRouter:
     async def preview_playbook(name: str, order: PreviewOrder, _: By) -> PreviewAnswer:
         """See what a playbook would propose now; nothing is sealed and nobody is asked."""
         playbook = find(orders.playbooks, name)
-        if orders.catalogue.environment(order.service, order.environment) is None:
-            raise InputError(
-                f"the service catalogue has no {order.service[:64]!r} in {order.environment[:64]!r}"
-            )
+        orders.check_place(order.service, order.environment)
         playbook.read(order.params)
-        return await engine.preview(
-            PreviewRequest(
-                playbook=name, incident=_imagined(order, orders.identity.now()), params=order.params
-            )
-        )
+        incident = _imagined(order, orders.identity.now())
+        return await engine.preview(PreviewRequest(playbook=name, incident=incident, params=order.params))
 
     return routes
 

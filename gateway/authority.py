@@ -78,10 +78,7 @@ class Authority:
         incident = orders.ledger.incidents.get(order.incident) if order.incident else None
         if incident and (incident.service, incident.environment) != (order.service, order.environment):
             raise InputError(f"{incident.id} is about {incident.service} in {incident.environment}")
-        if orders.catalogue.environment(order.service, order.environment) is None:
-            raise InputError(
-                f"the service catalogue has no {order.service[:64]!r} in {order.environment[:64]!r}"
-            )
+        orders.check_place(order.service, order.environment)
         orders.policy.check_may_grant(
             incident,
             principal.person,

@@ -263,6 +263,15 @@ class Orders:
         self.wake()
         return signed
 
+    def check_place(self, service: str, environment: str) -> None:
+        """Check that the catalogue has this service in this environment.
+
+        Raises:
+            InputError: It has not.
+        """
+        if self.catalogue.environment(service, environment) is None:
+            raise InputError(f"the service catalogue has no {service[:64]!r} in {environment[:64]!r}")
+
     def groups(self, principal: Principal) -> tuple[str, ...]:
         """Give a person's groups, from the catalogue and the identity provider."""
         return groups_of(self.catalogue, principal.person, principal.groups)
