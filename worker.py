@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -32,7 +31,6 @@ from activities.verification import Watching
 from authority.decisions import Verifier
 from contracts import names
 from contracts.catalogue import Catalogue
-from contracts.errors import StanchError
 from ledger import Ledger
 from runtime import settings, telemetry, temporal
 from runtime.clock import utc_now
@@ -165,17 +163,7 @@ async def run(config: Settings) -> None:
 
 def main() -> int:
     """Run the worker alone, for scaling out: ``python worker.py``."""
-    telemetry.log_to_stderr()
-    finish = telemetry.start("stanch-worker")
-    try:
-        asyncio.run(run(settings.load()))
-    except (StanchError, RuntimeError) as error:
-        print(f"worker: {error}", file=sys.stderr)  # noqa: T201  (a program's last word)
-        return 1
-    finally:
-        finish()
-        sys.stderr.flush()
-    return 0
+    return telemetry.run("worker", lambda: asyncio.run(run(settings.load())))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import gateway.server
 import playbooks.kit
 from authority.decisions import Signer, Verifier
 from contracts.catalogue import Catalogue
-from contracts.errors import InputError, StanchError
+from contracts.errors import InputError
 from gateway.app import build
 from gateway.authority import considering
 from gateway.dispatcher import Dispatcher
@@ -100,18 +100,12 @@ async def serve(config: Settings, listening: socket.socket) -> None:
 
 def run(config: Settings) -> int:
     """Run the HTTP side alone, for scaling out: ``stanch gateway``."""
-    telemetry.log_to_stderr()
-    finish = telemetry.start("stanch-gateway")
-    try:
+
+    def program() -> None:
         with listen(config) as listening:
             asyncio.run(serve(config, listening))
-    except (StanchError, RuntimeError) as error:
-        print(f"gateway: {error}", file=sys.stderr)  # noqa: T201  (a program's last word)
-        return 1
-    finally:
-        finish()
-        sys.stderr.flush()
-    return 0
+
+    return telemetry.run("gateway", program)
 
 
 def main() -> None:

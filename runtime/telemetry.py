@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Callable
 
+from contracts.errors import StanchError
 from runtime import settings
 
 
@@ -55,3 +56,22 @@ def start(service: str) -> Callable[[], None]:
             end()
 
     return stop
+
+
+def run(name: str, program: Callable[[], None]) -> int:
+    """Run one of our programs, with its logs and its telemetry.
+
+    Returns:
+        0 when it has ended, 1 when an error ended it, with one sentence on standard error.
+    """
+    log_to_stderr()
+    finish = start(f"stanch-{name}")
+    try:
+        program()
+    except (StanchError, RuntimeError) as error:
+        print(f"{name}: {error}", file=sys.stderr)  # noqa: T201  (a program's last word)
+        return 1
+    finally:
+        finish()
+        sys.stderr.flush()
+    return 0
