@@ -47,27 +47,20 @@ class _Recent:
         ]
 
 
+@dataclass
 class Live:
     """Reads the log only while somebody listens; each listener keeps only its place in it."""
 
-    def __init__(
-        self,
-        evidence: EvidenceLog,
-        *,
-        every: float = EVERY,
-        beat: float = BEAT,
-        longest: float = LONGEST,
-    ) -> None:
-        self._longest = longest
-        self._evidence = evidence
-        self._every = every
-        self._beat = beat
-        self._listeners = 0
-        self._poller: asyncio.Task[None] | None = None
-        self._recent: _Recent | None = None
-        self._trouble = ""
-        self._news = asyncio.Event()
-        self._closed = False
+    evidence: EvidenceLog
+    every: float = EVERY
+    beat: float = BEAT
+    longest: float = LONGEST
+    _listeners: int = field(default=0, init=False)
+    _poller: asyncio.Task[None] | None = field(default=None, init=False)
+    _recent: _Recent | None = field(default=None, init=False)
+    _trouble: str = field(default="", init=False)
+    _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _closed: bool = field(default=False, init=False)
 
     def close(self) -> None:
         """End every stream, so that the server can stop; call it in the event loop."""
@@ -103,7 +96,7 @@ class Live:
         place = after
         troubled = False
         spoke = began = time.monotonic()
-        while not self._closed and time.monotonic() - began < self._longest:
+        while not self._closed and time.monotonic() - began < self.longest:
             news = self._news  # taken before looking: what comes while we look is not missed
             entries: list[EvidenceEntry] = []
             if self._recent is not None and not self._trouble:
@@ -116,12 +109,12 @@ class Live:
             for entry in entries:
                 yield _event("evidence", entry.model_dump(mode="json"), entry.index)
                 spoke = time.monotonic()
-            if time.monotonic() - spoke >= self._beat:
+            if time.monotonic() - spoke >= self.beat:
                 yield b": beat\n\n"
                 spoke = time.monotonic()
             if not entries:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(self._beat):
+                    async with asyncio.timeout(self.beat):
                         await news.wait()
 
     async def _next(
@@ -132,7 +125,7 @@ class Live:
             return recent.after(place, incident), max(place, recent.last)
         reached = recent.last
         try:
-            page = await asyncio.to_thread(self._evidence.entries, incident=incident, after=place, limit=PAGE)
+            page = await asyncio.to_thread(self.evidence.entries, incident=incident, after=place, limit=PAGE)
         except StanchError as error:
             self._set_trouble(str(error))
             return [], place
@@ -149,14 +142,14 @@ class Live:
                 if not self._trouble:
                     log.exception("the live timeline cannot be read")
                 self._set_trouble("internal error; see the gateway's log")
-            await asyncio.sleep(self._every)
+            await asyncio.sleep(self.every)
 
     async def _look(self) -> None:
         if self._recent is None:
-            last = await asyncio.to_thread(self._evidence.size) - 1
+            last = await asyncio.to_thread(self.evidence.size) - 1
             self._recent = _Recent(floor=last, last=last)
             self._announce()
-        fresh = await asyncio.to_thread(self._evidence.entries, after=self._recent.last, limit=PAGE)
+        fresh = await asyncio.to_thread(self.evidence.entries, after=self._recent.last, limit=PAGE)
         if fresh:
             self._recent.add(fresh)
         if fresh or self._trouble:
