@@ -155,8 +155,6 @@ class ReadinessProbe(Probe[models.CheckReadiness, Readiness]):
         try:
             action, request = self._registry.action(step)
             yield from cast(Any, action).check(request, action.observe(request), longest_lag)
-        except ActionRefusedError as error:
-            so, detail = CheckState.NOT_READY, str(error)
-        except ProviderUnavailableError as error:
-            so, detail = CheckState.UNKNOWN, str(error)
+        except (ActionRefusedError, ProviderUnavailableError) as error:
+            so, detail = CheckState.after(error), str(error)
         yield ReadinessCheck(name="readable", target=str(step.target), state=so, detail=detail)
