@@ -8,7 +8,7 @@ is looked at again later.
 import asyncio
 import logging
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -142,15 +142,8 @@ class Lookout:
                 rules[step.number] = rule
         return rules
 
-    def _failovers(self) -> list[tuple[str, str, Failover]]:
-        if self.rehearsal is None:
-            return []
-        return [
-            (service.name, name, environment.failover)
-            for service in self.catalogue.services
-            for name, environment in service.environments.items()
-            if environment.failover is not None
-        ]
+    def _failovers(self) -> Sequence[tuple[str, str, Failover]]:
+        return self.catalogue.failovers() if self.rehearsal is not None else ()
 
     # --- Questions that wait for a person
 

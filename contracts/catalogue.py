@@ -844,6 +844,15 @@ class Catalogue(Strict):
         entry = self.service(service)
         return entry.environments.get(environment) if entry else None
 
+    def failovers(self) -> tuple[tuple[str, str, Failover], ...]:
+        """Give every failover, with its service and environment."""
+        return tuple(
+            (service.name, name, environment.failover)
+            for service in self.services
+            for name, environment in service.environments.items()
+            if environment.failover is not None
+        )
+
     def owns(self, service: str, environment: str, target: Target) -> bool:
         """Say whether the catalogue gives this target to this service: nothing else may be changed for it."""
         entry = self.environment(service, environment)

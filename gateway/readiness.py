@@ -24,10 +24,8 @@ class Readinesses:
     def list(self, *, history: int = 0) -> list[ServiceReadiness]:
         """Give all of them, in the catalogue's order."""
         return [
-            self._ledger.readiness.get(service.name, name, history=history)
-            for service in self._catalogue.services
-            for name, environment in service.environments.items()
-            if environment.failover is not None
+            self._ledger.readiness.get(service, environment, history=history)
+            for service, environment, _ in self._catalogue.failovers()
         ]
 
     def get(self, service: str, environment: str, *, history: int) -> ServiceReadiness:
