@@ -384,6 +384,7 @@ def _flag(to: str) -> Row:
 
 ROWS = (
     _cloud("aws.execute_region_switch", "plan", aws_faults.region_switch),
+    _cloud("aws.execute_region_switch", "mode in flight", aws_faults.harder),
     _cloud("aws.roll_back_service", "ECS service", aws_faults.revision),
     _cloud("aws.set_desired_capacity", "desired", aws_faults.capacity),
     _cloud("aws.set_desired_capacity", "desired and limits", aws_faults.capacity_and_limits),

@@ -194,6 +194,21 @@ def region_switch(world: World) -> Case:
     )
 
 
+def harder(world: World) -> Case:
+    """Switch the mode of an execution that is under way."""
+    case = region_switch(world)
+    under_way = {"executionId": "execution-1", "executionState": "inProgress", "executionRegion": STANDBY}
+    executions = world.aws.executions[PLAN]
+    executions.insert(0, executions[0] | under_way | {"heldIn": STANDBY, "startTime": 1_700_000_001.0})
+    return replace(
+        case,
+        request=case.request.model_copy(update={"mode": Mode.UNGRACEFUL}),
+        operation="UpdatePlanExecution",
+        read="GetPlanExecution",
+        is_done=lambda: executions[0]["mode"] == "ungraceful",
+    )
+
+
 def switchover(world: World) -> Case:
     """Move the writer without loss."""
     return writer(world, Mode.GRACEFUL, "SwitchoverGlobalCluster")
@@ -262,7 +277,9 @@ ENDS = {
     "unreadable answer after": Ends(DONE, 1, 1, Fault.NONSENSE),
 }
 # A change of a single thing has no part that could be missing.
-TABLE = [(made, name) for made in CASES for name in ENDS if made in WITH_PARTS or name != "partial"]
+TABLE = [
+    (made, name) for made in [*CASES, harder] for name in ENDS if made in WITH_PARTS or name != "partial"
+]
 
 
 def ended(aws: FakeAws, client: AwsClient, case: Case, ends: Ends) -> Ends:
