@@ -948,7 +948,7 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
     is sent. It is reached when AWS says completed; AWS does not promise that there is capacity.
 
     Idempotent: the token makes a second call give the first one's execution.
-    Undo: activate the region that was active before, gracefully, in the same version of the plan.
+    Undo: activate the other region, gracefully, in the same version of the plan.
     """
 
     request_type = ExecuteRegionSwitch
@@ -964,6 +964,8 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
         with reading(request.where, "a Region switch plan"):
             state = SwitchState.model_validate(plan["plan"])
             executions = [Execution.model_validate(one) for one in ran["items"]]
+            # What tidies up where it came from has moved nothing.
+            executions = [one for one in executions if one.action != "postRecovery"]
             executions.sort(key=lambda one: one.start_time, reverse=True)
             steps = [
                 step
@@ -972,11 +974,9 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
                 and workflow.get("workflowTargetRegion", request.target_region) == request.target_region
                 for step in workflow.get("steps") or ()
             ]
-            databases = (one for one in _databases(steps) if one.split(":")[3] == request.target_region)
-            done = (one for one in executions if one.action == "activate" and one.state in COMPLETED)
-            found: Found = {"active": next((one.region for one in done), state.primary)}
-            found |= {"steps": tuple(step["name"] for step in steps)}
-            found |= {"executions": tuple(executions[:EXECUTIONS_KEPT]), "databases": tuple(databases)}
+            found: Found = {"steps": tuple(step["name"] for step in steps)}
+            found |= {"executions": tuple(executions[:EXECUTIONS_KEPT])}
+            found |= {"databases": dict(_databases(steps, request))}
             return state.model_copy(update=found)
 
     def _look_around(self, request: ExecuteRegionSwitch, state: SwitchState, notes: Notes) -> Found:
@@ -1059,27 +1059,27 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
         return (Reached.SETTLING if found.state in UNDER_WAY else Reached.FAILED), said
 
     def _undo(self, request: ExecuteRegionSwitch, state: SwitchState) -> Back[ExecuteRegionSwitch]:
-        back: dict[str, Any] = {"mode": Mode.GRACEFUL, "after": state.last}
-        if state.approach == "activeActive":
-            others = [region for region in state.regions if region != request.target_region]
-            verb = "deactivate" if request.verb == "activate" else "activate"
-            at = others[0] if verb == "deactivate" and others else request.target_region
-            back |= {"verb": verb, "region": at}
-        elif state.active and state.active != request.target_region:
-            back |= {"region": state.active, "target_region": state.active}
+        others = [region for region in state.regions if region != request.target_region]
+        if not others:
+            return None, "The plan has no other region."
+        back: dict[str, Any] = {"mode": Mode.GRACEFUL, "after": state.last, "region": others[0]}
+        if state.approach != "activeActive":
+            back |= {"target_region": others[0]}
+        elif request.verb == "activate":
+            back |= {"verb": "deactivate"}
         else:
-            return None, "The plan does not tell which region was active before."
+            back |= {"verb": "activate", "region": request.target_region}
         undo = request.model_copy(update=back)
         return undo, f"Executes the plan again, to {undo.verb} {undo.target_region}, gracefully."
 
     def _touched(self, request: ExecuteRegionSwitch, state: SwitchState) -> str:
-        steps = f"{len(state.steps)} steps ({', '.join(state.steps)})"
-        lost = ""
-        if request.mode is Mode.UNGRACEFUL:
-            losses = [f"of {_cluster(one)} {_loss(state.lags.get(one))}" for one in state.databases]
-            lost = f" Ungraceful: {'; '.join(losses) or 'what is not replicated is lost'}."
-        said = f"Runs {steps} of plan {state.name} to {request.verb} {request.target_region}"
-        return f"{said}; {state.active or 'no region'} is active now, and AWS promises no capacity.{lost}"
+        said = f"Runs {len(state.steps)} steps ({', '.join(state.steps)}) of plan {state.name}"
+        said += f" to {request.verb} {request.target_region}; AWS promises no capacity."
+        losing = [one for one, loses in state.databases.items() if loses]
+        lost = [f"of {_cluster(one)} {_loss(state.lags.get(one))}" for one in losing]
+        if not lost and request.mode is Mode.UNGRACEFUL:
+            lost = ["what is not replicated is lost"]
+        return f"{said} {request.mode.capitalize()}: {'; '.join(lost)}." if lost else said
 
 
 class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action[SwitchGlobalCluster]):
@@ -1293,12 +1293,20 @@ def replica_lag(aws: AwsService, at: InRegion, cluster: str) -> float | None:
     return next((lag / MILLISECONDS for lag in lags.values()), None)
 
 
-def _databases(steps: Sequence[Json]) -> Iterator[str]:
-    """Give the Aurora clusters of a plan's steps, also of those that run in parallel."""
+def _databases(steps: Sequence[Json], request: ExecuteRegionSwitch) -> Iterator[tuple[str, bool]]:
+    """Give the clusters that a plan's steps make the writer, and whether they do so whatever is lost.
+
+    A block may be set to fail over gracefully too, or to switch over ungracefully too.
+    """
     for step in steps:
         block = step.get("executionBlockConfiguration") or {}
-        yield from (block.get("globalAuroraConfig") or {}).get("databaseClusterArns") or ()
-        yield from _databases((block.get("parallelConfig") or {}).get("steps") or ())
+        yield from _databases((block.get("parallelConfig") or {}).get("steps") or (), request)
+        for how in block.values():
+            harder = (how.get("ungraceful") or {}).get("ungraceful")
+            way = harder if harder and request.mode is Mode.UNGRACEFUL else how.get("behavior")
+            for arn in how.get("databaseClusterArns") or ():
+                if arn.split(":")[3] == request.target_region:
+                    yield arn, way == "failover"
 
 
 def _loss(lag: float | None) -> str:

@@ -29,7 +29,7 @@ LOOK: By = ("", "")
 # actions counts on it that a change goes out by then or not at all.
 SIGNED_WITHIN = 3.0
 LIMITED = {"MaxItems", "MaxRecords", "maxResults"}
-PAGED = ("describe_", "get_metric_data", "list_")
+PAGED = ("describe_", "get_metric_data", "get_plan_e", "list_")
 
 # As codes, whatever the HTTP status: services disagree on it.
 DENIED = re.compile("(AccessDenied|Authorization|UnauthorizedOperation|Unauthorized)(Exception|Error)?")
@@ -225,8 +225,9 @@ class AwsClient:
         paged = operation.startswith(PAGED) and client.can_paginate(operation)
         try:
             if paged and not LIMITED & params.keys():
-                pages: Json = client.get_paginator(operation).paginate(**params).build_full_result()
-                return pages
+                pages = client.get_paginator(operation).paginate(**params).build_full_result()
+                # What is not said is None there.
+                return {name: said for name, said in pages.items() if said is not None}
             answer: Json = call(**params)
         except exceptions.ClientError as error:
             if BAD_CREDENTIALS.fullmatch(str(error.response.get("Error", {}).get("Code"))):

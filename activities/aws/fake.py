@@ -193,6 +193,7 @@ class FakeAws:
         plans: Region switch plans by ARN, as AWS gives them.
         evaluation: What AWS says of every plan without executing it.
         switch_state: The state that a new execution of a plan has.
+        tells_all: Whether each region tells all executions of a plan, and not only those that it holds.
         globals: Aurora global databases by name, as AWS gives them.
         moving: Whether a switchover or failover stays under way.
         rewrites: By operation, what is made of its answer: for what AWS says seldom.
@@ -247,6 +248,7 @@ class FakeAws:
             self.executions: dict[str, list[dict[str, Any]]] = {}
             self.evaluation: dict[str, Any] = {"evaluationState": "passed", "warnings": []}
             self.switch_state = "completed"
+            self.tells_all = False
             self.globals: dict[str, GlobalDatabase] = {}
             self.moving = False
             self.rewrites: dict[str, Callable[[str], str]] = {}
@@ -351,7 +353,7 @@ class FakeAws:
             "route53-recovery-cluster": self._routed,
         }
         if seen.service in whole:
-            return whole[seen.service](seen.operation, params)
+            return whole[seen.service](seen, params)
         single = {
             "DescribeServiceRevisions": self._revisions,
             "GetCallerIdentity": self._caller,
@@ -417,8 +419,8 @@ class FakeAws:
         finally:
             connection.close()
 
-    def _routed(self, operation: str, params: dict[str, Any]) -> Answer:
-        service = "route53-recovery-cluster"
+    def _routed(self, seen: Seen, params: dict[str, Any]) -> Answer:
+        service, operation = seen.service, seen.operation
         if operation == "ListRoutingControls":
             panel = params["ControlPanelArn"]
             controls = [
@@ -445,21 +447,22 @@ class FakeAws:
         self.routing = after
         return Answer(200, b"{}")
 
-    def _switched(self, operation: str, params: dict[str, Any]) -> Answer:
-        service, arn = "arc-region-switch", params.get("planArn") or params.get("arn", "")
+    def _switched(self, seen: Seen, params: dict[str, Any]) -> Answer:
+        service, operation, arn = seen.service, seen.operation, params.get("planArn") or params["arn"]
         if arn not in self.plans:
             return error(service, 404, "ResourceNotFoundException", f"no plan {arn}")
         executions = self.executions.setdefault(arn, [])
         if operation == "StartPlanExecution":
-            return self._started(params, executions)
+            return self._started(seen.region, params, executions)
+        held = [one for one in executions if self.tells_all or one["heldIn"] == seen.region]
         plan = {
             "GetPlanInRegion": {"plan": self.plans[arn]},
             "GetPlanEvaluationStatus": {"planArn": arn, **self.evaluation},
-            "ListPlanExecutions": {"items": executions},
+            "ListPlanExecutions": {"items": held},
         }
         if operation in plan:
             return Answer(200, json.dumps(plan[operation]).encode())
-        found = next((one for one in executions if one["executionId"] == params["executionId"]), None)
+        found = next((one for one in held if one["executionId"] == params["executionId"]), None)
         if found is None:
             return error(service, 404, "ResourceNotFoundException", "no such execution")
         if operation == "UpdatePlanExecution":
@@ -467,9 +470,13 @@ class FakeAws:
                 said = f"the execution is {found['executionState']}"
                 return error(service, 400, "IllegalStateException", said)
             found["mode"] = params["action"].removeprefix("switchTo").lower()
-        return Answer(200, json.dumps(found).encode())
+        number = int(params.get("nextToken", 0))  # one step a page
+        page = found | {"stepStates": found["stepStates"][number : number + 1]}
+        if number + 1 < len(found["stepStates"]):
+            page["nextToken"] = str(number + 1)
+        return Answer(200, json.dumps(page).encode())
 
-    def _started(self, params: dict[str, Any], executions: list[dict[str, Any]]) -> Answer:
+    def _started(self, region: str, params: dict[str, Any], executions: list[dict[str, Any]]) -> Answer:
         service, plan = "arc-region-switch", self.plans[params["planArn"]]
         same = [one for one in executions if one["clientToken"] == params["clientToken"]]
         if same:
@@ -490,13 +497,15 @@ class FakeAws:
             "executionState": self.switch_state,
             "executionAction": params["action"],
             "executionRegion": params["targetRegion"],
+            "heldIn": region,
             "clientToken": params["clientToken"],
             "stepStates": [{"name": step, "status": ended} for step in steps],
         }
         executions.insert(0, execution)
         return Answer(200, json.dumps({"executionId": execution["executionId"]}).encode())
 
-    def _aurora(self, operation: str, params: dict[str, Any]) -> Answer:
+    def _aurora(self, seen: Seen, params: dict[str, Any]) -> Answer:
+        operation = seen.operation
         if operation == "DescribeDBClusters":
             return self._cluster(params["DBClusterIdentifier"])
         found = self.globals.get(params.get("GlobalClusterIdentifier", ""))

@@ -542,10 +542,10 @@ class SwitchState(Camel, Seen):
     Attributes:
         approach: ``activePassive`` or ``activeActive``.
         steps: Names of the plan's steps for what is asked for.
-        executions: The newest, the latest first.
-        active: The region that the last completed activation has made active, or else the primary one.
+        executions: The newest that the region holds, the latest first.
         progress: The steps of the newest execution.
-        databases: ARNs of the Aurora clusters that its steps make the writer in the target region.
+        databases: ARN of each cluster that its steps make the writer in the target region, to whether they
+            would give up what it has not got yet.
         lags: Seconds by which each lags behind; ``None`` when CloudWatch has no data.
     """
 
@@ -554,13 +554,11 @@ class SwitchState(Camel, Seen):
     version: str
     approach: str = Field(alias="recoveryApproach")
     regions: tuple[str, ...]
-    primary: str = Field("", alias="primaryRegion")
     steps: tuple[str, ...] = ()
     executions: tuple[Execution, ...] = ()
     progress: tuple[ExecutionStep, ...] = ()
-    databases: tuple[str, ...] = ()
+    databases: dict[str, bool] = {}
     lags: dict[str, float | None] = {}
-    active: str = ""
 
     @property
     def last(self) -> str:
@@ -569,6 +567,8 @@ class SwitchState(Camel, Seen):
 
 
 COMPLETED = {"completed", "completedWithExceptions", "completedMonitoringApplicationHealth"}
+# AWS takes no request from a clock that differs by more.
+SKEW = timedelta(minutes=5)
 
 
 class ExecuteRegionSwitch(AwsRequest):
@@ -580,8 +580,10 @@ class ExecuteRegionSwitch(AwsRequest):
         verb: What is done to ``target_region``.
         mode: It can be switched in flight: by the same request with the other mode.
         version: The plan's version that was reviewed; another one is refused.
-        after: Id of the newest execution when this was planned, so that the request is absolute; empty when
-            there was none.
+        after: Id of the newest execution that the region held when this was planned, so that the request is
+            absolute; empty when there was none.
+        since: Older executions are not what is asked for: each region tells those alone that it holds, so the
+            way back, through another region, does not meet ``after`` there.
     """
 
     action: ClassVar[str] = "aws.execute_region_switch"
@@ -594,6 +596,7 @@ class ExecuteRegionSwitch(AwsRequest):
     mode: Mode = Mode.GRACEFUL
     version: Annotated[str, Field(min_length=1)]
     after: str = ""
+    since: datetime | None = None
 
     @property
     def where(self) -> str:
@@ -602,15 +605,16 @@ class ExecuteRegionSwitch(AwsRequest):
 
     def as_of(self, observed: Observation) -> Self:
         """Give the same, to be started after the newest execution that was there."""
-        return self.model_copy(update={"after": SwitchState.model_validate(observed.state).last})
+        last = SwitchState.model_validate(observed.state).last
+        return self.model_copy(update={"after": last, "since": observed.at - SKEW})
 
     def found(self, state: SwitchState) -> Execution | None:
         """Give the plan's newest execution if it is what is asked for."""
-        newest = next(iter(state.executions), None)
-        wanted = (self.verb, self.target_region)
-        if newest is None or newest.id == self.after or (newest.action, newest.region) != wanted:
-            return None
-        return newest
+        for newest in state.executions[:1]:
+            is_new = newest.id != self.after and (self.since is None or newest.start_time > self.since)
+            if is_new and (newest.action, newest.region) == (self.verb, self.target_region):
+                return newest
+        return None
 
 
 class SwitchGlobalCluster(AwsRequest):

@@ -50,7 +50,7 @@ CHANGES: dict[Made, tuple[str, str]] = {
 }
 NEEDED: dict[str, Made] = {
     "application-autoscaling:DescribeScalableTargets": test_faults.limits,
-    "arc-region-switch:GetPlanExecution": test_faults.region_switch,
+    "arc-region-switch:GetPlanExecution": test_faults.harder,
     "arc-region-switch:GetPlanInRegion": test_faults.region_switch,
     "arc-region-switch:ListPlanExecutions": test_faults.region_switch,
     "autoscaling:DescribeAutoScalingGroups": test_faults.capacity,

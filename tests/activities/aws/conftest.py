@@ -373,10 +373,17 @@ class World:
                 "executionState": "completed",
                 "executionAction": "activate",
                 "executionRegion": REGION,
+                "heldIn": REGION,
                 "clientToken": "former",
                 "stepStates": [],
             }
         ]
+
+    def database_block(self) -> Any:
+        """Give how that plan moves the writer, to be changed."""
+        parallel = self.aws.plans[PLAN]["workflows"][0]["steps"][1]["executionBlockConfiguration"]
+        (step,) = parallel["parallelConfig"]["steps"]
+        return step["executionBlockConfiguration"]["globalAuroraConfig"]
 
     def make_global(self) -> str:
         """Make a global database that is written in Ireland; give its name."""

@@ -22,7 +22,7 @@ from activities.aws.actions import (
 )
 from activities.aws.client import AwsClient
 from activities.aws.fake import ERRORS, FakeAws, Fault
-from activities.aws.models import GlobalState, SwitchState
+from activities.aws.models import GlobalState
 from contracts.catalogue import RoutingPanel
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
 from contracts.outcomes import Reached
@@ -271,7 +271,7 @@ def test_another_version_of_the_plan_is_refused(aws: FakeAws, world: World, clie
 def test_an_execution_under_way_is_not_crossed(aws: FakeAws, world: World, client: AwsClient) -> None:
     """While the plan is executing something else, nothing is started."""
     world.make_plan()
-    aws.executions[PLAN][0]["executionState"] = "inProgress"
+    aws.executions[PLAN][0] |= {"executionState": "inProgress", "heldIn": STANDBY}
     action = ExecuteRegionSwitchAction(client)
 
     assert "another execution is under way" in action.preflight(planned(), action.observe(planned()))[0]
@@ -293,40 +293,132 @@ def test_the_mode_is_switched_in_flight(aws: FakeAws, world: World, client: AwsC
     assert aws.executions[PLAN][0]["mode"] == "ungraceful"
 
 
-def test_the_failback_goes_to_the_region_that_was_active(
-    aws: FakeAws, world: World, client: AwsClient
+@pytest.mark.parametrize("tells_all", [False, True])
+def test_the_failback_goes_to_the_other_region(
+    aws: FakeAws, world: World, client: AwsClient, *, tells_all: bool
 ) -> None:
-    """The undo is an execution of its own, graceful, through the region that is to serve again."""
+    """The undo is an execution of its own, graceful, through the region that is to serve again.
+
+    That region has been activated before, and may know nothing of what the other one has executed since.
+    """
     world.make_plan()
+    aws.tells_all = tells_all
     action = ExecuteRegionSwitchAction(client)
-    request = planned(mode=Mode.UNGRACEFUL)
+    request = planned(mode=Mode.UNGRACEFUL).as_of(action.observe(planned()))
     undo, said = action.undo(request, apply(action, request))
     assert undo is not None
     assert "2 steps (scale out, both at once)" in action.blast_radius(request, action.observe(request))
+    before = progress(action, undo).reached
     apply(action, undo, "INC-1/1/1/undo")
 
     assert said == f"Executes the plan again, to activate {REGION}, gracefully."
     assert (undo.region, undo.target_region, undo.mode) == (REGION, REGION, Mode.GRACEFUL)
-    assert SwitchState.model_validate(action.observe(undo).state).active == REGION
-    assert len(aws.arrived("StartPlanExecution")) == 2
+    assert (before, progress(action, undo).reached) == (Reached.NO, Reached.YES)
+    assert [one.region for one in aws.arrived("StartPlanExecution")] == [STANDBY, REGION]
 
 
-def test_an_ungraceful_plan_says_what_its_databases_lose(
-    aws: FakeAws, world: World, client: AwsClient
+@pytest.mark.parametrize("tells_all", [False, True])
+def test_a_second_failover_has_its_failback_too(
+    aws: FakeAws, world: World, client: AwsClient, *, tells_all: bool
 ) -> None:
-    """Who approves it sees the lag of the standby of each database that the plan's steps move."""
+    """There and back, and there again: each time the other region is the way back, and each is executed."""
+    world.make_plan()
+    aws.tells_all = tells_all
+    action = ExecuteRegionSwitchAction(client)
+    for number in (1, 2):
+        request = planned().as_of(action.observe(planned()))
+        undo, _ = action.undo(request, apply(action, request, f"INC-{number}/1/1/apply"))
+        assert progress(action, request).reached is Reached.YES
+        apply(action, undo, f"INC-{number}/1/1/undo")
+        for execution in aws.executions[PLAN]:  # the next one is an hour later
+            execution["startTime"] -= 3600
+
+    assert [one.region for one in aws.arrived("StartPlanExecution")] == [STANDBY, REGION] * 2
+
+
+@pytest.mark.parametrize("verb", ["activate", "deactivate"])
+def test_of_two_active_regions_one_is_taken_out_and_back(
+    aws: FakeAws, world: World, client: AwsClient, verb: str
+) -> None:
+    """Where both serve, the way back is the other verb for the same region, through one that serves."""
+    world.make_plan()
+    aws.plans[PLAN]["recoveryApproach"] = "activeActive"
+    through = {"activate": STANDBY, "deactivate": REGION}
+    (back,) = through.keys() - {verb}
+    request, action = planned(verb=verb, region=through[verb]), ExecuteRegionSwitchAction(client)
+    undo, said = action.undo(request, action.observe(request))
+
+    assert undo is not None
+    assert (undo.verb, undo.target_region, undo.region) == (back, STANDBY, through[back])
+    assert said == f"Executes the plan again, to {back} {STANDBY}, gracefully."
+
+
+def test_tidying_up_afterwards_has_moved_nothing(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """A post-recovery execution is the newest then, and what was asked for is still so."""
+    world.make_plan()
+    action = ExecuteRegionSwitchAction(client)
+    apply(action, planned())
+    tidied = {"executionId": "tidied", "executionAction": "postRecovery"}
+    aws.executions[PLAN].insert(0, {**aws.executions[PLAN][0], **tidied, "startTime": 4_000_000_000.0})
+
+    assert progress(action, planned()).reached is Reached.YES
+
+
+def test_every_step_of_an_execution_is_counted(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """Its steps come in pages, and the one that is stuck may be on the last."""
+    world.make_plan()
+    aws.switch_state = "inProgress"
+    action = ExecuteRegionSwitchAction(client)
+    apply(action, planned())
+    aws.executions[PLAN][0]["stepStates"] = [
+        {"name": "scale out", "status": "completed"},
+        {"name": "ask", "status": "pendingApproval"},
+    ]
+
+    assert progress(action, planned()).detail.endswith("inProgress, 1 of 2 steps: ask pendingApproval")
+
+
+LOSES = "about the last 3 seconds of writes are lost"
+
+
+@pytest.mark.parametrize(
+    ("behavior", "harder", "mode", "loses"),
+    [
+        ("switchoverOnly", None, "graceful", False),
+        ("switchoverOnly", "failover", "graceful", False),
+        ("switchoverOnly", "failover", "ungraceful", True),
+        ("switchoverOnly", None, "ungraceful", False),
+        ("failover", None, "graceful", True),
+        ("failover", None, "ungraceful", True),
+    ],
+)
+def test_a_plan_says_what_its_databases_lose(
+    world: World, client: AwsClient, behavior: str, harder: str | None, mode: str, *, loses: bool
+) -> None:
+    """Who approves it sees the lag of each database whose block gives up data in that mode, as it is set."""
     world.make_plan()
     world.make_lag(3)
-    action = ExecuteRegionSwitchAction(client)
-    forced = planned(mode=Mode.UNGRACEFUL)
-    seen = action.blast_radius(forced, action.observe(forced))
-    aws.fail(Fault.FORBIDDEN, "GetMetricData")
-    unseen = action.blast_radius(forced, action.observe(forced))
+    block = world.database_block()
+    block["behavior"] = behavior
+    if harder:
+        block["ungraceful"] = {"ungraceful": harder}
+    action, request = ExecuteRegionSwitchAction(client), planned(mode=mode)
+    said = action.blast_radius(request, action.observe(request))
     name = world.standby_db.rpartition(":")[2]
 
-    assert f"of {name} about the last 3 seconds of writes are lost" in seen
-    assert f"of {name} an unknown amount of writes are lost" in unseen
-    assert "lost" not in action.blast_radius(planned(), action.observe(planned()))
+    assert (f"of {name} {LOSES}" in said) is loses
+    assert ("lost" in said) is (loses or mode == "ungraceful")
+
+
+def test_what_a_plan_loses_may_be_unknown(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """A lag that nobody can see is not zero."""
+    world.make_plan()
+    world.make_lag(3)
+    aws.fail(Fault.FORBIDDEN, "GetMetricData")
+    action = ExecuteRegionSwitchAction(client)
+    said = action.blast_radius(planned(), action.observe(planned()))
+
+    assert f"of {world.standby_db.rpartition(':')[2]} an unknown amount of writes are lost" in said
 
 
 # Aurora.
@@ -467,25 +559,6 @@ def test_a_failover_under_way_is_not_waited_for(aws: FakeAws, world: World, clie
 
     assert action.change(forced, observed) == ()
     assert action.is_reached(forced, observed).reached is Reached.SETTLING
-
-
-def test_the_active_region_is_not_forgotten(aws: FakeAws, world: World, client: AwsClient) -> None:
-    """However many executions have failed since, the failback goes where the last good one went."""
-    world.make_plan()
-    former = {**aws.executions[PLAN][0], "executionRegion": STANDBY, "startTime": 1_700_000_100.0}
-    failed = {**former, "executionState": "failed", "executionRegion": REGION}
-    aws.executions[PLAN] += [former | {"executionId": "good"}]
-    for number in range(7):
-        aws.executions[PLAN].append(
-            failed | {"executionId": f"f{number}", "startTime": 1_700_000_200.0 + number}
-        )
-    request = planned(target_region=REGION, region=REGION, after="f6")
-    undo, _ = ExecuteRegionSwitchAction(client).undo(
-        request, ExecuteRegionSwitchAction(client).observe(request)
-    )
-
-    assert undo is not None
-    assert undo.target_region == STANDBY
 
 
 def test_a_stranger_is_not_made_the_writer(world: World, client: AwsClient) -> None:
