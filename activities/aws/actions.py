@@ -70,6 +70,7 @@ WORDS = {True: "On", False: "Off"}
 REGION_SWITCH = "arc-region-switch"
 ROUTING, LISTED = "route53-recovery-cluster", "list_routing_controls"
 SCALABLE = ("application-autoscaling", "describe_scalable_targets", "ScalableTargets")
+CLUSTERS = ("rds", "describe_global_clusters", "GlobalClusters")
 EXECUTIONS_KEPT = 5
 STUCK = {"failed", "pendingApproval"}
 UNDER_WAY = {"inProgress", "pausedByFailedStep", "pausedByOperator", "pending", "pendingManualApproval"}
@@ -1085,9 +1086,11 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
 class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action[SwitchGlobalCluster]):
     """Makes another cluster the writer of an Aurora global database.
 
-    Gracefully it is a switchover, which loses nothing and needs both regions; ungracefully it is a failover,
-    which gives up what has not been replicated: how much that is, is estimated from the lag. A cluster
-    without an instance is refused: nobody could write there. AWS takes no failover while a switchover is
+    Gracefully it is a switchover, which loses nothing and needs both regions: it is ordered in that of the
+    present writer, and refused when nobody answers there. Ungracefully it is a failover, which gives up what
+    has not been replicated: how much that is, is estimated from the lag. A cluster without an instance is
+    refused: nobody could write there. A failover is reached when the new writer is available, however long
+    AWS rebuilds the others. AWS takes no failover while a switchover is
     under way and has no call that ends one: a failover that is forced then waits until AWS has ended it or
     given it up, and goes on if it is still needed.
 
@@ -1102,8 +1105,7 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
     idempotent = "A second call finds that writer, or the move to it, and changes nothing."
 
     def _look(self, request: SwitchGlobalCluster) -> GlobalState:
-        clusters = ("rds", "describe_global_clusters", "GlobalClusters")
-        return self._first(request, "a global database", clusters, GlobalClusterIdentifier=request.cluster)
+        return self._first(request, "a global database", CLUSTERS, GlobalClusterIdentifier=request.cluster)
 
     def _look_around(self, request: SwitchGlobalCluster, state: GlobalState, notes: Notes) -> Found:
         found: Found = {}
@@ -1114,8 +1116,19 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
             with reading(request.where, "a database cluster"):
                 (cluster,) = answer["DBClusters"]
                 found |= {"standby": cluster["Status"], "instances": len(cluster["DBClusterMembers"])}
-        graceful = request.mode is Mode.GRACEFUL
-        return found | {"estimated_loss": "nothing is lost" if graceful else _loss(found.get("lag"))}
+        if request.mode is Mode.UNGRACEFUL:
+            return found | {"estimated_loss": _loss(found.get("lag"))}
+        try:
+            self._read(self._ordered(request, state), *CLUSTERS[:2], GlobalClusterIdentifier=request.cluster)
+        except ProviderUnavailableError as error:
+            found["away"] = str(error)
+        return found | {"estimated_loss": "nothing is lost"}
+
+    def _ordered(self, request: SwitchGlobalCluster, state: GlobalState) -> SwitchGlobalCluster:
+        """Give the same to be sent where AWS takes it: a switchover where the writer is now."""
+        if request.mode is Mode.UNGRACEFUL or state.writer is None:
+            return request
+        return request.model_copy(update={"region": state.writer.region})
 
     def _checks(self, request: SwitchGlobalCluster, state: GlobalState, longest_lag: timedelta) -> Said:
         if state.instances is None:
@@ -1168,6 +1181,8 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
             found.append(f"{request.where}: {member} is being brought in step again and cannot write")
         if state.instances == 0:
             found.append(f"{request.where}: {member} has no instance, so nobody could write; add one first")
+        if state.away:
+            found.append(f"a switchover needs the region of {state.writer}, and nobody answers: {state.away}")
         return tuple(found)
 
     def _call(self, request: SwitchGlobalCluster, state: GlobalState, action_id: str) -> Call:
@@ -1177,6 +1192,9 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
         # Without this it would be a switchover.
         return "rds", "failover_global_cluster", params | {"AllowDataLoss": True}
 
+    def _send(self, request: SwitchGlobalCluster, state: GlobalState, action_id: str) -> Json:
+        return super()._send(self._ordered(request, state), state, action_id)
+
     def _progress(self, request: SwitchGlobalCluster, state: GlobalState) -> tuple[Reached, str]:
         moving = f", and it is {state.move.status} to {state.move.to}" if state.move else ""
         if self._ahead(request, state) != request.writer:
@@ -1184,14 +1202,17 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
         if not state.writer or state.writer.arn != request.writer:
             return Reached.SETTLING, f"{state.writer or 'nobody'} still writes{moving}"
         if state.status != "available":
-            return Reached.SETTLING, f"{state.writer} writes, and it is {state.status}"
+            said = f"{state.writer} writes, and it is {state.status}"
+            # After a failover the others are rebuilt, for hours, or once their region is back.
+            can_write = request.mode is Mode.UNGRACEFUL and state.standby == "available"
+            return (Reached.YES if can_write else Reached.SETTLING), said
         return Reached.YES, f"{state.writer} writes"
 
     def _undo(self, request: SwitchGlobalCluster, state: GlobalState) -> Back[SwitchGlobalCluster]:
         if state.writer is None:
             return None, "Nobody writes now, so there is nobody to switch back to."
         former = state.writer.arn
-        back = {"region": former.split(":")[3], "writer": former, "mode": Mode.GRACEFUL}
+        back = {"region": state.writer.region, "writer": former, "mode": Mode.GRACEFUL}
         said = f"Switches over to {state.writer} again, once it is there and in step"
         lost = "" if request.mode is Mode.GRACEFUL else "; what was lost stays lost, also after that"
         return request.model_copy(update=back), f"{said}{lost}."

@@ -178,6 +178,7 @@ class FakeAws:
     Attributes:
         url: For all services.
         requests: Everything that arrived, in order.
+        away: Regions where nobody answers.
         policies: Access key to the policy documents under which it works; a key without one may do all.
         partial: Gives the body of which only a part is applied, for ``Fault.PARTIAL``.
         throttle_headers: What a 429 says besides.
@@ -232,6 +233,7 @@ class FakeAws:
         """Forget everything."""
         with self._lock:
             self.requests: list[Seen] = []
+            self.away: set[str] = set()
             self.policies: dict[str, list[dict[str, Any]]] = {}
             self.partial: Callable[[str], str] = lambda body: body
             self.throttle_headers: dict[str, str] = {}
@@ -301,6 +303,8 @@ class FakeAws:
 
     def answer(self, seen: Seen, request: "_Request") -> Answer | None:
         """Answer a request; ``None`` cuts the connection."""
+        if seen.region in self.away:
+            return None
         instead = self._denied(seen) or self._instead(seen)
         if instead is not None:
             return instead
@@ -520,8 +524,10 @@ class FakeAws:
             # Whichever of the two calls it is: a move that is under way is neither sped up nor ended.
             said = f"Global cluster {found.name} is in a state that does not allow this operation"
             return error("rds", 400, "InvalidGlobalClusterStateFault", said)
-        if target not in found.members:
-            return error("rds", 404, "DBClusterNotFoundFault", "no such cluster")
+        # A switchover is ordered where the writer is, a failover where it is to be.
+        ordered = found.writer if operation == "SwitchoverGlobalCluster" else target
+        if target not in found.members or ordered.split(":")[3] != seen.region:
+            return error("rds", 404, "DBClusterNotFoundFault", f"no such cluster in {seen.region}")
         found.moving_to, found.loses = target, loses
         if not self.moving:
             self.end_move(found.name)

@@ -621,7 +621,8 @@ class SwitchGlobalCluster(AwsRequest):
     """Have this cluster be the writer of an Aurora global database.
 
     Attributes:
-        region: Whose endpoint is called: the one of the writer to be.
+        region: Whose endpoint is asked: the one of the writer to be. A switchover is ordered where the writer
+            is now.
         cluster: Identifier of the global database.
         writer: ARN of the cluster that is to write.
         mode: Ungraceful gives up what has not been replicated.
@@ -651,7 +652,12 @@ class Member(Pascal):
     synchronization_status: str = ""
 
     def __str__(self) -> str:
-        return f"{self.arn.rpartition(':')[2]} in {self.arn.split(':')[3]}"
+        return f"{self.arn.rpartition(':')[2]} in {self.region}"
+
+    @property
+    def region(self) -> str:
+        """Where it is."""
+        return self.arn.split(":")[3]
 
 
 class Move(Pascal):
@@ -679,6 +685,7 @@ class GlobalState(Pascal, Seen):
         estimated_loss: What the move would lose, by that lag, in one sentence.
         standby: The status of the writer to be; empty when it could not be seen.
         instances: How many instances it has: without one nobody could write.
+        away: Why nobody answers in the writer's region, which a switchover needs; empty: somebody does.
     """
 
     arn: str = Field(alias="GlobalClusterArn")
@@ -692,6 +699,7 @@ class GlobalState(Pascal, Seen):
     estimated_loss: str = ""
     standby: str = ""
     instances: int | None = None
+    away: str = ""
 
     @property
     def writer(self) -> Member | None:

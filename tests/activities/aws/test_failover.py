@@ -483,6 +483,54 @@ def test_a_failover_allows_data_loss_and_a_switchover_never(
     ]
 
 
+def test_each_way_is_ordered_where_aws_takes_it(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """A switchover in the region of the present writer, a failover in that of the one to be."""
+    action = SwitchGlobalClusterAction(client)
+    graceful = written(world)
+    undo, _ = action.undo(graceful, apply(action, graceful))
+    apply(action, undo, "INC-1/1/1/undo")
+    apply(action, graceful.model_copy(update={"mode": Mode.UNGRACEFUL}), "INC-2/1/1/apply")
+
+    assert [one.region for one in aws.changes] == [REGION, STANDBY, STANDBY]
+
+
+def test_a_switchover_needs_both_regions(aws: FakeAws, world: World, client: AwsClient) -> None:
+    """Where nobody answers in the region of the writer it is refused, and a failover is not."""
+    graceful = written(world)
+    forced = graceful.model_copy(update={"mode": Mode.UNGRACEFUL})
+    aws.away = {REGION}
+    action = SwitchGlobalClusterAction(client)
+    (refusal,) = action.preflight(graceful, action.observe(graceful))
+    with pytest.raises(ActionRefusedError, match="nobody answers"):
+        apply(action, graceful)
+    sent = len(aws.changes)
+    apply(action, forced)
+
+    assert f"needs the region of {world.primary_db.rpartition(':')[2]} in {REGION}" in refusal
+    assert (sent, aws.globals[graceful.cluster].writer) == (0, world.standby_db)
+
+
+def test_a_failover_is_reached_before_the_others_are_rebuilt(
+    aws: FakeAws, world: World, client: AwsClient
+) -> None:
+    """AWS rebuilds the former writer for hours, or once its region is back; the new one writes meanwhile."""
+    forced = written(world, Mode.UNGRACEFUL)
+    action = SwitchGlobalClusterAction(client)
+    apply(action, forced)
+    aws.globals[forced.cluster].status = "failing-over"
+    done = progress(action, forced)
+    waiting = progress(action, forced.model_copy(update={"mode": Mode.GRACEFUL}))
+    aws.fail(Fault.FORBIDDEN, "DescribeDBClusters")
+    unseen = progress(action, forced)
+
+    assert [one.reached for one in (done, waiting, unseen)] == [
+        Reached.YES,
+        Reached.SETTLING,
+        Reached.SETTLING,
+    ]
+    assert "writes, and it is failing-over" in done.detail
+
+
 def test_a_move_under_way_is_found_and_not_sent_again(aws: FakeAws, world: World, client: AwsClient) -> None:
     """A second run finds the move; a move elsewhere is waited for."""
     request = written(world)
