@@ -1308,10 +1308,13 @@ def series(
 
 
 def replica_lag(aws: AwsService, at: InRegion, cluster: str) -> float | None:
-    """Give by how many seconds a cluster of a global database lags behind; ``None``: no data."""
+    """Give how many seconds of writes a cluster of a global database has not got; ``None``: no data."""
     dimensions = {"DBClusterIdentifier": cluster.rpartition(":")[2]}
-    lags = series(aws, at, ("AWS/RDS", "AuroraGlobalDBReplicationLag", dimensions))
-    return next((lag / MILLISECONDS for lag in lags.values()), None)
+    # What would be lost, and, where an old engine does not say that, how long a change is on its way.
+    for name in ("AuroraGlobalDBRPOLag", "AuroraGlobalDBReplicationLag"):
+        for lag in series(aws, at, ("AWS/RDS", name, dimensions)).values():
+            return lag / MILLISECONDS
+    return None
 
 
 def _databases(steps: Sequence[Json], request: ExecuteRegionSwitch) -> Iterator[tuple[str, bool]]:

@@ -391,10 +391,10 @@ class World:
         self.aws.globals[name] = GlobalDatabase(name, [self.primary_db, self.standby_db], self.primary_db)
         return name
 
-    def make_lag(self, seconds: float) -> None:
+    def make_lag(self, seconds: float, metric: str = "AuroraGlobalDBRPOLag") -> None:
         """Let the standby's database lag behind."""
         data = {
-            "MetricName": "AuroraGlobalDBReplicationLag",
+            "MetricName": metric,
             "Dimensions": [{"Name": "DBClusterIdentifier", "Value": self.standby_db.rpartition(":")[2]}],
             "Value": seconds * 1000,
             "Timestamp": utc_now() - timedelta(seconds=60),

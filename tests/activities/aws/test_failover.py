@@ -445,6 +445,17 @@ def test_lag_is_an_estimate_of_what_is_lost(world: World, client: AwsClient) -> 
     assert "nothing is lost" in action.blast_radius(graceful, action.observe(graceful))
 
 
+def test_an_old_engine_tells_its_lag_by_another_name(world: World, client: AwsClient) -> None:
+    """What would be lost is the lag behind the objective; old engines have the replication lag alone."""
+    action, forced = SwitchGlobalClusterAction(client), written(world, Mode.UNGRACEFUL)
+    lags = []
+    for metric, seconds in (("AuroraGlobalDBReplicationLag", 1), ("AuroraGlobalDBRPOLag", 30)):
+        world.make_lag(seconds, metric)
+        lags.append(GlobalState.model_validate(action.observe(forced).state).lag)
+
+    assert lags == [1, 30]
+
+
 def test_a_cluster_without_an_instance_is_no_writer(world: World, client: AwsClient) -> None:
     """A standby that is kept without instances, to be cheap, has nobody who could write."""
     request = written(world)
