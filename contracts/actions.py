@@ -80,7 +80,6 @@ class Action(ABC, Generic[RequestT]):
     Class attributes:
         request_type: Its request model; ``request_type.action`` is its name.
         risk: What it declares; a playbook may raise it.
-        idempotent: What a second call does, one sentence, shown to the approver.
         in_flight: The longest that one ``apply`` can still reach the provider after it began. A run that
             finds an intent without an outcome waits this long before it concludes that nothing happened.
         settles_within: How long it is waited for that the provider has carried it out, counted anew whenever
@@ -89,9 +88,15 @@ class Action(ABC, Generic[RequestT]):
 
     request_type: type[RequestT]
     risk: ClassVar[Risk]
-    idempotent: ClassVar[str]
     in_flight: ClassVar[timedelta] = timedelta(seconds=15)
     settles_within: ClassVar[timedelta] = timedelta(minutes=10)
+
+    @property
+    def idempotent(self) -> str:
+        """What a second call does, as its docstring says it; shown to the approver."""
+        said = (type(self).__doc__ or "").partition("Idempotent: ")[2].partition("Undo: ")[0]
+        said = " ".join(said.split())
+        return said[:1].upper() + said[1:]
 
     @abstractmethod
     def observe(self, request: RequestT) -> Observation:

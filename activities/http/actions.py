@@ -26,7 +26,6 @@ class CallHookAction(Action[CallHook]):
 
     request_type = CallHook
     risk: ClassVar[Risk] = Risk.MEDIUM
-    idempotent: ClassVar[str] = "A second request has the same key and asks for the same state."
     # One read and one request with the timeouts of the client, and some seconds to spare.
     in_flight: ClassVar[timedelta] = timedelta(seconds=25)
 

@@ -273,7 +273,6 @@ class RestartDeploymentAction(_Template[RestartDeployment, DeploymentState], Act
     request_type = RestartDeployment
     state_type = DeploymentState
     risk = Risk.LOW
-    idempotent = "A second call finds the time of the restart in the pod template and changes nothing."
 
     def _look(self, request: RestartDeployment) -> tuple[KubernetesObject, DeploymentState]:
         found, state = read_deployment(self._api, request)
@@ -315,7 +314,6 @@ class RollBackDeploymentAction(_Template[RollBackDeployment, RollBackState], Act
     request_type = RollBackDeployment
     state_type = RollBackState
     risk = Risk.MEDIUM
-    idempotent = "A second call finds the template in place and changes nothing."
 
     def _look(self, request: RollBackDeployment) -> tuple[KubernetesObject, RollBackState]:
         found, state, history = read_history(self._api, request)
@@ -382,7 +380,6 @@ class ScaleDeploymentAction(_Patches[ScaleDeployment, ScaleState], Action[ScaleD
     guarded = ("uid", "replicas")
     subresource = "scale"
     risk = Risk.MEDIUM
-    idempotent = "A second call finds that number already asked for and changes nothing."
 
     def _field(self, request: ScaleDeployment) -> tuple[str, ...]:
         return REPLICAS
@@ -436,7 +433,6 @@ class SetAutoscalerLimitsAction(_Patches[SetAutoscalerLimits, LimitsState], Acti
     state_type = LimitsState
     guarded = ("uid", "minimum", "maximum")
     risk = Risk.MEDIUM
-    idempotent = "A second call finds these limits and changes nothing."
 
     def _at(self, request: SetAutoscalerLimits) -> InCluster:
         return request.limits
@@ -510,7 +506,6 @@ class SetSyncAction(_Patches[SetSync, SyncState], Action[SetSync]):
     state_type = SyncState
     guarded = ("uid", "value")
     risk = Risk.LOW
-    idempotent = "A second call finds the field as it should be and changes nothing."
 
     def _field(self, request: SetSync) -> tuple[str, ...]:
         return _sync_path(request)[:2]

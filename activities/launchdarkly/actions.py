@@ -28,7 +28,6 @@ class SetFlagAction(Action[SetFlag]):
 
     request_type = SetFlag
     risk: ClassVar[Risk] = Risk.LOW
-    idempotent: ClassVar[str] = "A second call finds the flag as it should be and changes nothing."
     # One read and one change with the timeouts of the client, and two seconds to spare.
     in_flight: ClassVar[timedelta] = timedelta(seconds=20)
 
