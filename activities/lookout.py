@@ -266,7 +266,7 @@ class Lookout:
             found = self._rehearsed(service, environment, failover)
             now = self.clock()
             # Each has its own place in the time, so that they do not all ask at once.
-            apart = failover.check_every * (0.9 + zlib.crc32(name.encode()) / 2**32 / 5)
+            apart = failover.check_every * (0.9 + zlib.crc32(name.encode()) / 2**32 / 10)
             people = on_call(self.catalogue, service, now)
             self.ledger.readiness.record(service, environment, found, people)
             self.ledger.watches.done(claimed, now + apart, state={})

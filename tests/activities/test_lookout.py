@@ -2,6 +2,7 @@
 # ruff: noqa: ARG002  (the toys give what the protocol asks for and need little of it)
 
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -640,6 +641,17 @@ def test_a_failover_that_would_work(standby: Standby) -> None:
     assert standby.told(EvidenceKind.READINESS) == ["The failover of shop in production is ready"]
     assert standby.flags.arrived("PATCH") == []
     assert standby.calls() == []
+
+
+def test_no_look_at_a_failover_is_later_than_asked(standby: Standby, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failovers are spread over the time, and each is looked at every 30 minutes at least."""
+    monkeypatch.setattr(zlib, "crc32", lambda _: 2**32 - 1)
+    standby.turn(timedelta(minutes=20))
+    found = standby.found()
+
+    assert found.at is not None
+    assert found.next_at is not None
+    assert timedelta(minutes=27) <= found.next_at - found.at <= timedelta(minutes=30)
 
 
 def test_a_standby_that_is_not_ready(standby: Standby) -> None:
