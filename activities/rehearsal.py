@@ -41,20 +41,19 @@ class Rehearsal:
     def _move(self, service: str, environment: str, move: Move) -> Iterator[ReadinessCheck]:
         way = f"{service} from {move.away_from} to {move.to}"
         calls = []
-        refused = False
         for step in move.steps:
             try:
                 calls.append(self._call(step))
             except (ActionRefusedError, ProviderUnavailableError) as error:
-                refused = True
                 detail = f"{step.title}: {error}"
                 yield ReadinessCheck(name="step", target=way, state=CheckState.after(error), detail=detail)
-        if not refused and not any(has_work for _, has_work in calls):
+        whole = len(calls) == len(move.steps)
+        if whole and not any(has_work for _, has_work in calls):
             detail = "nothing to do: it is made already"
             yield ReadinessCheck(name="plan", target=way, state=CheckState.OK, detail=detail)
             return
         yield from readiness(self._registry, [call for call, _ in calls], move.ready).checks
-        if not refused:
+        if whole:
             yield self._plan(service, environment, move, way)
 
     def _call(self, step: FailoverStep) -> tuple[ActionCall, bool]:

@@ -50,9 +50,8 @@ class Readinesses:
     def _check(self, service: str, environment: str) -> None:
         entry = self._catalogue.environment(service, environment)
         if entry is None or entry.failover is None:
-            raise NotFoundError(
-                f"{service[:64]!r} has no failover in {environment[:64]!r} in the service catalogue"
-            )
+            where = f"{environment[:64]!r} in the service catalogue"
+            raise NotFoundError(f"{service[:64]!r} has no failover in {where}")
 
 
 def router(readinesses: Readinesses, orders: Orders) -> APIRouter:

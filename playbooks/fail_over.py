@@ -205,10 +205,8 @@ async def _choose(step: FailoverStep, look: ServiceLook, *, push: str) -> Chosen
     graceful = await _call(step, look, forced=False)
     forced = await _call(step, look, forced=True) if step.forced is not None else None
     seen = await look.readiness((graceful,))
-    if forced is None:
-        return Chosen(step, graceful, None, seen)
     refused = [check.detail for check in seen.checks if check.state is CheckState.NOT_READY]
-    if not push and not refused:
+    if forced is None or not (push or refused):
         return Chosen(step, graceful, forced, seen)
     instead = await look.readiness((forced,))
     if not push and instead.state is CheckState.NOT_READY:

@@ -72,17 +72,14 @@ class ServiceHistoryProbe(Probe[models.ServiceHistory, models.ServiceRevisions])
         known: dict[str, models.ServiceRevision] = {}
         with noting(notes, "former deployments cannot be seen"):
             known = self._deployed(request)
-        prefix = family(state.task_definition).rpartition("/")[2]
-        asked = {"familyPrefix": prefix, "status": "ACTIVE", "sort": "DESC", "maxResults": REVISIONS}
+        mine = family(state.task_definition)
+        asked: dict[str, Any] = {"familyPrefix": mine.rpartition("/")[2], "status": "ACTIVE"}
+        asked |= {"sort": "DESC", "maxResults": REVISIONS}
         answer = self._service.read(request, "ecs", "list_task_definitions", asked)
         with models.reading(request.where, "task definitions"):
-            living = {
-                str(arn): int(arn.rpartition(":")[2])
-                for arn in answer["taskDefinitionArns"]
-                if family(arn) == family(state.task_definition)
-            }
-        number = int(state.task_definition.rpartition(":")[2])
-        older = sorted((arn for arn in living if living[arn] < number), key=living.__getitem__, reverse=True)
+            living = [str(arn) for arn in answer["taskDefinitionArns"] if family(arn) == mine]
+        older = [arn for arn in living if _number(arn) < _number(state.task_definition)]
+        older.sort(key=_number, reverse=True)
         present = known.pop(state.task_definition, present)
         if present.released_at is None and state.primary is not None:
             present = present.model_copy(update={"released_at": state.primary.created_at})
@@ -131,6 +128,10 @@ class ServiceHistoryProbe(Probe[models.ServiceHistory, models.ServiceRevisions])
             )
             latest = arn
         return found
+
+
+def _number(task_definition: str) -> int:
+    return int(task_definition.rpartition(":")[2])
 
 
 class ReadinessProbe(Probe[models.CheckReadiness, Readiness]):
