@@ -17,7 +17,6 @@ from typing import Any, ClassVar, TypeVar
 from pydantic.alias_generators import to_pascal
 
 from activities.aws.models import (
-    COMPLETED,
     OUR_RULE,
     AwsRequest,
     AwsService,
@@ -71,7 +70,6 @@ REGION_SWITCH = "arc-region-switch"
 ROUTING, LISTED = "route53-recovery-cluster", "list_routing_controls"
 SCALABLE = ("application-autoscaling", "describe_scalable_targets", "ScalableTargets")
 CLUSTERS = ("rds", "describe_global_clusters", "GlobalClusters")
-EXECUTIONS_KEPT = 5
 STUCK = {"failed", "pendingApproval"}
 UNDER_WAY = {"inProgress", "pausedByFailedStep", "pausedByOperator", "pending", "pendingManualApproval"}
 # The fields of requests whose names are left alone for a while after a change.
@@ -221,13 +219,15 @@ class _OnAws(Compared[RequestT, StateT]):
         found = self._look_around(request, state, notes)
         return state.model_copy(update={**found, "notes": tuple(notes)})
 
-    def _healthy(self, request: RequestT, groups: Sequence[str], among: set[str] | None) -> dict[str, int]:
-        """Count the healthy targets of each target group, of all or of some ids."""
-        counts = {}
-        for arn in groups:
+    def _healthy(
+        self, request: RequestT, groups: Mapping[str, str | None], among: set[str] | None
+    ) -> dict[str, int]:
+        """Count the healthy targets of each target group and its alternate, of all or of some ids."""
+        counts: dict[str, int] = {}
+        for group, arn in ((one, arn) for one, other in groups.items() for arn in (one, other) if arn):
             answer = self._read(request, "elbv2", "describe_target_health", TargetGroupArn=arn)
             with reading(request.where, "the health of targets"):
-                counts[arn.split("/")[1]] = sum(
+                counts[group.split("/")[1]] = counts.get(group.split("/")[1], 0) + sum(
                     one["TargetHealth"]["State"] == "healthy"
                     for one in answer["TargetHealthDescriptions"]
                     if among is None or one["Target"]["Id"] in among
@@ -332,7 +332,6 @@ class SetDesiredCapacityAction(_OnAws[SetDesiredCapacity, GroupState], Action[Se
     state_type = GroupState
     counted = "desired"
     risk = Risk.MEDIUM
-    idempotent = "A second call finds that number already asked for and changes nothing."
     guarded = ("arn", "desired_capacity", "min_size", "max_size")
 
     def _look(self, request: SetDesiredCapacity) -> GroupState:
@@ -341,7 +340,8 @@ class SetDesiredCapacityAction(_OnAws[SetDesiredCapacity, GroupState], Action[Se
 
     def _look_around(self, request: SetDesiredCapacity, state: GroupState, notes: Notes) -> Found:
         ids = {one.instance_id for one in state.instances}
-        found: Found = {"healthy": self._healthy(request, state.target_groups, ids)}
+        groups: dict[str, None] = dict.fromkeys(state.target_groups)
+        found: Found = {"healthy": self._healthy(request, groups, ids)}
         with noting(notes, "scaling activities cannot be seen"):
             found["activity"] = self._activity(request)
         if request.desired > state.desired_capacity:
@@ -373,10 +373,11 @@ class SetDesiredCapacityAction(_OnAws[SetDesiredCapacity, GroupState], Action[Se
         if not low <= request.desired <= high:
             said = f"{request.desired} instances are not within the limits, {low} to {high}"
             found.append(f"{request.where}: {said}; name other limits in the request to change them with it")
-        grows = request.desired > state.desired_capacity
-        process = "Launch" if grows else "Terminate"
-        if process in state.suspended and request.desired != state.desired_capacity:
-            found.append(f"{request.where}: its process {process} is suspended; resume it first")
+        more = request.desired - state.desired_capacity
+        adds = {"Launch", "AddToLoadBalancer"} if state.target_groups else {"Launch"}
+        needs = adds if more > 0 else {"Terminate"}
+        stopped = [one for one in state.suspended if more and one in needs]
+        found += [f"{request.where}: its process {one} is suspended; resume it first" for one in stopped]
         if state.status:
             found.append(f"{request.where}: it is being deleted ({state.status})")
         return tuple(found)
@@ -489,7 +490,6 @@ class SetServiceCountAction(_OnService[SetServiceCount], Action[SetServiceCount]
     counted = "desiredCount"
     risk = Risk.MEDIUM
     guarded = ("arn", "desired_count")
-    idempotent = "A second call finds that number already asked for and changes nothing."
 
     def _wanted(self, request: SetServiceCount, state: ServiceState) -> Wanted:
         return {"desiredCount": (state.desired_count, request.count)}
@@ -532,7 +532,6 @@ class RollBackServiceAction(_OnService[RollBackService], Action[RollBackService]
 
     request_type = RollBackService
     risk = Risk.MEDIUM
-    idempotent = "A second call finds that revision in place and starts no deployment."
 
     def _look(self, request: RollBackService) -> ServiceState:
         state = super()._look(request)
@@ -616,7 +615,6 @@ class SetScalableTargetAction(_OnAws[SetScalableTarget, ScalableState], Action[S
     request_type = SetScalableTarget
     state_type = ScalableState
     risk = Risk.MEDIUM
-    idempotent = "A second call finds these limits and changes nothing."
     guarded = ("min_capacity", "max_capacity")
 
     def _look(self, request: SetScalableTarget) -> ScalableState:
@@ -697,12 +695,11 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
     request_type = SetRecordWeights
     state_type = RecordsState
     risk = Risk.HIGH
-    idempotent = "A second call finds the records so and changes nothing."
 
     def __init__(self, service: AwsService, *, wait: timedelta = timedelta(seconds=60)) -> None:
         super().__init__(service)
         self._wait = wait
-        self._batches: dict[tuple[str, ...], str] = {}
+        self._batches: dict[str, str] = {}
 
     def reach(self, request: SetRecordWeights, observed: Observation) -> Reach:
         """Give which weighted records answer."""
@@ -755,7 +752,7 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
                 yield "health", STATES[healthy], f"{name} {said[healthy]}, by health check {check}"
 
     def _look_around(self, request: SetRecordWeights, state: RecordsState, notes: Notes) -> Found:
-        batch = self._batches.get(request.target.path)
+        batch = self._batches.get(str(request))
         if batch is not None:
             with noting(notes, "whether all servers of Route 53 have it cannot be seen", UNSEEN[:1]):
                 answer = self._read(request, "route53", "get_change", Id=batch)
@@ -816,7 +813,7 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
         answer = super()._send(request, state, action_id)
         batch = (answer.get("ChangeInfo") or {}).get("Id")
         if batch:
-            self._batches[request.target.path] = batch
+            self._batches[str(request)] = batch
         return answer
 
     def _progress(self, request: SetRecordWeights, state: RecordsState) -> tuple[Reached, str]:
@@ -860,7 +857,6 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
     request_type = SetRoutingControls
     state_type = RoutingState
     risk = Risk.HIGH
-    idempotent = "A second call finds the controls so and changes nothing."
     # All five endpoints to read and all five to change, with the client's timeouts for them.
     in_flight = timedelta(seconds=50)
 
@@ -956,7 +952,6 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
     state_type = SwitchState
     risk = Risk.HIGH
     settles_within = timedelta(minutes=60)
-    idempotent = "A token made from the action's id makes a second call give the first one's execution."
     guarded = ("version", "last")
 
     def _look(self, request: ExecuteRegionSwitch) -> SwitchState:
@@ -967,7 +962,6 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
             executions = [Execution.model_validate(one) for one in ran["items"]]
             # What tidies up where it came from has moved nothing.
             executions = [one for one in executions if one.action != "postRecovery"]
-            executions.sort(key=lambda one: one.start_time, reverse=True)
             steps = [
                 step
                 for workflow in plan["plan"].get("workflows") or ()
@@ -976,7 +970,7 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
                 for step in workflow.get("steps") or ()
             ]
             found: Found = {"steps": tuple(step["name"] for step in steps)}
-            found |= {"executions": tuple(executions[:EXECUTIONS_KEPT])}
+            found |= {"newest": max(executions, key=lambda one: one.start_time, default=None)}
             found |= {"databases": dict(_databases(steps, request))}
             return state.model_copy(update=found)
 
@@ -992,12 +986,12 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
         with reading(request.where, "an execution"):
             newest = Execution.model_validate(answer)
             steps = tuple(ExecutionStep.model_validate(one) for one in answer.get("stepStates") or ())
-            return {"lags": lags, "executions": (newest, *state.executions[1:]), "progress": steps}
+            return {"lags": lags, "newest": newest, "progress": steps}
 
     def _wanted(self, request: ExecuteRegionSwitch, state: SwitchState) -> Wanted:
         found = request.found(state)
         if found is None:
-            newest = str(state.executions[0]) if state.executions else None
+            newest = str(state.newest) if state.newest else None
             return {"execution": (newest, f"{request.verb} {request.target_region}, {request.mode}")}
         return {} if found.state not in UNDER_WAY else {"mode": (found.mode, request.mode.value)}
 
@@ -1007,9 +1001,8 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
             found.append(f"it is in version {state.version}, what was reviewed is {request.version}")
         if request.target_region not in state.regions:
             found.append(f"{request.target_region} is none of {', '.join(state.regions)}")
-        newest = next(iter(state.executions), None)
-        if newest and newest.state in UNDER_WAY and request.found(state) is None:
-            found.append(f"another execution is under way ({newest}); let it end or cancel it")
+        if state.newest and state.newest.state in UNDER_WAY and request.found(state) is None:
+            found.append(f"another execution is under way ({state.newest}); let it end or cancel it")
         return tuple(f"{request.where}: {said}" for said in found)
 
     def _checks(self, request: ExecuteRegionSwitch, state: SwitchState, longest_lag: timedelta) -> Said:
@@ -1045,7 +1038,7 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
     def _progress(self, request: ExecuteRegionSwitch, state: SwitchState) -> tuple[Reached, str]:
         found = request.found(state)
         if found is None:
-            newest = f", the newest is {state.executions[0]}" if state.executions else ""
+            newest = f", the newest is {state.newest}" if state.newest else ""
             return Reached.NO, f"no execution does that{newest}"
         if "mode" in (one.path for one in self._change(request, state)):
             return Reached.NO, f"its execution is {found.mode}"
@@ -1053,7 +1046,7 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
         stuck = [f"{one.name} {one.status}" for one in state.progress if one.status in STUCK]
         steps = f", {ended} of {len(state.progress)} steps" if state.progress else ""
         said = f"{found.state}{steps}{': ' if stuck else ''}{', '.join(stuck)}"
-        if found.state in COMPLETED:
+        if found.state.startswith("completed"):
             return Reached.YES, said
         if found.state == "pausedByFailedStep":
             return Reached.FAILED, f"{said}; skip or retry that step in AWS, or switch its mode"
@@ -1102,7 +1095,6 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
     state_type = GlobalState
     risk = Risk.HIGH
     settles_within = timedelta(minutes=20)
-    idempotent = "A second call finds that writer, or the move to it, and changes nothing."
 
     def _look(self, request: SwitchGlobalCluster) -> GlobalState:
         return self._first(request, "a global database", CLUSTERS, GlobalClusterIdentifier=request.cluster)

@@ -179,14 +179,12 @@ class GroupState(Pascal, Seen):
     Attributes:
         healthy: Name of each attached target group to how many of the group's instances are healthy there.
         activity: What the last scaling activity says, when it failed or is still under way.
-        cooldown: Seconds between scaling activities of its policies; a set capacity does not wait for it.
     """
 
     arn: str = Field(alias="AutoScalingGroupARN")
     min_size: int
     max_size: int
     desired_capacity: int
-    cooldown: int = Field(0, alias="DefaultCooldown")
     instances: tuple[Instance, ...] = ()
     target_groups: tuple[str, ...] = Field((), alias="TargetGroupARNs")
     suspended: tuple[ProcessName, ...] = Field((), alias="SuspendedProcesses")
@@ -272,8 +270,9 @@ class ServiceState(Camel, Seen):
     """A service as it was read: the ``state`` of an observation.
 
     Attributes:
-        target_groups: ARNs of the load balancers' target groups.
-        healthy: Name of each to how many healthy targets it has.
+        target_groups: ARN of each of the load balancers' target groups to that of the one with which it takes
+            turns, from deployment to deployment.
+        healthy: Name of each to how many healthy targets it has, together with its alternate.
         limits: Of Application Auto Scaling; ``None`` when it does not move the count.
         images: Of the task definition that is asked for.
         wanted_status: ``ACTIVE``, or what else the task definition that is asked for is.
@@ -284,12 +283,11 @@ class ServiceState(Camel, Seen):
     status: str
     desired_count: int
     running_count: int
-    pending_count: int = 0
     task_definition: str = ""
     deployments: tuple[Rollout, ...] = ()
     controller: str = "ECS"
     scheduling: str = Field("REPLICA", alias="schedulingStrategy")
-    target_groups: tuple[str, ...] = ()
+    target_groups: dict[str, str | None] = {}
     healthy: dict[str, int] = {}
     limits: Limits | None = None
     images: tuple[str, ...] = ()
@@ -301,9 +299,11 @@ class ServiceState(Camel, Seen):
     @classmethod
     def _flatten(cls, said: Any) -> Any:
         if isinstance(said, dict) and "serviceArn" in said:
-            groups = [
-                one["targetGroupArn"] for one in said.get("loadBalancers") or () if "targetGroupArn" in one
-            ]
+            groups = {
+                one["targetGroupArn"]: (one.get("advancedConfiguration") or {}).get("alternateTargetGroupArn")
+                for one in said.get("loadBalancers") or ()
+                if "targetGroupArn" in one
+            }
             controller = (said.get("deploymentController") or {}).get("type", "ECS")
             strategy = [one["capacityProvider"] for one in said.get("capacityProviderStrategy") or ()]
             fargate = any(one.startswith("FARGATE") for one in [said.get("launchType") or "", *strategy])
@@ -517,7 +517,6 @@ class Execution(Camel):
     """One execution of a Region switch plan."""
 
     id: str = Field(alias="executionId")
-    version: str = ""
     mode: str = Mode.GRACEFUL.value
     state: str = Field(alias="executionState")
     action: str = Field(alias="executionAction")
@@ -542,8 +541,8 @@ class SwitchState(Camel, Seen):
     Attributes:
         approach: ``activePassive`` or ``activeActive``.
         steps: Names of the plan's steps for what is asked for.
-        executions: The newest that the region holds, the latest first.
-        progress: The steps of the newest execution.
+        newest: The latest execution that the region holds.
+        progress: Its steps.
         databases: ARN of each cluster that its steps make the writer in the target region, to whether they
             would give up what it has not got yet.
         lags: Seconds by which each lags behind; ``None`` when CloudWatch has no data.
@@ -555,7 +554,7 @@ class SwitchState(Camel, Seen):
     approach: str = Field(alias="recoveryApproach")
     regions: tuple[str, ...]
     steps: tuple[str, ...] = ()
-    executions: tuple[Execution, ...] = ()
+    newest: Execution | None = None
     progress: tuple[ExecutionStep, ...] = ()
     databases: dict[str, bool] = {}
     lags: dict[str, float | None] = {}
@@ -563,10 +562,9 @@ class SwitchState(Camel, Seen):
     @property
     def last(self) -> str:
         """Id of the newest execution; empty when there is none."""
-        return self.executions[0].id if self.executions else ""
+        return self.newest.id if self.newest else ""
 
 
-COMPLETED = {"completed", "completedWithExceptions", "completedMonitoringApplicationHealth"}
 # AWS takes no request from a clock that differs by more.
 SKEW = timedelta(minutes=5)
 
@@ -610,11 +608,10 @@ class ExecuteRegionSwitch(AwsRequest):
 
     def found(self, state: SwitchState) -> Execution | None:
         """Give the plan's newest execution if it is what is asked for."""
-        for newest in state.executions[:1]:
-            is_new = newest.id != self.after and (self.since is None or newest.start_time > self.since)
-            if is_new and (newest.action, newest.region) == (self.verb, self.target_region):
-                return newest
-        return None
+        newest = state.newest
+        if newest is None or newest.id == self.after or (self.since and newest.start_time < self.since):
+            return None
+        return newest if (newest.action, newest.region) == (self.verb, self.target_region) else None
 
 
 class SwitchGlobalCluster(AwsRequest):

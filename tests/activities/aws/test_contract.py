@@ -134,6 +134,20 @@ def test_a_suspended_process_is_a_refusal(world: World, client: AwsClient) -> No
     assert action.preflight(fewer, action.observe(fewer)) == ()
 
 
+def test_instances_that_get_no_traffic_are_no_capacity(world: World, client: AwsClient) -> None:
+    """A group that does not register new instances with its load balancer would never reach the number."""
+    world.make_group()
+    stop = {"AutoScalingGroupName": world.group, "ScalingProcesses": ["AddToLoadBalancer"]}
+    world.sdk("autoscaling").suspend_processes(**stop)
+    action, request = SetDesiredCapacityAction(client), SetDesiredCapacity(**world.at_group, desired=4)
+    alone = action.preflight(request, action.observe(request))
+    world.balance_group()
+    fewer = SetDesiredCapacity(**world.at_group, desired=1)
+
+    assert alone == action.preflight(fewer, action.observe(fewer)) == ()
+    assert "AddToLoadBalancer is suspended" in action.preflight(request, action.observe(request))[0]
+
+
 def test_an_unknown_group_is_refused(client: AwsClient, world: World) -> None:
     """A group that is not there is named."""
     action = SetDesiredCapacityAction(client)
@@ -249,6 +263,26 @@ def test_a_rollback_is_done_when_its_deployment_is(
     assert now.reached is reached
     assert said in now.detail
     assert "forceNewDeployment" not in aws.changes[0].params
+
+
+def test_a_rollback_is_healthy_in_whichever_target_group_its_turn_is(
+    aws: FakeAws, world: World, client: AwsClient
+) -> None:
+    """Blue/green deployments of ECS register the tasks in two target groups by turns: both are looked at."""
+    blue, green = world.make_target_group("blue"), world.make_target_group("green")
+    former, _ = world.make_service(loadBalancers=[{"targetGroupArn": blue, "containerName": "web"}])
+    mine = f'"targetGroupArn": "{blue}"'
+    both = f'{mine}, "advancedConfiguration": {{"alternateTargetGroupArn": "{green}"}}'
+    aws.rewrites["DescribeServices"] = lambda said: said.replace(mine, both)
+    action = RollBackServiceAction(client)
+    request = RollBackService(**world.at_service, task_definition=former)
+    apply(action, request)
+    before = progress(action, request)
+    for number in range(2):
+        world.sdk("elbv2").register_targets(TargetGroupArn=green, Targets=[{"Id": f"192.0.2.{number}"}])
+
+    assert (before.reached, progress(action, request).reached) == (Reached.SETTLING, Reached.YES)
+    assert f"0 of 2 tasks are healthy in target group {world.group}-blue" in before.detail
 
 
 def test_a_rollback_that_goes_on_has_not_failed(
@@ -453,6 +487,18 @@ def test_weights_wait_for_all_servers(aws: FakeAws, world: World, client: AwsCli
     assert telling.reached is Reached.SETTLING
     assert "all servers of Route 53 have it" in progress(action, request).detail
     assert "Route 53 has it" in progress(SetRecordWeightsAction(client), request).detail
+
+
+def test_only_its_own_change_is_known_to_be_everywhere(world: World, client: AwsClient) -> None:
+    """What another worker has changed since is not said to have arrived because an older change has."""
+    zone = world.make_zone(blue={"Weight": 100}, green={"Weight": 0})
+    one, another = UNHURRIED(client), UNHURRIED(client)
+    request = SetRecordWeights(account="main", zone=zone, name=f"www.{world.domain}", weights={"green": 100})
+    undo: Any = one.undo(request, apply(one, request))[0]
+    apply(another, undo)
+
+    assert "all servers of Route 53 have it" in progress(another, undo).detail
+    assert progress(one, undo).detail.startswith(f"{undo.where}: Route 53 has it")
 
 
 def test_at_least_one_weight_stays_above_zero(aws: FakeAws, world: World, client: AwsClient) -> None:
