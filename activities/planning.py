@@ -317,6 +317,7 @@ class Planning:
         except errors.ActionRefusedError as error:
             undo, undo_note = None, f"What is there now cannot be asked for again: {error}"
         risk = max((action.risk, playbook.risk, proposed.risk or Risk.NONE), key=RISKS.index)
+        touched, harder = action.blast_radius(request, observed), self._forced(proposed)
         return Step(
             number=number,
             title=proposed.title,
@@ -329,11 +330,18 @@ class Planning:
             undo=undo,
             undo_note=undo_note,
             risk=risk,
-            blast_radius=action.blast_radius(request, observed),
+            blast_radius=f"{touched} Forced: {harder}" if harder not in ("", touched) else touched,
             reach=action.reach(request, observed),
             idempotent=action.idempotent,
             refusals=action.preflight(request, observed) if change else (),
         )
+
+    def _forced(self, proposed: ProposedStep) -> str:
+        """Say who and what is touched when a step is forced in flight: what that loses."""
+        if proposed.forced is None:
+            return ""
+        action, request = self.registry.action(proposed.forced)
+        return action.blast_radius(request, action.observe(request))
 
     def _with_baseline(self, verification: Verification) -> Verification:
         baseline = self.registry.read(verification.probe, self.clock)

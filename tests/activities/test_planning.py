@@ -12,7 +12,7 @@ from temporalio.testing import ActivityEnvironment
 
 import playbooks.kit
 import worker
-from activities.k8s import SetAutoscalerLimits
+from activities.k8s import ScaleDeployment, SetAutoscalerLimits
 from activities.k8s.fake import FakeKubernetes, manifest
 from activities.launchdarkly import RecentFlagChanges
 from activities.launchdarkly.fake import FakeLaunchDarkly
@@ -444,6 +444,22 @@ def test_risk_is_the_highest_of_all(scene: Scene) -> None:
     scene.playbooks = (replace(flag, risk=Risk.HIGH),)
 
     assert scene.sealed(scene.plan()).risk is Risk.HIGH
+
+
+def test_what_forcing_a_step_touches_is_shown_beforehand(scene: Scene) -> None:
+    """Whoever forces it in flight has read in the plan what that touches, where it is something else."""
+    where = {"cluster": "demo", "namespace": "shop", "name": "web"}
+
+    async def plan(incident: Incident, params: PlaybookParams, look: ServiceLook) -> Proposal:  # noqa: ARG001
+        call, harder = (ScaleDeployment(**where, replicas=number).call() for number in (5, 9))
+        steps = [ProposedStep(title="s", action=call, forced=forced) for forced in (harder, call)]
+        return Proposal(title="t", rationale="r", steps=tuple(steps))
+
+    scene.use(plan)
+    differs, alike = scene.sealed(scene.plan()).steps
+    before, _, forced = differs.blast_radius.partition(" Forced: ")
+
+    assert (before, bool(forced), before != forced) == (alike.blast_radius, True, True)
 
 
 def test_an_undo_that_could_not_be_asked_for_is_none(scene: Scene) -> None:

@@ -213,6 +213,9 @@ async def test_with_aws_and_back(shop: Shop, tmp_path: Path) -> None:
         asked = await site.asked(incident.id)
         assert asked.plan.playbook == "fail-over"
         assert (asked.plan.risk, asked.plan.refusals) == (Risk.HIGH, ())
+        loss = asked.plan.steps[1].blast_radius
+        assert "nothing is lost" in loss
+        assert LOSES in loss.partition(" Forced: ")[2]
         approve(site, asked)
         await site.phase(incident.id, Phase.MONITORING, within=60)
         assert shop.where() == shop.away
