@@ -275,7 +275,7 @@ class Watching:
         if call is None:
             return Progress(reached=Reached.NO, detail="there is no undo")
         action, request = self._registry.action(call)
-        looking = Looking(self._clock, self._monotonic, known.spent)
+        looking, settling = Looking(self._clock, self._monotonic, known.spent), known.spent
         while True:
             try:
                 progress = action.is_reached(request, action.observe(request))
@@ -286,9 +286,11 @@ class Watching:
                     until = min(looking.spent + action.settles_within, SETTLES_AT_MOST)
                     known = known.model_copy(update={"until": until, "said": (*known.said, progress.detail)})
             looking.looked(LONGEST_LOOK)
-            # A read may be stale for a moment after the change: only later does "no" mean changed back.
-            is_open = progress.reached is Reached.SETTLING
-            is_open = is_open or (progress.reached is Reached.NO and looking.spent < STALE_FOR)
+            # A look may be stale, or see how a former change ended until a controller gets on with this one:
+            # only what stays so means changed back, or failed.
+            settling = looking.spent if progress.reached is Reached.SETTLING else settling
+            is_open = progress.reached not in (Reached.YES, Reached.UNKNOWN)
+            is_open = is_open and looking.spent - settling < STALE_FOR
             if not is_open or looking.spent >= (known.until or action.settles_within):
                 return progress
             if looking.spent - known.spent >= LEAST:

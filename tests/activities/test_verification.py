@@ -165,7 +165,7 @@ class Rollout(ActionRequest):
 
 
 class RolloutAction(Action[Rollout]):
-    """Rolls out, and says how far it is, a minute apart; ``dies`` before the look of that number."""
+    """Rolls out, and says how far it is, ``apart`` each time; ``dies`` before the look of that number."""
 
     request_type = Rollout
     risk = Risk.LOW
@@ -174,13 +174,14 @@ class RolloutAction(Action[Rollout]):
 
     def __init__(self, world: World, *says: Progress | Exception) -> None:
         self.world, self.says, self.looks, self.dies = world, says, 0, 0
+        self.apart = timedelta(minutes=1)
 
     def observe(self, request: Rollout) -> Observation:
         """Look once."""
         self.looks += 1
         if self.looks == self.dies:
             raise KeyboardInterrupt
-        self.world.goes_on(timedelta(minutes=1))
+        self.world.goes_on(self.apart)
         seen = self.says[min(self.looks, len(self.says)) - 1]
         if isinstance(seen, Exception):
             raise seen
@@ -446,6 +447,26 @@ def test_what_does_not_settle(make: Make, ends: tuple[Sequence[Progress], Effect
 
     assert (result.effect, scene.action.looks) == (effect, minutes)
     assert said in result.detail
+
+
+@pytest.mark.parametrize("reached", [Reached.FAILED, Reached.NO])
+@pytest.mark.parametrize("before", [0, 20])
+def test_a_failure_that_passes_is_none(make: Make, reached: Reached, before: int) -> None:
+    """For a moment a controller may say what became of the former rollout: only what stays so counts."""
+    scene = make(World(*[GOOD] * 6), *pods(*range(before)), *pods(2, 2, reached=reached), *pods(9), DONE)
+    scene.action.apart = timedelta(seconds=1)
+
+    assert scene.verify().effect is Effect.EFFECTIVE
+
+
+@pytest.mark.parametrize("reached", [Reached.FAILED, Reached.NO])
+def test_a_failure_that_stays_is_one(make: Make, reached: Reached) -> None:
+    """What is the same for some seconds does not pass any more."""
+    scene = make(World(GOOD), *pods(1), *pods(2, reached=reached))
+    scene.action.apart = timedelta(seconds=1)
+
+    assert scene.verify().effect is Effect.INEFFECTIVE
+    assert scene.action.looks == 6
 
 
 def test_a_look_that_is_refused_settles_nothing(make: Make) -> None:
