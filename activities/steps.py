@@ -92,7 +92,8 @@ class Steps:
         self._verifier = verifier
         self._clock = clock
 
-    @activity.defn(name=names.RUN_STEP)
+    # A cancelled step is not interrupted between its call and its outcome: whoever cancels waits.
+    @activity.defn(name=names.RUN_STEP, no_thread_cancel_exception=True)
     def run_step(self, order: StepOrder) -> StepResult:
         """Run one step of an approved plan, or its undo.
 

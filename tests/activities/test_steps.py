@@ -625,6 +625,23 @@ def test_stale_read_after_the_change_is_not_changed_back(scene: Scene) -> None:
     assert seen.settled.reached is Reached.YES
 
 
+def test_a_cancelled_step_ends_with_its_outcome(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever cancels waits: the call that was begun is not left without an outcome in the journal."""
+    environment, apply = ActivityEnvironment(), scene.action.apply
+
+    def cancelled(request: SetFlag, observed: Observation, *, action_id: str) -> None:
+        environment.cancel()
+        apply(request, observed, action_id=action_id)
+
+    monkeypatch.setattr(scene.action, "apply", cancelled)
+    result = environment.run(scene.steps().run_step, scene.order())
+    entry = scene.ledger.journal.get(f"{scene.plan.mitigation}/1/apply")
+
+    assert (result.outcome, scene.applied) == (Outcome.DONE, 1)
+    assert entry is not None
+    assert entry.state is JournalState.OUTCOME
+
+
 @pytest.mark.parametrize("direction", [Direction.UNDO, Direction.FORCE])
 def test_what_was_never_begun_is_neither_undone_nor_forced(scene: Scene, direction: Direction) -> None:
     """A crafted order to undo or force a step that never ran changes nothing, wherever the target stands."""
