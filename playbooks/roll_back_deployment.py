@@ -2,10 +2,11 @@
 
 The last good revision is the newest earlier release whose ReplicaSet or ControllerRevision has the annotation
 `stanch.dev/verified-good` with its own hash, or else the newest that ran for at least an hour before another
-one came, or else the newest earlier one; the plan says which. What did not help, or was turned down, is
-followed by the next. Those that cannot work with the data as a later release has left it are passed over,
-where the releases say so. One that differs from the present by a restart alone is the same release. A
-deployment that was not released within the last hours is not a suspect, unless a revision is named.
+one came, first of these one that still serves, or else the newest earlier one; the plan says which. What did
+not help, or was turned down, is followed by the next. Those that cannot work with the data as a later release
+has left it are passed over, where the releases say so. One that differs from the present by a restart alone
+is the same release. A deployment that was not released within the last hours is not a suspect, unless a
+revision is named.
 
 Where Argo CD or Flux keeps the deployment as Git has it, its sync is paused first. It stays paused until
 somebody undoes the mitigation: resumed any earlier it would release again what is still in Git. A rollback
@@ -95,15 +96,19 @@ def _good(current: k8s.Revision, history: k8s.History, params: Params) -> list[t
     earlier = [one for one in earlier if not history.incompatible(one.template)] or earlier
     # The mark names its revision, because the controller copies a deployment's marks to every one.
     marked = {one.release for one in others if one.annotations.get(VERIFIED_GOOD) in one.hashes}
+    # What was released over a rollout that never got through stands for long too, and serves nobody.
+    serving = {one.release for one in others if one.serving}
     ranked = []
     for one in earlier:
         ran = _ran(one, history)
         if one.release in marked:
             ranked.append((0, one, "is marked as verified good"))
         elif ran >= params.proven:
-            ranked.append((1, one, f"ran for {ran / timedelta(hours=1):.3g} h before another one came"))
+            stood = f"ran for {ran / timedelta(hours=1):.3g} h before another one came"
+            serves = one.release in serving
+            ranked.append((1, one, f"{stood}, and still serves") if serves else (2, one, stood))
         else:
-            ranked.append((2, one, "ran before, but is not known to be good"))
+            ranked.append((3, one, "ran before, but is not known to be good"))
     return [(one, known) for _, one, known in sorted(ranked, key=lambda rank: rank[0])]
 
 

@@ -28,6 +28,7 @@ def revision(
     current: bool = False,
     restarted: bool = False,
     good: str = "",
+    serving: int = 0,
     **marks: str,
 ) -> Revision:
     """Give one revision of the history."""
@@ -47,7 +48,8 @@ def revision(
         images=(image,),
         created_at=NOW - timedelta(minutes=minutes_ago),
         current=current,
-        pods=3 if current else 0,
+        pods=3 if current else serving,
+        serving=serving,
         template=template,
         annotations={VERIFIED_GOOD: mark} if mark else {},
     )
@@ -125,6 +127,21 @@ async def test_the_last_verified_one() -> None:
     copied = revision(2, "v2", 300, good="other")
 
     assert await restored(marked, copied, revision(3, "v3", 60, current=True)) == 1
+
+
+async def test_a_release_that_never_got_through_is_not_the_good_one() -> None:
+    """Over a rollout that was stuck all night came another one: what has served all the time is restored."""
+    serves, stuck = revision(1, "v1", 3000, serving=3), revision(2, "v2", 600)
+    request, why = await proposed(serves, stuck, revision(3, "v3", 10, current=True))
+    gone = await restored(revision(1, "v1", 3000), stuck, revision(3, "v3", 10, current=True))
+
+    assert request.revision == 1
+    assert "revision 1 (v1) ran for 40 h before another one came, and still serves." in why
+    assert gone == 2
+    assert (
+        await restored(serves, revision(2, "v2", 600, good="hash"), revision(3, "v3", 10, current=True)) == 2
+    )
+    assert await restored(revision(1, "v1", 40, serving=3), stuck, revision(3, "v3", 10, current=True)) == 2
 
 
 async def test_a_restart_is_no_release() -> None:
