@@ -92,7 +92,7 @@ def read_deployment(api: KubernetesApi, at: InDeployment) -> tuple[KubernetesObj
         pods = api.items(at, "pod", selected_by=found, fields="status.phase=Pending")
     except ActionRefusedError:  # without that right the rollout's own deadline has to tell
         return found, state
-    return found, state.model_copy(update={"waiting": waiting(state.template, pods)})
+    return found, state.model_copy(update=waiting(state.template, pods))
 
 
 def read_history(api: KubernetesApi, at: InDeployment) -> tuple[KubernetesObject, DeploymentState, History]:
@@ -158,7 +158,8 @@ class _Patches(Compared[RequestT, StateT]):
     def blast_radius(self, request: RequestT, observed: Observation) -> str:
         """Say who and what is touched, and who may put it back."""
         state = self.state(observed)
-        return self._touched(request, state) + "".join(f" {owner.note}" for owner in state.owners)
+        made = f" {state.made_by} has made it, and may put back what this changes." if state.made_by else ""
+        return self._touched(request, state) + made + "".join(f" {owner.note}" for owner in state.owners)
 
     def reach(self, request: RequestT, observed: Observation) -> Reach:
         """Give the cluster, and how many replicas there are and will be."""
@@ -171,10 +172,12 @@ class _Patches(Compared[RequestT, StateT]):
     def _send(self, request: RequestT, state: StateT, action_id: str, *, dry_run: bool = False) -> None:
         """Send one patch: tests of what it was planned upon, and what is set; ``None`` takes away."""
         tests, sets = self._patch(request, state)
+        unseen: Fields = {("metadata", "uid"): state.uid}
         if not self.subresource:  # the scale keeps no annotation; the user agent has the action's id too
-            signed: Fields = {} if state.annotated else {ANNOTATIONS: {}}
-            sets = {**signed, (*ANNOTATIONS, ACTION): action_id, **sets}
-        tests = {("metadata", "uid"): state.uid, **tests}
+            mark = (*ANNOTATIONS, ACTION)
+            unseen |= {mark: state.mark} if state.annotated else {ANNOTATIONS: None}
+            sets = {**({} if state.annotated else {ANNOTATIONS: {}}), mark: action_id, **sets}
+        tests = unseen | tests
         patch: Patch = [{"op": "test", "path": _pointer(path), "value": tests[path]} for path in tests]
         for path, value in sets.items():
             operation = {"op": "remove"} if value is None else {"op": "add", "value": value}
@@ -468,7 +471,7 @@ class SetAutoscalerLimitsAction(_Patches[SetAutoscalerLimits, LimitsState], Acti
 
     def _patch(self, request: SetAutoscalerLimits, state: LimitsState) -> tuple[Fields, Fields]:
         least, most = ("spec", "minReplicas"), ("spec", "maxReplicas")
-        tests = {**_mark(state), least: state.minimum, most: state.maximum}
+        tests: Fields = {least: state.minimum, most: state.maximum}
         return tests, {least: request.minimum, most: request.maximum}
 
     def _instead(self, request: SetAutoscalerLimits, state: LimitsState) -> str:
@@ -526,7 +529,8 @@ class SetSyncAction(_Patches[SetSync, SyncState], Action[SetSync]):
             yield f"it is made by {state.made_by}, which would set it again; pause it there"
 
     def _patch(self, request: SetSync, state: SyncState) -> tuple[Fields, Fields]:
-        tests, path = _mark(state), _sync_path(request)
+        path = _sync_path(request)
+        tests: Fields = {}
         sets: Fields = {}
         if request.kind != "application":
             tests["metadata", "generation"] = state.generation
@@ -605,11 +609,6 @@ def _generation(state: DeploymentState) -> Fields:
     if REVISION in state.annotations:
         tests[*ANNOTATIONS, REVISION] = state.annotations[REVISION]
     return tests
-
-
-def _mark(state: LimitsState | SyncState) -> Fields:
-    """Test that no action of ours was there since; others have to test what they change."""
-    return {} if state.mark is None else {(*ANNOTATIONS, ACTION): state.mark}
 
 
 def _annotation_changes(request: RollBackDeployment, state: RollBackState) -> Wanted:

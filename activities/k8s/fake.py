@@ -815,9 +815,9 @@ def _operate(parent: Any, name: str, kind: str, operation: Object) -> None:
     if isinstance(parent, list):
         at = len(parent) if name == "-" and kind == "add" else int(name)
     if kind == "test":
-        if parent[at] != operation["value"] or isinstance(parent[at], bool) is not isinstance(
-            operation["value"], bool
-        ):
+        # The API server takes a field that is absent for null.
+        found, value = parent.get(at) if isinstance(parent, dict) else parent[at], operation["value"]
+        if found != value or isinstance(found, bool) is not isinstance(value, bool):
             raise ValueError("test failed")
     elif kind == "remove":
         del parent[at]

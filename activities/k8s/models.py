@@ -30,6 +30,9 @@ ACTION = f"{OURS}action"
 # releases still work with the data as this release leaves it. Both are whole numbers.
 SCHEMA = f"{OURS}schema"
 SCHEMA_BACK_TO = f"{OURS}schema-back-to"
+# Whose annotations stay as they are in a rollback. The tools' say whether they look after a deployment; our
+# marks, copied by its controller to every later ReplicaSet, would soon stand on revisions that nobody marked.
+STAY = ("stanch.dev", "argoproj.io", "fluxcd.io", "helm.sh")
 MANAGER = "stanch"
 TEMPLATE_HASH_LABEL = "pod-template-hash"
 EVENTS_SHOWN = 100
@@ -506,7 +509,9 @@ class DeploymentState(Seen):
         on_delete: True when its pods get another template only after somebody deletes them.
         in_order: True when a StatefulSet waits for each pod before it goes on to the next.
         progressing: Reason of the condition ``Progressing``.
-        waiting: Why a pod of the present template does not start, as its kubelet says it.
+        waiting: Why a pod of the present template does not start, as its kubelet says it, or the scheduler,
+            or why none is made, as the API server does.
+        unpullable: How many of these cannot pull their image.
         revision: The number of the present template; 0 while it is unknown.
         annotations: Its own, without what ``kubectl apply`` keeps there for itself.
     """
@@ -522,6 +527,7 @@ class DeploymentState(Seen):
     in_order: bool = False
     progressing: str = ""
     waiting: str = ""
+    unpullable: int = 0
     strategy: str
     revision: int = 0
     images: tuple[str, ...]
@@ -591,7 +597,7 @@ class DeploymentState(Seen):
 
     def _failed(self) -> str:
         """Say why what is under way cannot be carried out, or nothing."""
-        if self.waiting.partition(":")[0] in UNPULLABLE:
+        if self.unpullable and self.unpullable >= self.updated:  # else some have pulled it, so it is there
             return f"cannot pull its image ({self.waiting})"
         return "exceeded its progress deadline" if self.progressing == "ProgressDeadlineExceeded" else ""
 
@@ -795,18 +801,36 @@ def last_manager(metadata: Mapping[str, Any], *path: str) -> str | None:
     return max(found)[2] if found else None
 
 
-def waiting(template: Mapping[str, Any], pods: Iterable[KubernetesObject]) -> str:
-    """Give why a container of a template does not start; what cannot be pulled comes first."""
-    wanted, found = set(images(template)), []
+def waiting(template: Mapping[str, Any], pods: Iterable[KubernetesObject]) -> dict[str, Any]:
+    """Give why pods of a template do not start, what cannot be pulled first, and how many cannot pull."""
+    wanted, found, unpullable = set(images(template)), [], 0
     for pod in pods:
         status = pod.get("status") or {}
-        for one in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
-            why = (one.get("state") or {}).get("waiting") or {}
-            reason = why.get("reason", "")
-            if one.get("image") in wanted and reason not in {"", "ContainerCreating", "PodInitializing"}:
-                said = one_line(why.get("message") or one["image"])
-                found.append((reason in UNPULLABLE, f"{reason}: {said}"))
-    return max(found)[1] if found else ""
+        why = [
+            {"message": one["image"], **((one.get("state") or {}).get("waiting") or {})}
+            for one in [
+                *(status.get("initContainerStatuses") or ()),
+                *(status.get("containerStatuses") or ()),
+            ]
+            if one.get("image") in wanted
+        ]
+        if wanted.intersection(images(pod)):
+            why += [one for one in status.get("conditions") or () if one.get("reason") == "Unschedulable"]
+        reasons = {one["reason"]: _steady(one.get("message") or "") for one in why if one.get("reason")}
+        unpullable += not UNPULLABLE.isdisjoint(reasons)
+        found += [
+            (reason in UNPULLABLE, f"{reason}: {message}")
+            for reason, message in reasons.items()
+            if reason not in {"ContainerCreating", "PodInitializing"}
+        ]
+    return {"waiting": max(found)[1], "unpullable": unpullable} if found else {}
+
+
+def _steady(said: str) -> str:
+    """Say it without the names and numbers that are others each time: else a repeat is taken for progress."""
+    short = said.partition(" nodes are available: ")[2].partition(". ")[0]
+    short = short or said.partition(" is forbidden: ")[2].partition(", used: ")[0] or said
+    return one_line(re.sub(r"\b[0-9]+ ", "", short))
 
 
 _SUFFIXES = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
@@ -868,15 +892,11 @@ def _per_pod(template: Mapping[str, Any], resource: str) -> Decimal:
 
 
 def own_annotations(annotations: Mapping[str, str]) -> dict[str, str]:
-    """Give those that come back with a revision and go with it.
-
-    Our marks stay where they are: its controller copies what a Deployment has to every later ReplicaSet, so a
-    mark that came back would soon stand on revisions that nobody marked.
-    """
+    """Give those that come back with a revision and go with it."""
     return {
         key: value
         for key, value in annotations.items()
-        if key not in BOOKKEEPING and not key.startswith(OURS)
+        if key not in BOOKKEEPING and not key.partition("/")[0].endswith(STAY)
     }
 
 
@@ -950,7 +970,7 @@ def _counts(kind: str, spec: Mapping[str, Any], status: Mapping[str, Any]) -> di
     elif update.get("type") == "Recreate":
         strategy = "all at once, so that none serves meanwhile"
     counted = zip(("pods", "updated", "available"), _COUNTS[on_nodes], strict=True)
-    conditions = {one["type"]: one.get("reason", "") for one in status.get("conditions") or ()}
+    conditions = {one["type"]: one for one in status.get("conditions") or ()}
     return {
         **{ours: status.get(theirs, 0) for ours, theirs in counted},
         "observed_generation": status.get("observedGeneration", 0),
@@ -958,7 +978,8 @@ def _counts(kind: str, spec: Mapping[str, Any], status: Mapping[str, Any]) -> di
         "held": min(wanted, rolling.get("partition", 0)) if in_turn else 0,
         "on_delete": update.get("type") == "OnDelete",
         "in_order": in_turn and spec.get("podManagementPolicy", "OrderedReady") == "OrderedReady",
-        "progressing": conditions.get("Progressing", ""),
+        "progressing": conditions.get("Progressing", {}).get("reason", ""),
+        "waiting": _steady(conditions.get("ReplicaFailure", {}).get("message", "")),
         "strategy": strategy,
     }
 

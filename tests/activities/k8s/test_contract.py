@@ -14,6 +14,7 @@ from activities.k8s.models import ACTION, RESTARTED_AT, REVISION, template_hash
 from contracts.errors import ActionRefusedError, PreconditionFailedError
 from contracts.outcomes import Reached
 from tests.activities.k8s.conftest import (
+    AUTOMATED,
     BAD_IMAGE,
     DEADLINE,
     IMAGES,
@@ -287,6 +288,38 @@ def test_the_same_patch_is_accepted_once(place: Place, kind: str) -> None:
         action.apply(request, observed, action_id="twice")
 
 
+def test_a_patch_that_arrives_late_does_nothing_where_all_is_as_before(place: Place) -> None:
+    """Paused, resumed by somebody with the same words, and the first patch again: our mark tells it off."""
+    request = place.asked("pause_application")
+    action = place.action(request)
+    observed = action.observe(request)
+    action.apply(request, observed, action_id="once")
+    spec = {"spec": {"syncPolicy": {"automated": AUTOMATED, "syncOptions": ["A=b"]}}}
+    assert place.call("PATCH", place.path_to(request), spec, kind=MERGE)[0] == 200
+    resumed = place.touched(request)
+
+    with pytest.raises(PreconditionFailedError):
+        action.apply(request, observed, action_id="once")
+    assert place.touched(request) == resumed
+    action.apply(request, action.observe(request), action_id="again")
+    assert place.touched(request) != resumed
+
+
+def test_annotations_that_came_meanwhile_are_not_lost(place: Place) -> None:
+    """What had no annotations when it was read, and got one before our patch, keeps that one."""
+    request = place.asked("pause_application")
+    action = place.action(request)
+    observed = action.observe(request)
+    note = {"metadata": {"annotations": {"argocd.argoproj.io/refresh": "hard"}}}
+    assert place.call("PATCH", place.path_to(request), note, kind=MERGE)[0] == 200
+
+    with pytest.raises(PreconditionFailedError):
+        action.apply(request, observed, action_id="late")
+    action.apply(request, action.observe(request), action_id="now")
+    after = place.call("GET", place.path_to(request))[1]["metadata"]["annotations"]
+    assert after == {**note["metadata"]["annotations"], ACTION: "now"}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_target_that_changed_since_it_was_read_is_left_alone(place: Place, kind: str) -> None:
     """Somebody else's release or scaling between reading and applying voids the call."""
@@ -354,6 +387,37 @@ def test_a_rollback_restores_template_and_annotations(place: Place) -> None:
         "team": "a",
         ACTION: "INC-7/2/1/apply",
     }
+
+
+def test_what_the_tools_have_annotated_stays_in_a_rollback(place: Place) -> None:
+    """Who has told Flux to leave a deployment alone is not overruled by the revision from before that."""
+    place.deploy()
+    told = {
+        "kustomize.toolkit.fluxcd.io/reconcile": "disabled",
+        "argocd.argoproj.io/tracking-id": "shop:apps/Deployment:shop/web",
+        "meta.helm.sh/release-name": "shop",
+    }
+    place.release(V2, annotations=told)
+    place.settled()
+    request = until(lambda: place.roll_back(1))
+    action = place.action(request)
+    changes = [one.path for one in action.change(request, action.observe(request))]
+    place.run(request)
+
+    assert changes == ["spec.template.spec.containers[web].image"]
+    assert place.raw()["metadata"]["annotations"].items() >= told.items()
+
+
+def test_who_has_made_a_deployment_is_named(place: Place) -> None:
+    """What an operator keeps may be put back by it, which the approver reads before."""
+    place.deploy()
+    made = {"apiVersion": "v1", "kind": "Shop", "name": "mine", "uid": place.raw()["metadata"]["uid"]}
+    place.patch({"metadata": {"ownerReferences": [{**made, "controller": True}]}}, kind=MERGE)
+    for request in (place.restart(), place.scale(4)):
+        action = place.action(request)
+        said = action.blast_radius(request, action.observe(request))
+
+        assert " Shop mine has made it, and may put back what this changes." in said
 
 
 def test_a_replica_sets_template_is_restored_without_its_hash(place: Place) -> None:

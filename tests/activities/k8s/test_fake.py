@@ -209,7 +209,9 @@ def test_bad_requests_are_answered(
         ([{"op": "replace", "path": "", "value": 3}], 3),
         ([{"op": "test", "path": "/a/b", "value": [1, 2]}], {"a": {"b": [1, 2]}}),
         ([{"op": "test", "path": "/a/b/0", "value": True}], None),
-        ([{"op": "test", "path": "/a/c", "value": None}], None),
+        ([{"op": "test", "path": "/a/c", "value": None}], {"a": {"b": [1, 2]}}),  # as the API server
+        ([{"op": "test", "path": "/a/b", "value": None}], None),
+        ([{"op": "test", "path": "/c/d", "value": None}], None),
         ([{"op": "replace", "path": "/a/c", "value": 1}], None),
         ([{"op": "remove", "path": "/a/c"}], None),
         ([{"op": "add", "path": "/c/d", "value": 1}], None),

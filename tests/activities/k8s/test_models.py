@@ -29,6 +29,7 @@ from activities.k8s.models import (
     same_template,
     template_differences,
     template_hash,
+    waiting,
 )
 from authority.seals import canonical
 from contracts.errors import ProviderUnavailableError
@@ -269,6 +270,75 @@ def test_a_rollout_is_done_when_kubectl_says_so(status: dict[str, Any], reached:
     assert progress.reached is reached
     assert progress.detail.startswith("shop/web in cluster demo: ")
     assert said in progress.detail
+
+
+def pod(**status: Any) -> dict[str, Any]:
+    """Give a pod of the template."""
+    return {"spec": template()["spec"], "status": status}
+
+
+def unstarted(reason: str, message: str) -> dict[str, Any]:
+    """Give a pod whose container waits."""
+    waits = {"reason": reason, "message": message}
+    return pod(containerStatuses=[{"image": "shop:v1", "state": {"waiting": waits}}])
+
+
+BACK_OFF = unstarted("ImagePullBackOff", "Back-off pulling image")
+
+
+@pytest.mark.parametrize(
+    ("pods", "updated", "reached"),
+    [
+        ([BACK_OFF], 1, Reached.FAILED),
+        ([BACK_OFF] * 3, 3, Reached.FAILED),
+        ([BACK_OFF, BACK_OFF], 0, Reached.FAILED),
+        ([BACK_OFF], 3, Reached.SETTLING),
+        ([BACK_OFF, unstarted("CreateContainerConfigError", "no secret")], 2, Reached.SETTLING),
+        ([unstarted("ErrImagePull", "429")] * 3, 3, Reached.SETTLING),
+    ],
+)
+def test_an_image_that_some_nodes_have_pulled_is_there(
+    pods: list[dict[str, Any]], updated: int, reached: Reached
+) -> None:
+    """What one node cannot pull for now, and others could, is waited for and said; it is no failure yet."""
+    state = DeploymentState.read(HERE, deployment(**DONE | {"updatedReplicas": updated, "replicas": 4}))
+    state = state.model_copy(update=waiting(state.template, pods))
+    progress = state.progress("here")
+
+    assert progress.reached is reached
+    assert state.waiting in progress.detail or updated == 3
+
+
+FORBIDDEN = (
+    'pods "web-5d-{}" is forbidden: exceeded quota: q, requested: requests.cpu=1, used: requests.cpu={}'
+)
+UNBOUND = "0/{0} nodes are available: {0} Insufficient cpu, 1 node(s) had untolerated taint. preemption: no."
+
+
+def test_why_no_pod_is_made_is_said_in_words_that_stay() -> None:
+    """Names and numbers change from try to try: with them each would look like a rollout that gets on."""
+
+    def said(number: int) -> set[str]:
+        failed = {
+            "type": "ReplicaFailure",
+            "reason": "FailedCreate",
+            "message": FORBIDDEN.format(number, number),
+        }
+        made = DeploymentState.read(HERE, deployment(updatedReplicas=1, conditions=[failed]))
+        unbound = {"type": "PodScheduled", "reason": "Unschedulable", "message": UNBOUND.format(number)}
+        bound = made.model_copy(update=waiting(made.template, [pod(conditions=[unbound])]))
+        return {one.progress("here").detail for one in (made, bound)}
+
+    has = "here: 1 of 3 pods have the new template"
+
+    assert (
+        said(2)
+        == said(7)
+        == {
+            f"{has}; exceeded quota: q, requested: requests.cpu=1",
+            f"{has}; Unschedulable: Insufficient cpu, node(s) had untolerated taint",
+        }
+    )
 
 
 @pytest.mark.parametrize(
