@@ -318,9 +318,11 @@ class Steps:
         """Read the target, and give the outcome when it is as it should be."""
         now = run.action.observe(run.request)
         progress = run.action.is_reached(run.request, now)
-        if progress.reached in (Reached.NO, Reached.UNKNOWN):
-            return now, progress, None
         said = f"found by reading the target: {progress.detail}"
+        if progress.reached in (Reached.NO, Reached.UNKNOWN):
+            if now.state.get("mark") != run.key:
+                return now, progress, None
+            said = f"found by our mark on the target, changed back since: {progress.detail}"
         return now, progress, run.ended(Outcome.DONE, said, before, now, observed_only=True)
 
     def _reconcile(self, run: Running, entry: JournalEntry) -> StepResult | None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from activities import verification
 from activities.k8s.models import ACTION, REVISION
 from contracts.actions import Action, ActionRequest
 from contracts.incidents import Effect
@@ -188,6 +189,23 @@ def test_a_self_healing_controller_is_named_before_and_found_after(scene: Scene)
     assert (undo.outcome, times, image(place)) == (Outcome.NOT_DONE, 1, V2)
 
 
+def test_what_was_put_back_before_anybody_looked_is_not_sent_again(scene: Scene) -> None:
+    """The worker died after its call, and a controller was quicker than the next one: no fight."""
+    place = scene.place
+    plan = synced_release(scene)
+    plan.die_after_intent()
+    action = place.action(plan.request)
+    action.apply(plan.request, plan.step.observed, action_id=f"{plan.plan.mitigation}/1/apply")
+    apply(place, V2)
+    before = place.raw()["metadata"]["generation"]
+    result, verified = plan.run(), plan.verify()
+
+    assert (result.outcome, result.observed_only) == (Outcome.DONE, True)
+    assert "found by our mark on the target, changed back since: " in result.detail
+    assert verified.effect is Effect.INEFFECTIVE
+    assert (image(place), place.raw()["metadata"]["generation"]) == (V2, before)
+
+
 def test_a_controller_that_heals_late_is_found_by_looking_again(scene: Scene) -> None:
     """What was reached once is seen to be gone when somebody put it back afterwards, and who that was."""
     place = scene.place
@@ -279,9 +297,45 @@ def test_what_never_starts_ends_by_our_own_deadline(scene: Scene) -> None:
     assert verified.settled.reached is Reached.SETTLING, (verified.settled, result.after, plan.request)
     assert verified.effect is Effect.INCONCLUSIVE
     assert "did not settle in time" in verified.detail
-    assert "of 3 pods have the new template" in verified.detail
+    assert "of 3 pods have the new template; Unschedulable: Insufficient cpu" in verified.detail
     assert left == {V1}
     assert (undo.outcome, image(place), serving(place)) == (Outcome.DONE, V1, {V1})
+
+
+def test_how_the_former_rollout_failed_is_not_said_of_this_one(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until pods move, a Deployment still says that its bad rollout is over time: not the rollback."""
+    monkeypatch.setattr(verification, "SETTLE_EVERY", 0)
+    place, half = scene.place, {"maxSurge": "50%", "maxUnavailable": "50%"}
+    strategy = {"type": "RollingUpdate", "rollingUpdate": half}
+    place.deploy(replicas=10, progressDeadlineSeconds=3, strategy=strategy)
+    much = {"name": "web", "image": V2, "resources": {"requests": {"cpu": "5000"}}}
+    place.patch({"spec": {"template": {"spec": {"containers": [much]}}}})
+    place.settled(Reached.FAILED)
+    plan = scene.approved(place.roll_back(1))
+    result, settled = plan.run(), plan.verify().settled
+
+    assert result.outcome is Outcome.DONE
+    assert settled is not None
+    assert settled.reached is Reached.YES, settled
+
+
+def test_a_quota_that_lets_no_pod_be_made_is_named(scene: Scene) -> None:
+    """Where a LimitRange says what pods ask for, only the controller meets the quota, and it is said."""
+    place = scene.place
+    place.deploy()
+    ranges = {"limits": [{"type": "Container", "defaultRequest": {"cpu": "1"}}]}
+    for what, spec in (("limitranges", ranges), ("resourcequotas", {"hard": {"requests.cpu": "2"}})):
+        path = f"/api/v1/namespaces/{place.namespace}/{what}"
+        assert place.call("POST", path, {"metadata": {"name": "tight"}, "spec": spec})[0] == 201
+    until(lambda: "used" in place.call("GET", f"{path}/tight")[1]["status"])
+    plan = scene.approved(place.scale(8), within=2)
+    plan.run()
+    verified = plan.verify()
+
+    assert verified.effect is Effect.INCONCLUSIVE
+    assert "of 8 pods serve; exceeded quota: tight, requested: requests.cpu=1" in verified.detail
 
 
 def test_an_unpullable_image_is_said_plainly_and_rolled_forward_from(scene: Scene) -> None:
