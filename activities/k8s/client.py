@@ -228,9 +228,9 @@ def _refusal(at: InCluster, answer: Any, said: dict[str, Any], *, lost: bool) ->
     status, details = answer.status, said.get("details")
     details = details if isinstance(details, dict) else {}
     message = one_line(said.get("message") or f"HTTP {status}, and not from a Kubernetes API")
-    # A failed test in a patch has no causes; an object that is not valid has.
-    failed_test = status == HTTPStatus.UNPROCESSABLE_ENTITY and not details.get("causes")
-    if status == HTTPStatus.CONFLICT or failed_test:
+    # A failed test in a patch has no causes; an object that is not valid has, or a webhook's own words.
+    is_told = details.get("causes") or "denied the request" in message
+    if status in {HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY} and not is_told:
         return PreconditionFailedError(f"{at.where}: it is no longer as it was read just before")
     busy = status == HTTPStatus.TOO_MANY_REQUESTS
     if busy or not HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from activities.k8s import RestartDeployment, RolloutStatus, RolloutStatusProbe
 from activities.k8s.actions import RestartDeploymentAction, RollBackDeploymentAction, ScaleDeploymentAction
 from activities.k8s.client import KubernetesClusters
-from activities.k8s.fake import EVERYTHING, Access, FakeKubernetes
+from activities.k8s.fake import EVERYTHING, Access, FakeKubernetes, Fault
 from contracts.catalogue import Cluster
 from contracts.errors import ActionRefusedError, ProviderUnavailableError
 from contracts.outcomes import Reached
@@ -273,6 +273,21 @@ def test_a_lost_answer_to_a_change_is_in_doubt_even_if_it_is_ok(serve: Serve, sh
             action.apply(shop.restart(), observed, action_id="x")
 
     assert error.value.may_have_applied
+
+
+@pytest.mark.parametrize("status", [409, 422])
+def test_what_a_webhook_denies_is_said_in_its_words(fake: FakeKubernetes, shop: Place, status: int) -> None:
+    """A webhook may deny with the status of a failed test; then nothing has changed meanwhile."""
+    shop.deploy()
+    request = shop.restart()
+    action = shop.action(request)
+    observed = action.observe(request)
+    said = 'admission webhook "freeze.example.com" denied the request: no changes on Friday'
+    fake.fail(Fault.REFUSED, said=said, status=status)
+
+    with pytest.raises(ActionRefusedError, match="no changes on Friday") as caught:
+        action.apply(request, observed, action_id="x")
+    assert type(caught.value) is ActionRefusedError
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
