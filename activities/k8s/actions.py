@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from activities.k8s.models import (
     ACTION,
+    ASKED,
+    MANAGER,
     RESTARTED_AT,
     REVISION,
     Autoscaler,
@@ -288,7 +290,7 @@ class RestartDeploymentAction(_Template[RestartDeployment, DeploymentState], Act
     def _patch(self, request: RestartDeployment, state: DeploymentState) -> tuple[Fields, Fields]:
         where = (*TEMPLATE, *ANNOTATIONS)
         there = state.template.get("metadata", {}).get("annotations")
-        made: Fields = {} if there else {where: {}}
+        made: Fields = {(*ANNOTATIONS, ASKED): request.restarted_at, **({} if there else {where: {}})}
         return _generation(state), {**made, (*where, RESTARTED_AT): request.restarted_at}
 
     def _instead(self, request: RestartDeployment, state: DeploymentState) -> str:
@@ -329,10 +331,12 @@ class RollBackDeploymentAction(_Template[RollBackDeployment, RollBackState], Act
             kept_as=max(kept, default=None),
             images_run=any(wanted <= one for one in run),
             incompatible=history.incompatible(request.template),
+            admitted=state.annotations.get(ASKED) == request.template_hash
+            and last_manager(found["metadata"], *TEMPLATE) == MANAGER,
         )
 
     def _change(self, request: RollBackDeployment, state: RollBackState) -> tuple[Difference, ...]:
-        if same_template(state.template, request.template):
+        if state.admitted or same_template(state.template, request.template):
             return ()
         return template_differences(state.template, request.template) + super()._change(request, state)
 
@@ -346,6 +350,7 @@ class RollBackDeploymentAction(_Template[RollBackDeployment, RollBackState], Act
     def _patch(self, request: RollBackDeployment, state: RollBackState) -> tuple[Fields, Fields]:
         changes = _annotation_changes(request, state).items()
         sets: Fields = {(*ANNOTATIONS, key): after for key, (_, after) in changes}
+        sets[*ANNOTATIONS, ASKED] = request.template_hash
         return _generation(state), {TEMPLATE: bare_template(request.template), **sets}
 
     def _instead(self, request: RollBackDeployment, state: RollBackState) -> str:

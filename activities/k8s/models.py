@@ -26,6 +26,8 @@ REVISION = "deployment.kubernetes.io/revision"
 APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 OURS = "stanch.dev/"
 ACTION = f"{OURS}action"
+# What we have asked of the pod template last: admission in the cluster may have made more of it.
+ASKED = f"{OURS}asked"
 # In a pod template: the version of the stored data that a release works with, and the oldest one whose
 # releases still work with the data as this release leaves it. Both are whole numbers.
 SCHEMA = f"{OURS}schema"
@@ -609,8 +611,10 @@ class RollBackState(DeploymentState):
         kept_as: Number of the revision that has the wanted template; ``None`` when the history has lost it.
         images_run: True when the wanted images are known to be there: pods that serve have them now.
         incompatible: Why the wanted release does not work with the stored data, as a later one declares it.
+        admitted: True when what is there is what admission has made of the wanted template.
     """
 
+    admitted: bool = False
     kept_as: int | None = None
     images_run: bool = False
     incompatible: str = ""

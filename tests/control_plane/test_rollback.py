@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from activities import verification
-from activities.k8s.models import ACTION, REVISION
+from activities.k8s.models import ACTION, ASKED, REVISION
 from contracts.actions import Action, ActionRequest
 from contracts.incidents import Effect
 from contracts.outcomes import Direction, Outcome, Reached
 from contracts.plans import Observation
-from tests.activities.k8s.conftest import BAD_IMAGE, KINDS, Place, now, path_of, until
+from tests.activities.k8s.conftest import BAD_IMAGE, KINDS, MERGE, Place, now, path_of, until
 from tests.control_plane.scene import V1, V2, V3, Scene, apply, image, is_ready, self_healing, synced_release
 
 pytestmark = pytest.mark.cluster
@@ -45,7 +45,8 @@ def test_a_rollback_run_twice_never_rolls_forward(scene: Scene) -> None:
 
     assert (first.outcome, again, verified.effect) == (Outcome.DONE, first, Effect.INCONCLUSIVE)
     assert (late.outcome, [one.path for one in late.drift]) == (Outcome.NOT_DONE, ["template_hash"])
-    assert after["metadata"]["annotations"] == {REVISION: "3", ACTION: f"{plan.plan.mitigation}/1/apply"}
+    marks = {ACTION: f"{plan.plan.mitigation}/1/apply", ASKED: plan.request.model_dump()["template_hash"]}
+    assert after["metadata"]["annotations"] == {REVISION: "3", **marks}
     assert place.raw()["spec"] == after["spec"]
     assert (image(place), serving(place)) == (V1, {V1})
 
@@ -319,6 +320,52 @@ def test_how_the_former_rollout_failed_is_not_said_of_this_one(
     assert result.outcome is Outcome.DONE
     assert settled is not None
     assert settled.reached is Reached.YES, settled
+
+
+def test_a_policy_that_changes_what_is_restored_does_not_undo_it(scene: Scene) -> None:
+    """What admission writes into the template beside is no other release: the bad one stays away."""
+    place = scene.place
+    release_badly(place)
+    name, path = place.namespace, "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolic"
+    here = {"matchLabels": {"kubernetes.io/metadata.name": name}}
+    updates = {
+        "apiGroups": ["apps"],
+        "apiVersions": ["v1"],
+        "operations": ["UPDATE"],
+        "resources": ["deployments"],
+    }
+    annotated = (
+        "Object{spec: Object.spec{template: Object.spec.template{metadata:"
+        ' Object.spec.template.metadata{annotations: {"policy": "seen"}}}}}'
+    )
+    made = {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": annotated}}
+    match = {"namespaceSelector": here, "resourceRules": [updates]}
+    policy = {"matchConstraints": match, "reinvocationPolicy": "Never", "mutations": [made]}
+    for what, spec in (("ies", policy), ("ybindings", {"policyName": name})):
+        status, answer = place.call("POST", path + what, {"metadata": {"name": name}, "spec": spec})
+        assert status == 201, answer
+    try:
+        touched: dict[str, Any] = {"metadata": {"annotations": {"touched": "yes"}}}
+
+        def is_seen() -> bool:
+            template = place.call("PATCH", place.path, touched, kind=MERGE, dryRun="All")[1]["spec"][
+                "template"
+            ]
+            return "policy" in template["metadata"].get("annotations", {})
+
+        until(is_seen)
+        place.next_second()  # a field manager's time is in whole seconds
+        plan = scene.approved(place.roll_back(1), within=10)
+        result, verified = plan.run(), plan.verify()
+        template = place.raw()["spec"]["template"]
+    finally:
+        for what in ("ybindings", "ies"):
+            place.call("DELETE", f"{path}{what}/{name}")
+
+    assert template["metadata"]["annotations"] == {"policy": "seen"}
+    assert (result.outcome, verified.effect) == (Outcome.DONE, Effect.INCONCLUSIVE)
+    assert verified.detail == "step 1 settled; nothing was measured"
+    assert serving(place) == {V1}
 
 
 def test_a_quota_that_lets_no_pod_be_made_is_named(scene: Scene) -> None:

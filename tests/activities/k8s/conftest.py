@@ -199,6 +199,11 @@ class Place:
         """Ask our probe."""
         return RolloutHistoryProbe(self.api, now).look(RolloutHistory(**self.where))
 
+    def next_second(self) -> None:
+        """Wait until the cluster's next whole second has begun."""
+        began = int(time.time())
+        until(lambda: int(time.time()) > began)
+
     def settled(self, wanted: Reached = Reached.YES) -> dict[str, Any]:
         """Wait until its last rollout is done, or has failed, and give it."""
         until(lambda: self.status().reached is wanted)

@@ -10,7 +10,7 @@ import pytest
 
 from activities.k8s import RollBackDeployment, RolloutStatus, RolloutStatusProbe
 from activities.k8s.fake import Rule, manifest
-from activities.k8s.models import ACTION, RESTARTED_AT, REVISION, template_hash
+from activities.k8s.models import ACTION, ASKED, RESTARTED_AT, REVISION, template_hash
 from contracts.errors import ActionRefusedError, PreconditionFailedError
 from contracts.outcomes import Reached
 from tests.activities.k8s.conftest import (
@@ -386,6 +386,7 @@ def test_a_rollback_restores_template_and_annotations(place: Place) -> None:
         "kubernetes.io/change-cause": "first",
         "team": "a",
         ACTION: "INC-7/2/1/apply",
+        ASKED: request.template_hash,
     }
 
 
@@ -406,6 +407,37 @@ def test_what_the_tools_have_annotated_stays_in_a_rollback(place: Place) -> None
 
     assert changes == ["spec.template.spec.containers[web].image"]
     assert place.raw()["metadata"]["annotations"].items() >= told.items()
+
+
+def test_what_admission_makes_of_a_rollback_is_the_rollback(place: Place) -> None:
+    """A policy's label in the template, written in our name, is no other release; another's is."""
+    place.deploy()
+    place.release(V2)
+    place.settled()
+    place.next_second()  # a field manager's time is in whole seconds
+    request = place.roll_back(1)
+    place.run(request)
+    action = place.action(request)
+
+    def reached() -> Reached:
+        found: Reached = action.is_reached(request, action.observe(request)).reached
+        return found
+
+    def label(text: str, manager: str) -> None:
+        body = {"spec": {"template": {"metadata": {"annotations": {"policy": text}}}}}
+        assert place.call("PATCH", place.path, body, kind=MERGE, fieldManager=manager)[0] == 200
+        place.settled()
+
+    label("seen", "stanch")
+    admitted = (reached(), action.change(request, action.observe(request)))
+    place.next_second()
+    label("other", "kubectl-edit")
+    changed = reached()
+    place.next_second()
+    place.run(place.restart())
+
+    assert admitted == (Reached.YES, ())
+    assert (changed, reached()) == (Reached.NO, Reached.NO)
 
 
 def test_who_has_made_a_deployment_is_named(place: Place) -> None:
@@ -478,7 +510,8 @@ def test_an_undone_rollback_is_as_before(place: Place) -> None:
 
     assert "revision 2" in note
     assert after["spec"] == before["spec"]
-    assert after["metadata"]["annotations"] == {REVISION: "4", "team": "b", ACTION: "INC-1/1/1/undo"}
+    marks = {ACTION: "INC-1/1/1/undo", ASKED: undo.template_hash}
+    assert after["metadata"]["annotations"] == {REVISION: "4", "team": "b", **marks}
 
 
 def test_a_rollback_to_what_is_there_is_nothing(place: Place) -> None:
@@ -659,7 +692,7 @@ def test_a_set_has_a_history_and_goes_back_in_it(place: Place, kind: str) -> Non
     assert request.annotations is None
     assert after["spec"] == first["spec"]
     own = {key: value for key, value in after["metadata"]["annotations"].items() if "deprecated" not in key}
-    assert own == {"team": "b", ACTION: "INC-7/2/1/apply"}
+    assert own == {"team": "b", ACTION: "INC-7/2/1/apply", ASKED: request.template_hash}
     until(lambda: [one.number for one in place.history().revisions if one.current] == [3])
     assert {pod["spec"]["containers"][0]["image"] for pod in place.pods()} == {V1}
 
