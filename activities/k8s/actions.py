@@ -16,6 +16,7 @@ from activities.k8s.models import (
     MANAGER,
     RESTARTED_AT,
     REVISION,
+    STUCK,
     Autoscaler,
     Change,
     DeploymentState,
@@ -372,7 +373,7 @@ class RollBackDeploymentAction(_Template[RollBackDeployment, RollBackState], Act
         if not state.kept_as:
             said += " The history has lost that revision: its template is taken from this plan."
         if not state.images_run:
-            said += " None of its pods serves now, so it is not known whether its images can still be pulled."
+            said += " No pod of it is known to serve: it is not known whether its images can still be pulled."
         return said + _notes(request, state)
 
 
@@ -583,10 +584,9 @@ ACTIONS = (
 
 def _notes(at: InDeployment, state: DeploymentState) -> str:
     is_under_way = state.progress(at.where).reached is not Reached.YES
-    stuck = "A pod that never got ready may have to be deleted by hand before the next is made."
     notes = {
         "Its last rollout is not complete.": is_under_way,
-        stuck: is_under_way and state.in_order,
+        f"{STUCK[0].upper()}{STUCK[1:]} before the next is made.": is_under_way and state.in_order,
         f"Its partition keeps {state.held} pods as they are.": state.held,
     }
     return "".join(f" {note}" for note, holds in notes.items() if holds)

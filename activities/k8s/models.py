@@ -38,6 +38,7 @@ STAY = ("stanch.dev", "argoproj.io", "fluxcd.io", "helm.sh")
 MANAGER = "stanch"
 TEMPLATE_HASH_LABEL = "pod-template-hash"
 EVENTS_SHOWN = 100
+STUCK = "a pod that never got ready may have to be deleted by hand"
 # What a kubelet says of an image that it has given up to pull for now.
 UNPULLABLE = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 
@@ -572,7 +573,8 @@ class DeploymentState(Seen):
         if failed:
             detail = f"{where}: the rollout {failed}: {said}, {self.available} serve"
             return Progress(reached=Reached.FAILED, detail=detail)
-        why = f"; {self.waiting}" if self.waiting else ""
+        stuck = STUCK if self.in_order and self.available < self.pods else ""
+        why = f"; {self.waiting or stuck}" if self.waiting or stuck else ""
         if self.updated < wanted:
             return _settling(where, f"{said}; it is paused" if self.paused else f"{said}{why}")
         if self.pods > self.updated + self.held:

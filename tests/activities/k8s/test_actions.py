@@ -71,7 +71,7 @@ def test_a_restart_has_no_undo_and_says_why(shop: Place) -> None:
             "roll_back",
             (
                 "Replaces all 3 pods of shop/web in cluster demo by what was revision 1 (shop:v1), "
-                "a few at a time (at most 25% of them missing). None of its pods serves now, so it is not "
+                "a few at a time (at most 25% of them missing). No pod of it is known to serve: it is not "
                 "known whether its images can still be pulled."
             ),
         ),
@@ -80,7 +80,7 @@ def test_a_restart_has_no_undo_and_says_why(shop: Place) -> None:
             "roll_back_stateful_set",
             (
                 "Replaces all 3 pods of shop/web in cluster demo by what was revision 1 (shop:v1), "
-                "one at a time, the last first. None of its pods serves now, so it is not known "
+                "one at a time, the last first. No pod of it is known to serve: it is not known "
                 "whether its images can still be pulled."
             ),
         ),

@@ -10,7 +10,7 @@ import pytest
 
 from activities.k8s import RollBackDeployment, RolloutStatus, RolloutStatusProbe
 from activities.k8s.fake import Rule, manifest
-from activities.k8s.models import ACTION, ASKED, RESTARTED_AT, REVISION, template_hash
+from activities.k8s.models import ACTION, ASKED, RESTARTED_AT, REVISION, STUCK, template_hash
 from contracts.errors import ActionRefusedError, PreconditionFailedError
 from contracts.outcomes import Reached
 from tests.activities.k8s.conftest import (
@@ -581,6 +581,21 @@ def clear_way(place: Place, image: str = "") -> None:
         return place.status().reached is Reached.YES
 
     until(serves)
+
+
+def test_a_stateful_set_that_is_stuck_says_what_to_do(place: Place) -> None:
+    """It goes on to no other pod while one never gets ready, whichever template that has."""
+    place.kind = "stateful_set"
+    place.deploy()
+    place.release(BAD_IMAGE)
+    place.settled(Reached.FAILED)
+    request = place.roll_back(1)
+    action = place.action(request)
+    action.apply(request, action.observe(request), action_id="x")
+    until(lambda: place.status().detail.endswith(f"have the new template; {STUCK}"))
+    clear_way(place)
+
+    assert action.is_reached(request, action.observe(request)).reached is Reached.YES
 
 
 def test_a_revision_that_the_history_lost_is_restored_from_the_plan(place: Place) -> None:
