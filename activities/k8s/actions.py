@@ -535,15 +535,10 @@ class SetSyncAction(_Patches[SetSync, SyncState], Action[SetSync]):
             yield f"it is made by {state.made_by}, which would set it again; pause it there"
 
     def _patch(self, request: SetSync, state: SyncState) -> tuple[Fields, Fields]:
-        path = _sync_path(request)
-        tests: Fields = {}
-        sets: Fields = {}
-        if request.kind != "application":
-            tests["metadata", "generation"] = state.generation
-        elif state.around is None:
-            sets[path[:2]] = {}
-        else:  # an Application's generation counts what Argo CD writes into its status too: no test of that
-            tests[path[:2]] = state.around
+        argo, path = request.kind == "application", _sync_path(request)
+        # An Application's generation counts what Argo CD writes into its status too: no test of that.
+        tests: Fields = {path[:2]: state.around} if argo else {("metadata", "generation"): state.generation}
+        sets: Fields = {path[:2]: {}} if argo and state.around is None else {}
         if request.value is not None or state.value is not None:
             sets[path] = request.value
         return tests, sets

@@ -809,7 +809,7 @@ def last_manager(metadata: Mapping[str, Any], *path: str) -> str | None:
 
 def waiting(template: Mapping[str, Any], pods: Iterable[KubernetesObject]) -> dict[str, Any]:
     """Give why pods of a template do not start, what cannot be pulled first, and how many cannot pull."""
-    wanted, found, unpullable = set(images(template)), [], 0
+    wanted, found = set(images(template)), []
     for pod in pods:
         status = pod.get("status") or {}
         why = [
@@ -822,14 +822,12 @@ def waiting(template: Mapping[str, Any], pods: Iterable[KubernetesObject]) -> di
         ]
         if wanted.intersection(images(pod)):
             why += [one for one in status.get("conditions") or () if one.get("reason") == "Unschedulable"]
-        reasons = {one["reason"]: _steady(one.get("message") or "") for one in why if one.get("reason")}
-        unpullable += not UNPULLABLE.isdisjoint(reasons)
-        found += [
-            (reason in UNPULLABLE, f"{reason}: {message}")
-            for reason, message in reasons.items()
-            if reason not in {"ContainerCreating", "PodInitializing"}
-        ]
-    return {"waiting": max(found)[1], "unpullable": unpullable} if found else {}
+        found += sorted(
+            (one["reason"] in UNPULLABLE, f"{one['reason']}: {_steady(one.get('message') or '')}")
+            for one in why
+            if one.get("reason", "") not in {"", "ContainerCreating", "PodInitializing"}
+        )[-1:]
+    return {"waiting": max(found)[1], "unpullable": sum(one for one, _ in found)} if found else {}
 
 
 def _steady(said: str) -> str:

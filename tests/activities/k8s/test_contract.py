@@ -320,6 +320,22 @@ def test_annotations_that_came_meanwhile_are_not_lost(place: Place) -> None:
     assert after == {**note["metadata"]["annotations"], ACTION: "now"}
 
 
+def test_a_policy_that_came_meanwhile_is_not_lost(place: Place) -> None:
+    """An Application that had no sync policy when it was read, and one before our patch, keeps that."""
+    place.synced("application", {"project": "shop"})
+    request = place.sync("application", suspended=False, restore=AUTOMATED)
+    action = place.action(request)
+    observed = action.observe(request)
+    options = {"spec": {"syncPolicy": {"syncOptions": ["A=b"]}}}
+    assert place.call("PATCH", place.path_to(request), options, kind=MERGE)[0] == 200
+
+    with pytest.raises(PreconditionFailedError):
+        action.apply(request, observed, action_id="late")
+    action.apply(request, action.observe(request), action_id="now")
+    after = place.call("GET", place.path_to(request))[1]["spec"]["syncPolicy"]
+    assert after == {"automated": AUTOMATED, "syncOptions": ["A=b"]}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_target_that_changed_since_it_was_read_is_left_alone(place: Place, kind: str) -> None:
     """Somebody else's release or scaling between reading and applying voids the call."""
