@@ -36,6 +36,10 @@ SCHEMA_BACK_TO = f"{OURS}schema-back-to"
 # marks, copied by its controller to every later ReplicaSet, would soon stand on revisions that nobody marked.
 STAY = ("stanch.dev", "argoproj.io", "fluxcd.io", "helm.sh")
 MANAGER = "stanch"
+ARGO_CD = {
+    "argocd-controller",
+    "argocd-application-controller",
+}  # the latter until 2.4, and where it replaces
 TEMPLATE_HASH_LABEL = "pod-template-hash"
 EVENTS_SHOWN = 100
 STUCK = "a pod that never got ready may have to be deleted by hand"
@@ -773,7 +777,7 @@ def owners(resource: Resource, metadata: Mapping[str, Any]) -> tuple[Owner, ...]
     if tracked == itself:  # else the mark of another object was copied with the rest of it
         namespace, _, name = _name(app).rpartition("_")
         found.append(Owner(tool="Argo CD", kind="application", namespace=namespace, name=name))
-    elif "argocd-controller" in managers or "argocd.argoproj.io/instance" in labels:
+    elif managers & ARGO_CD or "argocd.argoproj.io/instance" in labels:
         name = labels.get("argocd.argoproj.io/instance") or labels.get("app.kubernetes.io/instance", "")
         found.append(Owner(tool="Argo CD", kind="application", name=name))
     for kind, group, manager in (
@@ -890,9 +894,9 @@ def _per_pod(template: Mapping[str, Any], resource: str) -> Decimal:
         request = (asked.get("requests") or {}).get(what, limit)  # as the API server fills it in
         return quantity(limit if part == "limits" else request)
 
-    spec = template["spec"]
-    first = max((of(one) for one in spec.get("initContainers") or ()), default=Decimal(0))
-    return max(first, sum((of(one) for one in spec["containers"]), Decimal(0)))
+    first = template["spec"].get("initContainers") or ()
+    stay = [*template["spec"]["containers"], *(one for one in first if one.get("restartPolicy") == "Always")]
+    return max(sum(map(of, stay), Decimal(0)), *map(of, first), Decimal(0))
 
 
 def own_annotations(annotations: Mapping[str, str]) -> dict[str, str]:

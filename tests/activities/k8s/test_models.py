@@ -493,6 +493,16 @@ def test_init_containers_count_where_they_ask_for_more() -> None:
     )
 
 
+def test_sidecars_count_with_the_others() -> None:
+    """An init container that stays is there as long as the others, and asks for its part beside them."""
+    stays = {"restartPolicy": "Always", "resources": {"requests": {"cpu": "500m"}}}
+    with_it = {**ASKING, "spec": {**ASKING["spec"], "initContainers": [stays]}}
+    found = room(HERE, with_it, [quota({"cpu": "4"}, {})])
+
+    assert found is not None
+    assert found.pods == 4
+
+
 @pytest.mark.parametrize("spec", [{"scopes": ["BestEffort"]}, {"scopeSelector": {"matchExpressions": []}}])
 def test_a_quota_for_some_pods_only_is_left_out(spec: dict[str, Any]) -> None:
     """Whether it counts these pods cannot be told here; the API server will."""
@@ -544,6 +554,8 @@ def test_the_last_manager_of_a_path_is_found(entries: Any, manager: str | None) 
         ({"annotations": {"argocd.argoproj.io/tracking-id": "a\n<b>:apps/Deployment:shop/web"}}, ["Argo CD"]),
         ({"labels": {"argocd.argoproj.io/instance": "x"}}, ["Argo CD (application x)"]),
         ({"labels": {"app.kubernetes.io/instance": "x"}}, []),
+        ({"managedFields": [{"manager": "argocd-controller"}]}, ["Argo CD"]),
+        ({"managedFields": [{"manager": "argocd-application-controller"}]}, ["Argo CD"]),
         ({"managedFields": [{"manager": "kustomize-controller"}]}, ["Flux"]),
         (
             {
