@@ -40,6 +40,7 @@ from activities.k8s.models import (
     marks,
     own_annotations,
     room,
+    same_release,
     same_template,
     template_differences,
     waiting,
@@ -337,7 +338,7 @@ class RollBackDeploymentAction(_Template[RollBackDeployment, RollBackState], Act
         )
 
     def _change(self, request: RollBackDeployment, state: RollBackState) -> tuple[Difference, ...]:
-        if state.admitted or same_template(state.template, request.template):
+        if state.admitted or same_release(state.template, request.template):
             return ()
         return template_differences(state.template, request.template) + super()._change(request, state)
 

@@ -937,6 +937,11 @@ def same_template(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return _meant(one) == _meant(other)
 
 
+def same_release(one: Template, other: Template) -> bool:
+    """Say whether two templates mean the same but for a restart."""
+    return same_template(_before_restart(one), _before_restart(other))
+
+
 def images(template: Mapping[str, Any]) -> tuple[str, ...]:
     """Give the images of a template's containers, in order; those of its init containers come last."""
     spec = template["spec"]

@@ -456,6 +456,24 @@ def test_what_admission_makes_of_a_rollback_is_the_rollback(place: Place) -> Non
     assert (changed, reached()) == (Reached.NO, Reached.NO)
 
 
+def test_a_restart_by_somebody_else_takes_no_rollback_back(place: Place) -> None:
+    """Restarted by kubectl afterwards it is the same release: nothing was changed back, and it is undone."""
+    request = place.asked("roll_back")
+    observed = place.run(request)
+    action = place.action(request)
+    again = {"metadata": {"annotations": {RESTARTED_AT: "2026-02-28T03:04:05Z"}}}
+    body = {"spec": {"template": again}}
+    assert place.call("PATCH", place.path, body, kind=MERGE, fieldManager="kubectl-rollout")[0] == 200
+    place.settled()
+    seen = action.observe(request)
+    undo, _ = action.undo(request, observed)
+
+    assert action.is_reached(request, seen).reached is Reached.YES
+    assert "changed_by" not in seen.state
+    place.run(undo)
+    assert place.raw()["spec"]["template"]["spec"]["containers"][0]["image"] == V2
+
+
 def test_who_has_made_a_deployment_is_named(place: Place) -> None:
     """What an operator keeps may be put back by it, which the approver reads before."""
     place.deploy()
