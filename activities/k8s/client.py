@@ -7,7 +7,7 @@ that a newer cluster knows and this SDK does not.
 import json
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -54,6 +54,7 @@ class KubernetesClusters:
         self._clusters = {cluster.name: cluster for cluster in clusters}
         self._timeouts = (connect_timeout, read_timeout)
         self._connected: dict[str, Any] = {}
+        self._known: set[str] = set()  # clusters that have taken the present credential
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -110,7 +111,7 @@ class KubernetesClusters:
         method: str,
         path: str,
         *,
-        query: Iterable[tuple[str, str]] = (),
+        query: Sequence[tuple[str, str]] = (),
         body: Any = None,
         agent: str = MANAGER,
     ) -> KubernetesObject:
@@ -121,14 +122,14 @@ class KubernetesClusters:
             ActionRefusedError: No such cluster, namespace or object; no or not enough authority; invalid.
             ProviderUnavailableError: The cluster does not answer, or not as it should.
         """
-        query = [*query, ("timeout", f"{self._timeouts[1]:g}s")]
-        lost = method == "PATCH" and ("dryRun", "All") not in query
+        asked = [*query, ("timeout", f"{self._timeouts[1]:g}s")]
+        lost = method == "PATCH" and ("dryRun", "All") not in asked
         api = self._api(at)
         try:
             request = api.param_serialize(
                 method,
                 path,
-                query_params=query,
+                query_params=asked,
                 header_params={"Accept": JSON, "Content-Type": JSON_PATCH if method == "PATCH" else JSON},
                 body=body,
                 auth_settings=["BearerToken"],
@@ -143,9 +144,13 @@ class KubernetesClusters:
         except ValueError:
             said = None
         if isinstance(said, dict) and answer.status in {HTTPStatus.OK, HTTPStatus.CREATED}:
+            self._known.add(at.cluster)
             return said
         if answer.status == HTTPStatus.UNAUTHORIZED:
             self._forget(at.cluster)
+            if at.cluster in self._known:  # its credential is over, and nothing was done
+                self._known.discard(at.cluster)
+                return self._send(at, method, path, query=query, body=body, agent=agent)
         raise _refusal(at, answer, said if isinstance(said, dict) else {}, lost=lost)
 
     def _read(self, answer: Any) -> bytes:

@@ -179,6 +179,32 @@ def test_a_refused_credential_is_read_again_next_time(fake: FakeKubernetes, tmp_
             probe.look(STATUS)
 
 
+def test_a_credential_that_is_over_is_read_again_at_once(shop: Place, tmp_path: Path) -> None:
+    """What worked until its time was over was renewed: neither a look nor a change is refused for that."""
+    shop.deploy()
+    fake = shop.fake
+    assert fake is not None
+    fake.tokens |= {token: Access("ada", EVERYTHING) for token in ("first", "second", "third")}
+    request = shop.restart()
+
+    def renewed(old: str, new: str) -> None:
+        fake.kubeconfig(tmp_path / "k", token=new)
+        del fake.tokens[old]
+
+    with ExitStack() as stack:
+        action = shop.action(request, clusters(fake.kubeconfig(tmp_path / "k", token="first"), stack))  # noqa: S106  (a test's)
+        action.observe(request)
+        renewed("first", "second")
+        observed = action.observe(request)
+        renewed("second", "third")
+        action.apply(request, observed, action_id="once")
+        del fake.tokens["third"]
+        with pytest.raises(ActionRefusedError, match="the credential was refused"):
+            action.observe(request)
+
+    assert [one["method"] for one in fake.changes] == ["POST", "PATCH"]
+
+
 def test_a_call_that_was_never_sent_is_known_as_such(shop: Place, tmp_path: Path) -> None:
     """When nobody listens nothing can have been applied."""
     shop.deploy()
