@@ -322,7 +322,7 @@ class Steps:
         if progress.reached in (Reached.NO, Reached.UNKNOWN):
             if now.state.get("mark") != run.key:
                 return now, progress, None
-            said = f"found by our mark on the target, changed back since: {progress.detail}"
+            said = f"found by our mark on the target, changed again since: {progress.detail}"
         return now, progress, run.ended(Outcome.DONE, said, before, now, observed_only=True)
 
     def _reconcile(self, run: Running, entry: JournalEntry) -> StepResult | None:

@@ -202,7 +202,7 @@ def test_what_was_put_back_before_anybody_looked_is_not_sent_again(scene: Scene)
     result, verified = plan.run(), plan.verify()
 
     assert (result.outcome, result.observed_only) == (Outcome.DONE, True)
-    assert "found by our mark on the target, changed back since: " in result.detail
+    assert "found by our mark on the target, changed again since: " in result.detail
     assert verified.effect is Effect.INEFFECTIVE
     assert (image(place), place.raw()["metadata"]["generation"]) == (V2, before)
 

@@ -1,5 +1,6 @@
 """What the actions say: differences, blast radius, refusals, and how they word it."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -8,8 +9,10 @@ from activities.k8s.actions import RestartDeploymentAction, RollBackDeploymentAc
 from activities.k8s.fake import FakeKubernetes, Fault
 from activities.k8s.models import RESTARTED_AT, InCluster, KubernetesObject
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
-from contracts.outcomes import Reached
+from contracts.outcomes import Outcome, Reached
 from contracts.plans import Difference, Reach, Risk
+from ledger import Ledger
+from runtime.clock import utc_now
 from tests.activities.k8s.conftest import (
     ALL_KINDS,
     BAD_IMAGE,
@@ -21,6 +24,7 @@ from tests.activities.k8s.conftest import (
     Place,
     now,
 )
+from tests.control_plane.scene import Scene
 
 
 def test_risks_are_declared() -> None:
@@ -373,3 +377,24 @@ def test_limits_from_zero_on_can_be_given_back(shop: Place) -> None:
     shop.run(type(request).model_validate(undo.call().arguments))
 
     assert shop.call("GET", shop.path_to(request))[1]["spec"]["minReplicas"] == 0
+
+
+@pytest.mark.parametrize("kind", ["roll_back", "restart", "limits", "pause_application"])
+def test_what_was_done_and_put_back_is_not_done_again(shop: Place, tmp_path: Path, kind: str) -> None:
+    """The answer is lost and somebody puts the target back at once: our mark says that the call was made."""
+    ledger = Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}", clock=utc_now)
+    ledger.migrate()
+    request = shop.asked(kind)
+    before = shop.touched(request)[shop.path_to(request)]
+    plan = Scene(shop, ledger).approved(request)
+    plan.die_after_intent()
+    key = f"{plan.plan.mitigation}/1/apply"
+    shop.action(request).apply(request, plan.step.observed, action_id=key)
+    there = shop.call("GET", shop.path_to(request))[1]
+    assert shop.call("PUT", shop.path_to(request), {**there, "spec": before})[0] == 200
+    result = plan.run()
+    ledger.close()
+
+    assert (result.outcome, result.observed_only) == (Outcome.DONE, True)
+    assert result.detail.startswith("found by our mark on the target, changed again since: ")
+    assert shop.touched(request)[shop.path_to(request)] == before
