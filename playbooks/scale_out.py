@@ -41,9 +41,7 @@ async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposa
         wanted = _wanted(state, params)
         request, title = _request(deployment, state, wanted)
         if request is None or incident.has_tried(request.attempt):
-            why_not.append(
-                f"{name}: {title}" if request is None else f"{name}: its number was raised already"
-            )
+            why_not.append(f"{name}: {'its number was raised already' if request else title}")
             continue
         seen = await look.observe(request)  # an autoscaler may be kept by somebody else than its deployment
         kept = k8s.DeploymentState.model_validate(seen.state).owners

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Any
+from weakref import WeakSet
 
 from kubernetes import client, config
 from urllib3 import Retry, exceptions
@@ -54,7 +55,7 @@ class KubernetesClusters:
         self._clusters = {cluster.name: cluster for cluster in clusters}
         self._timeouts = (connect_timeout, read_timeout)
         self._connected: dict[str, Any] = {}
-        self._known: set[str] = set()  # clusters that have taken the present credential
+        self._known: WeakSet[Any] = WeakSet()  # connections whose credential was taken
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -144,12 +145,11 @@ class KubernetesClusters:
         except ValueError:
             said = None
         if isinstance(said, dict) and answer.status in {HTTPStatus.OK, HTTPStatus.CREATED}:
-            self._known.add(at.cluster)
+            self._known.add(api)
             return said
         if answer.status == HTTPStatus.UNAUTHORIZED:
-            self._forget(at.cluster)
-            if at.cluster in self._known:  # its credential is over, and nothing was done
-                self._known.discard(at.cluster)
+            self._forget(at.cluster, api)
+            if api in self._known:  # its credential is over, and nothing was done
                 return self._send(at, method, path, query=query, body=body, agent=agent)
         raise _refusal(at, answer, said if isinstance(said, dict) else {}, lost=lost)
 
@@ -165,14 +165,13 @@ class KubernetesClusters:
         return bytes(text)
 
     def _api(self, at: InCluster) -> Any:
-        with self._lock:
-            api = self._connected.get(at.cluster)
-        if api is not None:
-            return api
-        # Not under the lock: a kubeconfig may start a program for its credentials, and that may hang.
-        api = self._connect(at)
-        with self._lock:
-            return self._connected.setdefault(at.cluster, api)
+        api = self._connected.get(at.cluster)
+        if api is None:
+            # Not under the lock: a kubeconfig may start a program for its credentials, and that may hang.
+            api = self._connect(at)
+            with self._lock:
+                api = self._connected.setdefault(at.cluster, api)
+        return api
 
     def _connect(self, at: InCluster) -> Any:
         cluster = self._clusters.get(at.cluster)
@@ -191,17 +190,18 @@ class KubernetesClusters:
             said = f"its credentials cannot be read from {source}: {one_line(error)}"
             raise ActionRefusedError(f"cluster {at.cluster}: {said}") from error
         if not settings.host.startswith(("https://", "http://")):
-            host = settings.host or "nothing"
-            raise ActionRefusedError(f"cluster {at.cluster}: {host} is no URL of a server")
+            raise ActionRefusedError(
+                f"cluster {at.cluster}: {settings.host or 'nothing'} is no URL of a server"
+            )
         settings.retries = RETRIES
         return client.ApiClient(settings)
 
-    def _forget(self, cluster: str) -> None:
+    def _forget(self, cluster: str, api: Any) -> None:
         """Read the credentials again next time: they may have been renewed."""
         with self._lock:
-            api = self._connected.pop(cluster, None)
-        if api is not None:
-            api.close()
+            if self._connected.get(cluster) is api:
+                del self._connected[cluster]
+        api.close()
 
 
 def _path(at: InCluster, subresource: str) -> str:

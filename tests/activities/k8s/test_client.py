@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -203,6 +204,24 @@ def test_a_credential_that_is_over_is_read_again_at_once(shop: Place, tmp_path: 
             action.observe(request)
 
     assert [one["method"] for one in fake.changes] == ["POST", "PATCH"]
+
+
+def test_many_find_a_credential_over_at_once(shop: Place, tmp_path: Path) -> None:
+    """Whoever shares the connection that is no longer taken goes on with the next, and is not refused."""
+    shop.deploy()
+    fake = shop.fake
+    assert fake is not None
+    fake.tokens |= {token: Access("ada", EVERYTHING) for token in ("first", "second")}
+    with ExitStack() as stack:
+        api = clusters(fake.kubeconfig(tmp_path / "k", token="first"), stack)  # noqa: S106  (a test's)
+        probe = RolloutStatusProbe(api, now)
+        probe.look(STATUS)
+        fake.kubeconfig(tmp_path / "k", token="second")  # noqa: S106  (a test's)
+        del fake.tokens["first"]
+        with ThreadPoolExecutor(8) as pool:
+            seen = list(pool.map(lambda _: probe.look(STATUS).reached, range(24)))
+
+    assert seen == [Reached.YES] * 24
 
 
 def test_a_call_that_was_never_sent_is_known_as_such(shop: Place, tmp_path: Path) -> None:
