@@ -607,7 +607,8 @@ class DeploymentState(Seen):
         """Say why what is under way cannot be carried out, or nothing."""
         if self.unpullable and self.unpullable >= self.updated:  # else some have pulled it, so it is there
             return f"cannot pull its image ({self.waiting})"
-        return "exceeded its progress deadline" if self.progressing == "ProgressDeadlineExceeded" else ""
+        late = "exceeded its progress deadline" + (f" ({self.waiting})" if self.waiting else "")
+        return late if self.progressing == "ProgressDeadlineExceeded" else ""
 
 
 class RollBackState(DeploymentState):

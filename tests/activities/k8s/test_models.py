@@ -312,6 +312,11 @@ def test_an_image_that_some_nodes_have_pulled_is_there(
 FORBIDDEN = (
     'pods "web-5d-{}" is forbidden: exceeded quota: q, requested: requests.cpu=1, used: requests.cpu={}'
 )
+FAILED_CREATE = {
+    "type": "ReplicaFailure",
+    "reason": "FailedCreate",
+    "message": 'admission webhook "v.example.com" denied the request: no root',
+}
 UNBOUND = "0/{0} nodes are available: {0} Insufficient cpu, 1 node(s) had untolerated taint. preemption: no."
 
 
@@ -329,6 +334,7 @@ def test_why_no_pod_is_made_is_said_in_words_that_stay() -> None:
         bound = made.model_copy(update=waiting(made.template, [pod(conditions=[unbound])]))
         return {one.progress("here").detail for one in (made, bound)}
 
+    late = DeploymentState.read(HERE, deployment(updatedReplicas=1, conditions=[*EXCEEDED, FAILED_CREATE]))
     has = "here: 1 of 3 pods have the new template"
 
     assert (
@@ -338,6 +344,10 @@ def test_why_no_pod_is_made_is_said_in_words_that_stay() -> None:
             f"{has}; exceeded quota: q, requested: requests.cpu=1",
             f"{has}; Unschedulable: Insufficient cpu, node(s) had untolerated taint",
         }
+    )
+    assert late.progress("here").detail == (
+        'here: the rollout exceeded its progress deadline (admission webhook "v.example.com" denied the '
+        "request: no root): 1 of 3 pods have the new template, 0 serve"
     )
 
 
