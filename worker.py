@@ -67,7 +67,6 @@ def registry(catalogue: Catalogue, *, secret: Callable[[str], str] = settings.se
             k8s.RolloutHistoryProbe(clusters, utc_now),
             k8s.RolloutStatusProbe(clusters, utc_now),
             k8s.WarningEventsProbe(clusters, utc_now),
-            launchdarkly.FlagStateProbe(flags),
             launchdarkly.RecentFlagChangesProbe(flags),
             prometheus.PrometheusQueryProbe(PrometheusClient(catalogue.prometheus), utc_now),
             http.HttpCheckProbe(HttpClient(_checked(catalogue)), utc_now),

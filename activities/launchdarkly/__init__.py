@@ -4,12 +4,9 @@ Only ``client`` knows a wire or the SDK; everybody else imports the requests and
 """
 
 from activities.launchdarkly.actions import SetFlagAction as SetFlagAction
-from activities.launchdarkly.models import ChangeKind as ChangeKind
 from activities.launchdarkly.models import FlagChange as FlagChange
 from activities.launchdarkly.models import FlagSeen as FlagSeen
-from activities.launchdarkly.models import FlagState as FlagState
 from activities.launchdarkly.models import RecentChanges as RecentChanges
 from activities.launchdarkly.models import RecentFlagChanges as RecentFlagChanges
 from activities.launchdarkly.models import SetFlag as SetFlag
-from activities.launchdarkly.probes import FlagStateProbe as FlagStateProbe
 from activities.launchdarkly.probes import RecentFlagChangesProbe as RecentFlagChangesProbe

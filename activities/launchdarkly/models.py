@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Annotated, ClassVar, Protocol
 
 from pydantic import Field, StringConstraints
@@ -80,22 +79,11 @@ class SdkSight(Frozen):
     problem: str = ""
 
 
-class ChangeKind(StrEnum):
-    """What somebody did to a flag."""
-
-    TURNED_ON = "turned_on"
-    TURNED_OFF = "turned_off"
-    TARGETING_CHANGED = "targeting_changed"
-    CREATED = "created"
-    CHANGED = "changed"
-
-
 class FlagChange(Frozen):
     """One change of what a flag serves.
 
     Attributes:
         on: Whether the flag is on now, which is not necessarily what the change made it.
-        kind: ``CHANGED`` when the audit log does not tell what it was.
         by: Who made it, as LaunchDarkly names them; text for people.
         title: ``Ariel Flores turned on the flag``; text for people.
         comment: What they wrote to it; our own changes carry the action's id here.
@@ -104,7 +92,6 @@ class FlagChange(Frozen):
     key: str
     name: str
     on: bool
-    kind: ChangeKind
     changed_at: datetime
     by: str = ""
     title: str
@@ -127,12 +114,6 @@ class RecentFlagChanges(ProbeRequest[RecentChanges]):
     environment: Key
     keys: tuple[Key, ...]
     within: timedelta = Field(timedelta(hours=6), gt=timedelta(0))
-
-
-class FlagState(InFlag, ProbeRequest[FlagSeen]):
-    """How does this flag stand?"""
-
-    probe: ClassVar[str] = "launchdarkly.flag_state"
 
 
 class AuditEntry(Frozen):

@@ -1,6 +1,5 @@
 """What can be seen of flags."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,10 +8,12 @@ from contracts.actions import Probe
 from contracts.errors import ActionRefusedError
 
 # What changes who gets what; the audit log's other actions (names, tags, links, approvals) are no suspects.
-TARGETING = {
+SUSPECT = {
     "applyApprovalRequest",
+    "cloneFlag",
     "copyFlagConfigFrom",
     "copyFlagConfigTo",
+    "createFlag",
     "updateExpiringRules",
     "updateExpiringTargets",
     "updateFallthrough",
@@ -22,28 +23,13 @@ TARGETING = {
     "updateFlagVariations",
     "updateGlobalArchived",
     "updateOffVariation",
+    "updateOn",
     "updatePrerequisites",
     "updateRules",
     "updateRulesWithMeasuredRollout",
     "updateScheduledChanges",
     "updateTargets",
 }
-CREATED = {"createFlag", "cloneFlag"}
-ON = re.compile(r"turned (the flag )?on\b", re.IGNORECASE)
-OFF = re.compile(r"turned (the flag )?off\b", re.IGNORECASE)
-
-
-class FlagStateProbe(Probe[models.FlagState, models.FlagSeen]):
-    """Reads one flag in one environment."""
-
-    request_type = models.FlagState
-
-    def __init__(self, service: models.FlagService) -> None:
-        self._service = service
-
-    def look(self, request: models.FlagState) -> models.FlagSeen:
-        """Look once."""
-        return self._service.flag(request.project, request.environment, request.key)
 
 
 class RecentFlagChangesProbe(Probe[models.RecentFlagChanges, models.RecentChanges]):
@@ -82,15 +68,13 @@ class RecentFlagChangesProbe(Probe[models.RecentFlagChanges, models.RecentChange
         for flag in flags:
             mine = [(entry, actions) for entry in entries if (actions := _actions(entry, flag.key))]
             for entry, actions in mine:
-                if (kind := _kind(entry, actions)) is not None:
+                if actions & SUSPECT:
                     title = f"{entry.by} {entry.verb or 'changed'} {flag.name}"
                     said = {"by": entry.by, "title": title, "comment": entry.comment}
-                    changes.append(_change(flag, kind, changed_at=entry.at, **said))
+                    changes.append(_change(flag, changed_at=entry.at, **said))
             if not mine and flag.modified_at is not None and flag.modified_at >= since:
                 title = f"{flag.name} was changed; the audit log does not say how"
-                changes.append(
-                    _change(flag, models.ChangeKind.CHANGED, changed_at=flag.modified_at, title=title)
-                )
+                changes.append(_change(flag, changed_at=flag.modified_at, title=title))
         changes.sort(key=lambda change: change.changed_at, reverse=True)
         return models.RecentChanges(changes=tuple(changes), notes=tuple(notes))
 
@@ -99,17 +83,5 @@ def _actions(entry: models.AuditEntry, key: str) -> set[str]:
     return {action for action, flag in entry.actions if flag == key}
 
 
-def _kind(entry: models.AuditEntry, actions: set[str]) -> models.ChangeKind | None:
-    if "updateOn" in actions:
-        # The action is one for both ways; only the words tell which.
-        words = f"{entry.verb} {entry.description}"
-        if ON.search(words):
-            return models.ChangeKind.TURNED_ON
-        return models.ChangeKind.TURNED_OFF if OFF.search(words) else models.ChangeKind.CHANGED
-    if actions & CREATED:
-        return models.ChangeKind.CREATED
-    return models.ChangeKind.TARGETING_CHANGED if actions & TARGETING else None
-
-
-def _change(flag: models.FlagSeen, kind: models.ChangeKind, **what: Any) -> models.FlagChange:
-    return models.FlagChange(key=flag.key, name=flag.name, on=flag.on, kind=kind, **what)
+def _change(flag: models.FlagSeen, **what: Any) -> models.FlagChange:
+    return models.FlagChange(key=flag.key, name=flag.name, on=flag.on, **what)

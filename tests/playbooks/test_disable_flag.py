@@ -6,7 +6,6 @@ from typing import Any, cast
 import pytest
 
 from activities.launchdarkly import FlagChange, RecentChanges, SetFlag
-from activities.launchdarkly.models import ChangeKind
 from contracts.catalogue import Flag, ServiceEnvironment, Signal
 from contracts.errors import NothingToProposeError
 from contracts.incidents import Attempt, AttemptEnd, Incident, Severity
@@ -41,7 +40,6 @@ class Look:
                     key=key,
                     name=key,
                     on=key != self._off,
-                    kind=ChangeKind.CHANGED,
                     changed_at=NOW - timedelta(minutes=ago),
                     title=f"Ada changed {key}",
                 )
