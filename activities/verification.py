@@ -88,10 +88,7 @@ def _to_keep(verification: Verification, readings: Sequence[Reading]) -> Sequenc
 def says(verification: Verification, effect: Effect, readings: Sequence[Reading]) -> str:
     """Say the judgement in one sentence with its numbers."""
     unit = f" {verification.unit}" if verification.unit else ""
-    bound = (
-        verification.healthy_below if verification.healthy_below is not None else verification.healthy_above
-    )
-    word = "below" if verification.healthy_below is not None else "above"
+    word, bound = verification.bound
     before = verification.baseline.value if verification.baseline else None
     last = next((reading.value for reading in reversed(readings) if reading.value is not None), None)
     from_to = f"{_number(before)} → {_number(last)}{unit}"

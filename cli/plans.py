@@ -155,9 +155,8 @@ def _duration(duration: timedelta) -> str:
 def _verification(verification: Verification | None) -> str:
     if verification is None:
         return "not by itself: watch the signals"
-    below, above = verification.healthy_below, verification.healthy_above
-    wanted = f"below {below:g}" if below is not None else f"above {above:g}"
-    text = f"{verification.signal} {wanted} {verification.unit}".rstrip()
+    word, bound = verification.bound
+    text = f"{verification.signal} {word} {bound:g} {verification.unit}".rstrip()
     text += f" for {_duration(verification.hold)}, within {_duration(verification.within)}"
     if verification.baseline is None:
         return text

@@ -141,11 +141,17 @@ class Verification(Frozen):
     worse_ratio: float = 1.5
     baseline: Reading | None = None
 
+    @property
+    def bound(self) -> tuple[str, float]:
+        """Where healthy values are, below or above, and of what."""
+        if self.healthy_below is not None:
+            return "below", self.healthy_below
+        return "above", self.healthy_above or 0.0
+
     def is_healthy(self, value: float) -> bool:
         """Say whether one value is healthy."""
-        below = self.healthy_below is None or value < self.healthy_below
-        above = self.healthy_above is None or value > self.healthy_above
-        return below and above
+        word, bound = self.bound
+        return value < bound if word == "below" else value > bound
 
 
 class Undoable(Frozen):

@@ -38,7 +38,7 @@ def health(now: SignalNow) -> tuple[str, str]:
 def sparkline(now: SignalNow) -> Markup:
     """Draw a signal's readings with the bound of what is healthy; where there was no data the line is cut."""
     rule = now.verification
-    bound = rule.healthy_below if rule.healthy_below is not None else rule.healthy_above or 0.0
+    _, bound = rule.bound
     values = [reading.value for reading in now.readings]
     known = [value for value in values if value is not None]
     low, high = min([bound, *known]), max([bound, *known])

@@ -168,10 +168,9 @@ def quantity(value: float | None, unit: str) -> str:
 
 def goal(verification: Verification) -> str:
     """Say when the step counts as effective."""
-    below = verification.healthy_below is not None
-    threshold = verification.healthy_below if below else verification.healthy_above
+    word, bound = verification.bound
     return (
-        f"{verification.signal} {'below' if below else 'above'} {quantity(threshold, verification.unit)} "
+        f"{verification.signal} {word} {quantity(bound, verification.unit)} "
         f"for {duration(verification.hold)}, read every {duration(verification.every)}; "
         f"known within {duration(verification.within)} after it has settled"
     )
