@@ -19,7 +19,7 @@ from temporalio import activity
 from activities.beating import beating
 from activities.planning import changed
 from activities.registry import Registry
-from activities.verification import effect_of
+from activities.verification import call_of, effect_of
 from authority.decisions import Verifier, approved
 from authority.guardrails import Guard, Guardrails
 from contracts import errors, names
@@ -403,15 +403,11 @@ class Steps:
 
 
 def _call(step: Step, direction: Direction) -> ActionCall:
-    if direction is Direction.APPLY:
-        return step.action
-    if direction is Direction.FORCE:
-        if step.forced is None:
-            raise errors.ActionRefusedError(f"step {step.number} cannot be forced")
-        return step.forced
-    if step.undo is None:
-        raise errors.ActionRefusedError(f"step {step.number} has no undo: {step.undo_note}")
-    return step.undo
+    call = call_of(step, direction)
+    if call is None:
+        why = "cannot be forced" if direction is Direction.FORCE else f"has no undo: {step.undo_note}"
+        raise errors.ActionRefusedError(f"step {step.number} {why}")
+    return call
 
 
 def _check_turn(

@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import takewhile
@@ -21,7 +22,7 @@ from contracts.evidence import ENGINE, Evidence, EvidenceKind
 from contracts.incidents import Effect
 from contracts.messages import MonitorOrder, MonitorResult, VerifyOrder
 from contracts.outcomes import Direction, EffectResult, Outcome, Progress, Reached
-from contracts.plans import Plan, Reading, Step, Verification
+from contracts.plans import ActionCall, Plan, Reading, Step, Verification
 from contracts.watches import KEPT, LEAST, Watch, gap
 from ledger import Ledger
 from ledger.watches import question
@@ -126,6 +127,12 @@ def effect_of(ledger: Ledger, action: str) -> EffectResult | None:
     return None if body is None else EffectResult.model_validate(body)
 
 
+def call_of(step: Step, direction: Direction) -> ActionCall | None:
+    """Give what a step calls in one of its ways, where it has that."""
+    calls = {Direction.APPLY: step.action, Direction.FORCE: step.forced, Direction.UNDO: step.undo}
+    return calls[direction]
+
+
 class Looking:
     """How long somebody has looked, whatever the machine's clock does meanwhile."""
 
@@ -136,6 +143,10 @@ class Looking:
         self._clock = clock
         self._monotonic = monotonic
         self._last = clock(), monotonic()
+
+    def since(self) -> timedelta:
+        """Give how long ago the last look was."""
+        return timedelta(seconds=self._monotonic() - self._last[1])
 
     def looked(self, allowed: timedelta) -> bool:
         """Count the time since the last look, at most ``allowed``.
@@ -148,6 +159,42 @@ class Looking:
         passed, told = timedelta(seconds=self._last[1] - began), self._last[0] - before
         self.spent += min(passed, allowed)
         return passed <= allowed and abs(told - passed) <= JUMP
+
+
+@dataclass
+class Signal:
+    """A signal that is read again and again, and what was read of it.
+
+    Attributes:
+        looking: How long it has been looked at.
+        is_here: Nobody has been away since the last reading.
+    """
+
+    rule: Verification
+    read: Callable[[], Reading]
+    looking: Looking
+    readings: list[Reading]
+    is_here: bool
+
+    def take(self) -> bool:
+        """Read it once more; False: before that there was time in which nobody looked."""
+        allowed = gap(self.rule.hold, self.rule.every)
+        is_here = self.looking.looked(allowed) and self.is_here
+        reading = self.read()
+        is_here = self.looking.looked(max(allowed, LONGEST_PROBE)) and is_here
+        if not is_here:
+            detail = "nobody looked: the worker was away, or its clock has jumped"
+            self.readings.append(Reading(value=None, at=reading.at, detail=detail))
+        self.readings.append(reading)
+        self.is_here = True
+        return is_here
+
+    def gets_worse(self) -> bool:
+        """Read it once more when that is due; True: it is clearly worse for long enough."""
+        if self.looking.since() < self.rule.every:
+            return False
+        self.take()
+        return judge(self.rule, self.readings, final=False) is Effect.WORSE
 
 
 class Watching:
@@ -236,25 +283,31 @@ class Watching:
 
     def _verify(self, plan: Plan, step: Step, direction: Direction, watch: Watch) -> EffectResult:
         known = Kept.model_validate(watch.state)
-        settled = known.settled or self._settle(step, direction, watch, known)
-        rule = sealed = step.verification if direction is not Direction.UNDO else None
+        sealed = step.verification if direction is not Direction.UNDO else None
+        rule = sealed and self._compared(plan, step, sealed)
         readings: list[Reading] = []
-        if settled.reached is Reached.SETTLING:
+        settled = known.settled
+        if settled is None:
+            settled, readings = self._settle(plan, step, direction, watch, known)
+        if rule is not None and readings:
+            effect = Effect.WORSE
+            detail = f"{says(rule, effect, readings)} while it was under way: {settled.detail}"
+        elif settled.reached is Reached.SETTLING:
             # It may get there yet: whether to wait, to force it or to go back is a person's to say.
             effect = Effect.INCONCLUSIVE
             detail = f"step {step.number} did not settle in time: {settled.detail}"
         elif settled.reached not in (Reached.YES, Reached.UNKNOWN):
             effect, detail = Effect.INEFFECTIVE, f"step {step.number} did not settle: {settled.detail}"
-        elif sealed is None:
+        elif rule is None:
             told = "settled" if settled.reached is Reached.YES else f"was taken ({settled.detail})"
             effect, detail = Effect.INCONCLUSIVE, f"step {step.number} {told}; nothing was measured"
         else:
-            rule = self._compared(plan, step, sealed)
-            known = known if known.settled else Kept(until=rule.within, settled=settled)
+            if known.settled is None:
+                known, watch = Kept(until=rule.within, settled=settled), Watch(item=watch.item)
             effect, readings = self._judge(rule, watch, known)
             detail = says(rule, effect, readings)
-            if rule is not sealed and rule.baseline:
-                detail += f"; before it: {rule.baseline.detail}"
+        if rule is not sealed and rule and rule.baseline and readings:
+            detail += f"; before it: {rule.baseline.detail}"
         return EffectResult(
             effect=effect,
             detail=detail,
@@ -264,21 +317,28 @@ class Watching:
             ended_at=self._clock(),
         )
 
-    def _settle(self, step: Step, direction: Direction, watch: Watch, known: Kept) -> Progress:
-        """Wait until the provider has carried the step out; a look that fails counts as not yet."""
-        call = {Direction.APPLY: step.action, Direction.FORCE: step.forced, Direction.UNDO: step.undo}[
-            direction
-        ]
+    def _settle(
+        self, plan: Plan, step: Step, direction: Direction, watch: Watch, known: Kept
+    ) -> tuple[Progress, list[Reading]]:
+        """Wait until the provider has carried the step out; a look that fails counts as not yet.
+
+        Returns:
+            How far it is; and the readings by which it makes things worse, where it is to be turned back.
+        """
+        call = call_of(step, direction)
         if call is None:
-            return Progress(reached=Reached.NO, detail="there is no undo")
+            return Progress(reached=Reached.NO, detail="there is no undo"), []
         action, request = self._registry.action(call)
         looking, settling = Looking(self._clock, self._monotonic, known.spent), known.spent
+        signal, turns_back = self._meanwhile(plan, step, direction, watch), False
         while True:
             try:
-                progress = action.is_reached(request, action.observe(request))
+                observed = action.observe(request)
+                progress = action.is_reached(request, observed)
             except (ActionRefusedError, ProviderUnavailableError) as error:
                 progress = Progress(reached=Reached.SETTLING, detail=str(error))
             else:
+                turns_back = step.verification is not None and action.turns_back(request, observed)
                 if progress.detail not in known.said:
                     until = min(looking.spent + action.settles_within, SETTLES_AT_MOST)
                     known = known.model_copy(update={"until": until, "said": (*known.said, progress.detail)})
@@ -289,11 +349,25 @@ class Watching:
             is_open = progress.reached not in (Reached.YES, Reached.UNKNOWN)
             is_open = is_open and looking.spent - settling < STALE_FOR
             if not is_open or looking.spent >= (known.until or action.settles_within):
-                return progress
+                return progress, []
+            if signal is not None and signal.gets_worse():
+                if turns_back:
+                    return progress, signal.readings
+                seen = f"{says(signal.rule, Effect.WORSE, signal.readings)} while it is under way"
+                said = f"{plan.mitigation} {step.title}: {seen}: {progress.detail}"
+                self._ledger.incidents.warn(plan.incident, f"{watch.item}/worse", said)
             if looking.spent - known.spent >= LEAST:
                 known = known.model_copy(update={"spent": looking.spent})
-                self._keep(watch, (), known)
+                self._keep(watch, _to_keep(signal.rule, signal.readings) if signal else (), known)
             time.sleep(SETTLE_EVERY)
+
+    def _meanwhile(self, plan: Plan, step: Step, direction: Direction, watch: Watch) -> Signal | None:
+        """Give what is read while a step settles; one without a verification has that of a later one."""
+        rule = next((one.verification for one in plan.steps[step.number - 1 :] if one.verification), None)
+        steady = [name for name, probe in self._registry.probes.items() if probe.steady]
+        if rule is None or rule.probe.name not in steady or direction is Direction.UNDO:
+            return None
+        return self._signal(self._compared(plan, step, rule), watch, timedelta())
 
     def _compared(self, plan: Plan, step: Step, sealed: Verification) -> Verification:
         """Give the rule with what was measured just before the step: its plan may have waited for hours."""
@@ -320,25 +394,22 @@ class Watching:
 
     def _judge(self, rule: Verification, watch: Watch, known: Kept) -> tuple[Effect, list[Reading]]:
         """Read until there is a judgement; what a killed run of the same step has read counts."""
-        readings, until, allowed = list(watch.readings), known.until, gap(rule.hold, rule.every)
-        is_here = not readings or timedelta() <= self._clock() - readings[-1].at <= allowed
-        looking = Looking(self._clock, self._monotonic, known.spent)
+        signal, until = self._signal(rule, watch, known.spent), known.until
         while True:
-            is_here = looking.looked(allowed) and is_here
-            reading = self._registry.read(rule.probe, self._clock)
-            is_here = looking.looked(max(allowed, LONGEST_PROBE)) and is_here
-            if not is_here:
-                detail = "nobody looked: the worker was away, or its clock has jumped"
-                readings.append(Reading(value=None, at=reading.at, detail=detail))
-                until = min(max(until, looking.spent + rule.hold), 2 * rule.within)
-            is_here = True
-            readings.append(reading)
-            known = Kept(spent=looking.spent, until=until, settled=known.settled)
-            self._keep(watch, _to_keep(rule, readings), known)
-            effect = judge(rule, readings, final=looking.spent >= until)
+            if not signal.take():
+                until = min(max(until, signal.looking.spent + rule.hold), 2 * rule.within)
+            known = Kept(spent=signal.looking.spent, until=until, settled=known.settled)
+            self._keep(watch, _to_keep(rule, signal.readings), known)
+            effect = judge(rule, signal.readings, final=signal.looking.spent >= until)
             if effect is not None:
-                return effect, readings
+                return effect, signal.readings
             time.sleep(rule.every.total_seconds())
+
+    def _signal(self, rule: Verification, watch: Watch, spent: timedelta) -> Signal:
+        looking, kept = Looking(self._clock, self._monotonic, spent), list(watch.readings)
+        is_here = not kept or timedelta() <= self._clock() - kept[-1].at <= gap(rule.hold, rule.every)
+        read = partial(self._registry.read, rule.probe, self._clock)
+        return Signal(rule, read, looking, kept, is_here)
 
     def _keep(self, watch: Watch, readings: Sequence[Reading], known: Kept) -> None:
         # A run that cannot keep what it has seen is as good as one that could, while it lives.

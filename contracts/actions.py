@@ -137,6 +137,14 @@ class Action(ABC, Generic[RequestT]):
     def undo(self, request: RequestT, observed: Observation) -> tuple[RequestT | None, str]:
         """Give the absolute request that brings ``observed`` back, or ``None`` and the reason."""
 
+    def turns_back(self, request: RequestT, observed: Observation) -> bool:  # noqa: ARG002  (others look at them)
+        """Say whether it is to be undone at once when things get worse while it is still being carried out.
+
+        Not where nothing can be sent then, and not where it takes effect only later: what gets worse before
+        added capacity serves gets worse without it.
+        """
+        return False
+
     @abstractmethod
     def blast_radius(self, request: RequestT, observed: Observation) -> str:
         """Say in one sentence who and what is touched while it runs."""
@@ -180,9 +188,15 @@ class Compared(ABC, Generic[RequestT, StateT]):
 
 
 class Probe(ABC, Generic[ProbeRequestT, ResultT]):
-    """One look at the world: reads only, and retries freely."""
+    """One look at the world: reads only, and retries freely.
+
+    Class attributes:
+        request_type: Its request model; ``request_type.probe`` is its name.
+        steady: False where what it measures gets worse by itself while a change is carried out.
+    """
 
     request_type: type[ProbeRequestT]
+    steady: ClassVar[bool] = True
 
     @abstractmethod
     def look(self, request: ProbeRequestT) -> ResultT:

@@ -296,6 +296,14 @@ class Incidents(Stored):
                 )
                 rows.change(connection, incidents, row, **values)
 
+    def warn(self, incident: str, key: str, said: str) -> None:
+        """Say once in the log, on an incident and to its commander that somebody has to look."""
+        with self._database.write() as connection:
+            if not evidence.has(connection, key):
+                evidence.note(connection, EvidenceKind.ATTENTION_NEEDED, key, said, incident=incident)
+                attend(connection, incident, said)
+                ladders.tell(connection, incident, ["incident_commander"], said, key=key)
+
     def trace(self, incident: str) -> dict[str, str]:
         """Give the trace context of the delivery or declaration that opened it.
 

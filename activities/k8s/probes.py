@@ -31,6 +31,7 @@ class RolloutStatusProbe(_Looks, Probe[RolloutStatus, Rollout]):
     """Read whether a deployment's last rollout is done; it measures how much of it is."""
 
     request_type = RolloutStatus
+    steady = False
 
     def look(self, request: RolloutStatus) -> Rollout:
         """Look once; a rollout that is not complete is never 1, also while former pods serve."""
@@ -45,6 +46,7 @@ class WarningEventsProbe(_Looks, Probe[WarningEvents, Warnings]):
     """Read the warnings about a deployment, its ReplicaSets and its pods; it measures how many there are."""
 
     request_type = WarningEvents
+    steady = False
 
     def look(self, request: WarningEvents) -> Warnings:
         """Look once."""

@@ -78,11 +78,12 @@ def test_only_what_the_plan_names_is_undone(world: World, effect: Effect | None)
     assert said == f"{mine.plan.mitigation}: nothing was measured that calls for its undo"
 
 
-def test_what_made_it_worse_is_undone(world: World) -> None:
-    """The declared undo runs after an effect that the plan names."""
+@pytest.mark.parametrize("settled", [YES, Progress(reached=Reached.SETTLING)])
+def test_what_made_it_worse_is_undone(world: World, settled: Progress) -> None:
+    """The declared undo runs after an effect that the plan names, also before the step has settled."""
     mine = world.one()
     run(world, mine)
-    judge(world.ledger, f"{mine.plan.mitigation}/1/apply", Effect.WORSE)
+    judge(world.ledger, f"{mine.plan.mitigation}/1/apply", Effect.WORSE, settled)
 
     assert run(world, mine, direction=Direction.UNDO) == ""
 

@@ -19,6 +19,7 @@ from activities.verification import Watching, effect_of, judge, says
 from contracts.actions import SETTLES_AT_MOST, Action, ActionRequest, Probe, ProbeRequest
 from contracts.catalogue import Catalogue
 from contracts.errors import ActionRefusedError, ProviderUnavailableError
+from contracts.evidence import EvidenceKind
 from contracts.incidents import Effect, Severity
 from contracts.messages import VerifyOrder
 from contracts.outcomes import Direction, EffectResult, Progress, Reached
@@ -125,12 +126,17 @@ class Errors(ProbeRequest[Reading]):
 
 
 class World(Probe[Errors, Reading]):
-    """Its two clocks, and the errors that are seen in it, a second apart; then the process dies."""
+    """Its two clocks, and the errors that are seen in it, a second apart; then the process dies.
+
+    While a step is being carried out others are seen, the last of which stays.
+    """
 
     request_type = Errors
 
     def __init__(self, *values: float | None) -> None:
         self.values = list(values)
+        self.meantime: list[float | None] = [BAD]
+        self.is_settled = True
         self.now = START
         self.ticks = 0.0
         self.looks = 0
@@ -144,6 +150,9 @@ class World(Probe[Errors, Reading]):
 
     def look(self, request: Errors) -> Reading:
         """Look once."""
+        if not self.is_settled:
+            value = self.meantime.pop(0) if len(self.meantime) > 1 else self.meantime[0]
+            return Reading(value=value, at=self.now)
         if self.hangs:
             self.hangs.pop()()
         if not self.values:
@@ -174,17 +183,19 @@ class RolloutAction(Action[Rollout]):
 
     def __init__(self, world: World, *says: Progress | Exception) -> None:
         self.world, self.says, self.looks, self.dies = world, says, 0, 0
-        self.apart = timedelta(minutes=1)
+        self.returns, self.apart = True, timedelta(minutes=1)
+        self.meanwhile: dict[int, tuple[timedelta, timedelta]] = {}
 
     def observe(self, request: Rollout) -> Observation:
         """Look once."""
         self.looks += 1
         if self.looks == self.dies:
             raise KeyboardInterrupt
-        self.world.goes_on(self.apart)
+        self.world.goes_on(*self.meanwhile.get(self.looks, (self.apart, None)))
         seen = self.says[min(self.looks, len(self.says)) - 1]
         if isinstance(seen, Exception):
             raise seen
+        self.world.is_settled = seen.reached in (Reached.YES, Reached.UNKNOWN)
         return Observation(state=seen.model_dump(mode="json"), guard={}, at=self.world.now)
 
     def is_reached(self, request: Rollout, observed: Observation) -> Progress:
@@ -207,15 +218,21 @@ class RolloutAction(Action[Rollout]):
         """Nothing."""
         return None, ""
 
+    def turns_back(self, request: Rollout, observed: Observation) -> bool:
+        """Say what it is told to say."""
+        return self.returns
+
     def blast_radius(self, request: Rollout, observed: Observation) -> str:
         """Say who."""
         return "Everybody."
 
 
 class Scene:
-    """A verified step of a sealed plan, in a world of toys."""
+    """A step of a sealed plan, in a world of toys; ``later``: it is the next one that is verified."""
 
-    def __init__(self, home: Path, world: World, *says: Progress | Exception, **rule: Any) -> None:
+    def __init__(
+        self, home: Path, world: World, *says: Progress | Exception, later: bool = False, **rule: Any
+    ) -> None:
         self.world = world
         self.action = RolloutAction(world, *says)
         self.rule = RULE.model_copy(
@@ -228,7 +245,8 @@ class Scene:
         step = self.plan.steps[0].model_copy(
             update={"action": Rollout().call(), "verification": self.rule if world.values else None}
         )
-        self.plan = self.plan.model_copy(update={"steps": (step,)})
+        first, second = step.model_copy(update={"verification": None}), step.model_copy(update={"number": 2})
+        self.plan = self.plan.model_copy(update={"steps": (first, second) if later else (step,)})
         self.asked = self.ledger.approvals.ask(self.plan, severity=Severity.SEV2)
         do(self.ledger, self.plan, self.asked.id, self.asked.plan_digest)
 
@@ -469,6 +487,139 @@ def test_a_failure_that_stays_is_one(make: Make, reached: Reached) -> None:
     assert scene.action.looks == 6
 
 
+MINUTES = timedelta(minutes=5)  # a stretch of looks that are a minute apart
+
+
+def slow(*values: float | None) -> World:
+    """Give a world in which a look at the errors takes half a minute."""
+    world = World(*values)
+    world.meanwhile = dict.fromkeys(range(99), (30 * SECOND, 30 * SECOND))
+    return world
+
+
+def warnings(scene: Scene) -> list[str]:
+    """Give what the log says that somebody has to look at."""
+    entries = scene.ledger.evidence.entries(incident="INC-1")
+    return [one.summary for one in entries if one.kind is EvidenceKind.ATTENTION_NEEDED]
+
+
+def test_a_rollout_that_makes_it_worse_is_not_waited_for(make: Make) -> None:
+    """What is clearly worse for the whole stretch is said at once, also while the step is under way."""
+    scene = make(World(GOOD), *pods(*range(36)), DONE, hold=MINUTES)
+    scene.world.meantime = [BAD, BAD, TERRIBLE]
+    result = scene.verify()
+
+    assert (result.effect, scene.action.looks) == (Effect.WORSE, 8)
+    assert result.settled == pods(7)[0]
+    assert values(result) == [BAD, BAD, *[TERRIBLE] * 6]
+    assert result.detail.startswith(
+        "error_rate 0.4 → 0.9: worse (healthy is below 0.05) while it was under way: 7 of 36 pods are new"
+    )
+    assert effect_of(scene.ledger, "INC-1/1/1/apply") == result
+    assert not warnings(scene)
+
+
+MEANTIME = {
+    "a dip": [*[TERRIBLE] * 5, BAD],
+    "a dip with a gap": [*[TERRIBLE] * 4, None, *[TERRIBLE] * 4, BAD],
+    "as before": [BAD],
+    "well at once": [GOOD],
+    "no data": [None],
+}
+
+
+@pytest.mark.parametrize("meantime", MEANTIME.values(), ids=MEANTIME)
+def test_what_is_not_clearly_worse_is_waited_for(make: Make, meantime: list[float | None]) -> None:
+    """A rollout may shake the users' signal for a while, and only what comes after it can be effective."""
+    scene = make(slow(*[GOOD] * 11), *pods(*range(20)), DONE, hold=MINUTES, within=2 * MINUTES)
+    scene.world.meantime = list(meantime)
+    scene.action.dies = 20
+    with pytest.raises(KeyboardInterrupt):
+        scene.verify()
+    result = scene.verify()
+
+    assert (result.effect, result.settled) == (Effect.EFFECTIVE, DONE)
+    assert (scene.action.looks, scene.world.looks) == (21, 11)
+
+
+@pytest.mark.parametrize("jump", JUMPS.values(), ids=JUMPS)
+def test_a_clock_that_jumps_makes_nothing_worse(make: Make, jump: tuple[timedelta, timedelta]) -> None:
+    """Time in which nobody looked breaks a stretch also while a step is under way."""
+    scene = make(World(GOOD), *pods(*range(36)), DONE, hold=MINUTES)
+    scene.world.meantime = [TERRIBLE]
+    scene.action.meanwhile[4] = jump
+    result = scene.verify()
+
+    assert result.effect is Effect.WORSE
+    assert values(result) == [*[TERRIBLE] * 3, None, *[TERRIBLE] * 6]
+
+
+def test_a_killed_worker_s_readings_count_while_it_settles(make: Make) -> None:
+    """The next worker goes on with the stretch that the killed one has seen."""
+    scene = make(World(GOOD), *pods(*range(36)), DONE, hold=MINUTES)
+    scene.world.meantime = [TERRIBLE]
+    scene.action.dies = 4
+    with pytest.raises(KeyboardInterrupt):
+        scene.verify()
+    result = scene.verify()
+
+    assert (result.effect, scene.action.looks) == (Effect.WORSE, 7)
+
+
+def test_a_worse_start_is_no_judgement_of_what_comes_after(make: Make) -> None:
+    """When a step has settled its stretch begins anew, for worse as for better."""
+    scene = make(slow(*[GOOD] * 11), *pods(*range(4)), DONE, hold=MINUTES, within=2 * MINUTES)
+    scene.world.meantime = [TERRIBLE]
+
+    assert scene.verify().effect is Effect.EFFECTIVE
+
+
+def test_what_cannot_be_turned_back_is_told(make: Make) -> None:
+    """Where nothing can be sent before the step has settled, people hear of it once, and it is waited for."""
+    scene = make(slow(*[TERRIBLE] * 11), *pods(*range(36)), DONE, hold=MINUTES, within=2 * MINUTES)
+    scene.world.meantime = [TERRIBLE]
+    scene.action.returns = False
+    scene.action.dies = 20
+    with pytest.raises(KeyboardInterrupt):
+        scene.verify()
+    result = scene.verify()
+
+    assert (result.effect, result.settled) == (Effect.WORSE, DONE)
+    said = (
+        "INC-1/1 Scale web: error_rate 0.4 → 0.9: worse (healthy is below 0.05) while it is under way:"
+        " 5 of 36 pods are new"
+    )
+    assert warnings(scene) == [said]
+    assert scene.ledger.incidents.get("INC-1").attention == said
+    told = scene.ledger.outbox.claim(100, HOUR)
+    assert [one.payload["whom"] for one in told if one.payload.get("text") == said] == [
+        ["incident_commander"]
+    ]
+
+
+def test_a_step_without_a_signal_is_seen_with_a_later_one_s(make: Make) -> None:
+    """A slow step before the verified one is not judged, and people hear that it makes things worse."""
+    scene = make(World(GOOD), *pods(*range(36)), DONE, later=True, hold=MINUTES)
+    scene.world.meantime = [TERRIBLE]
+    result = scene.verify()
+
+    assert (result.effect, result.settled, result.readings) == (Effect.INCONCLUSIVE, DONE, ())
+    assert len(warnings(scene)) == 1
+
+
+def test_what_a_rollout_does_to_its_own_signal_is_not_worse(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal that every change disturbs, as the share of new pods, says nothing meanwhile."""
+    scene = make(slow(*[GOOD] * 11), *pods(*range(36)), DONE, hold=MINUTES, within=2 * MINUTES)
+    scene.world.meantime = [TERRIBLE]
+    monkeypatch.setattr(World, "steady", False)
+
+    assert scene.verify().effect is Effect.EFFECTIVE
+    assert not warnings(scene)
+    assert [k8s.RolloutStatusProbe.steady, k8s.WarningEventsProbe.steady] == [False, False]
+
+
 def test_a_look_that_is_refused_settles_nothing(make: Make) -> None:
     """While a step settles, a refusal to tell how far it is says nothing about the step."""
     scene = make(World(*[GOOD] * 6), *pods(1), ActionRefusedError("401"), DONE)
@@ -509,11 +660,13 @@ def test_nothing_is_waited_for_longer_than_an_attempt_may_take() -> None:
 
 
 def test_actions_say_how_long_they_may_take() -> None:
-    """What is slow by nature has longer than the others, and nothing longer than it is waited for at all."""
+    """What is slow by nature has longer than the others, and only what replaces a release is turned back."""
     actions: list[Any] = [*k8s.ACTIONS, *aws.ACTIONS]
     minutes = {one.request_type.action: one.settles_within / timedelta(minutes=1) for one in actions}
 
     assert {minutes[name] for name in minutes if name.startswith("k8s.")} == {15}
+    turned_back = {one.request_type.action for one in actions if one.turns_back is not Action.turns_back}
+    assert turned_back == {"k8s.restart_deployment", "k8s.roll_back_deployment", "aws.roll_back_service"}
     assert minutes["aws.roll_back_service"] == minutes["aws.set_service_count"] == 20
     assert minutes["aws.execute_region_switch"] == 60
     assert max(minutes.values()) < SETTLES_AT_MOST / timedelta(minutes=1)

@@ -15,13 +15,14 @@ from activities.launchdarkly.fake import Fault
 from authority.decisions import Signer
 from contracts import messages, names
 from contracts.approvals import ApprovalState, Decision, Verdict
+from contracts.catalogue import Catalogue
 from contracts.evidence import EvidenceKind
 from contracts.incidents import AlertStatus, AttemptEnd, Effect, Phase
 from contracts.outcomes import EffectResult, MitigationResult, Outcome, StepResult
 from runtime import engine, temporal
 from runtime.clock import utc_now
 from tests import site as sites
-from tests.site import Site, query, until
+from tests.site import TOKEN, Site, query, until
 from workflows.mitigation import MitigationWorkflow
 
 
@@ -161,6 +162,36 @@ async def test_worse_is_undone(running: Site, service: str) -> None:
     assert (attempt.end, attempt.undone) == (AttemptEnd.WORSE, True)
     assert running.flags.config("web", "production", flag)["on"]
     assert running.changes(flag) == 2
+
+
+async def test_worse_is_undone_before_it_has_settled(tmp_path: Path) -> None:
+    """What makes it worse is undone while its provider is still carrying it out: here no SDK has it yet."""
+
+    def observed(book: Catalogue) -> Catalogue:
+        (project,) = book.launchdarkly
+        seen = {"sdk_key_env": "SDK_KEY", "stream": project.api, "sdk_environment": "production"}
+        return book.model_copy(update={"launchdarkly": (project.model_copy(update=seen),)})
+
+    def secret(name: str) -> str:
+        return "sdk-key" if name == "SDK_KEY" else TOKEN
+
+    async with sites.site(tmp_path, services=1, more=observed, secret=secret) as site:
+        site.flags.state.sdk_keys["sdk-key"] = ["web", "production"]
+        site.flags.muted = True
+        site.alert("s0")
+        incident = await site.command("s0")
+        asked = await site.asked(incident.id)
+        flag = asked.plan.steps[0].action.target.path[-1]
+        site.decide(asked)
+        await until(lambda: site.changes(flag) == 1, what="the change, which makes it worse")
+        site.break_service("s0", 0.9)
+        await site.asked(incident.id, 2)
+        attempt = site.ledger.incidents.get(incident.id).attempts[0]
+        site.check_audit()
+
+        assert (attempt.end, attempt.undone) == (AttemptEnd.WORSE, True)
+        assert "while it was under way: s0-old is off for SDKs that poll" in attempt.detail
+        assert site.flags.config("web", "production", flag)["on"]
 
 
 async def test_provider_that_refuses_leads_to_the_next_plan(running: Site, service: str) -> None:

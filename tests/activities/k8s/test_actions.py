@@ -23,6 +23,7 @@ from tests.activities.k8s.conftest import (
     MERGE,
     Place,
     now,
+    until,
 )
 from tests.control_plane.scene import Scene
 
@@ -331,6 +332,47 @@ def test_limits_settle_until_the_autoscaler_has_acted(fake: FakeKubernetes, shop
 
     assert progress.reached is Reached.SETTLING
     assert progress.detail.endswith("its autoscaler has yet to set its count, which is 3")
+
+
+def under_way(fake: FakeKubernetes, shop: Place, request: Any) -> tuple[Any, Any, Any]:
+    """Begin a change whose pods take their time; give its action, its undo, and how it is meanwhile."""
+    action = shop.action(request)
+    before = action.observe(request)
+    fake.world.ready_after = 2 * HASTE  # seconds
+    action.apply(request, before, action_id="INC-1/1/1/apply")
+    until(lambda: "its controller has yet to see it" not in shop.status().detail)
+    return action, action.undo(request, before)[0], action.observe(request)
+
+
+@pytest.mark.parametrize("kind", ["roll_back", "roll_back_stateful_set", "roll_back_daemon_set"])
+def test_a_rollback_under_way_is_turned_back(fake: FakeKubernetes, shop: Place, kind: str) -> None:
+    """What makes things worse is undone while it still rolls out: the template that was there is back."""
+    request = shop.asked(kind)
+    action, undo, seen = under_way(fake, shop, request)
+    action.apply(undo, action.observe(undo), action_id="INC-1/1/1/undo")
+    fake.world.ready_after = 0.1
+    shop.settled()
+    after = action.observe(undo)
+
+    assert action.is_reached(request, seen).reached is Reached.SETTLING
+    assert action.turns_back(request, seen)
+    assert action.is_reached(undo, after).reached is Reached.YES
+    assert after.state["images"] == [IMAGES[1]]
+
+
+def test_what_serves_nobody_is_not_turned_back(fake: FakeKubernetes, shop: Place) -> None:
+    """With all pods replaced at once none serves for a while, and the way back would take as long again."""
+    shop.deploy(strategy={"type": "Recreate"})
+    shop.release(IMAGES[1])
+    shop.settled()
+    request = shop.roll_back(1)
+    action, undo, _ = under_way(fake, shop, request)
+    until(lambda: not action.observe(request).state["available"])
+    seen = action.observe(request)
+    until(lambda: action.observe(request).state["available"])
+
+    assert action.is_reached(request, seen).reached is Reached.SETTLING
+    assert (action.turns_back(request, seen), action.turns_back(undo, action.observe(undo))) == (False, True)
 
 
 def test_another_minimum_alone_turns_a_change_of_the_limits_away(shop: Place) -> None:
