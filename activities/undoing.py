@@ -136,5 +136,9 @@ class Undoing:
     def _moved(self, step: StepInForce) -> str:
         """Say how somebody else has changed further what the mitigation had changed."""
         action, request = self._registry.action(step.action)
-        progress = action.is_reached(request, action.observe(request))
-        return (progress.detail or "changed by somebody else") if progress.reached is Reached.NO else ""
+        observed = action.observe(request)
+        progress = action.is_reached(request, observed)
+        if progress.reached is Reached.NO:
+            return progress.detail or "changed by somebody else"
+        back, way = self._registry.action(step.undo)
+        return back.moved(way, observed)

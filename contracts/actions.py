@@ -11,9 +11,10 @@ from contracts.plans import ActionCall, Difference, Observation, ProbeCall, Reac
 
 # Nothing is waited for longer than this, however much goes on there: then a person looks at it.
 SETTLES_AT_MOST = timedelta(hours=2)
-# Arguments that ask for nothing: when it was asked for, and what people call what ``template_hash`` says.
+# Arguments that ask for nothing: when it was asked for, what people call what ``template_hash`` says, and
+# what is only compared.
 # A yes to one plan holds for the next one whatever these are.
-ONLY_TOLD = frozenset({"restarted_at", "revision"})
+ONLY_TOLD = frozenset({"restarted_at", "revision", "targeting"})
 
 
 class ActionRequest(Frozen, ABC):
@@ -136,6 +137,15 @@ class Action(ABC, Generic[RequestT]):
     @abstractmethod
     def undo(self, request: RequestT, observed: Observation) -> tuple[RequestT | None, str]:
         """Give the absolute request that brings ``observed`` back, or ``None`` and the reason."""
+
+    def moved(self, request: RequestT, observed: Observation) -> str:  # noqa: ARG002  (others look at them)
+        """Say of a way back what it would bring back otherwise than it was; empty: nothing.
+
+        Args:
+            request: The way back.
+            observed: The target of the action that it undoes, as that reads it.
+        """
+        return ""
 
     def turns_back(self, request: RequestT, observed: Observation) -> bool:  # noqa: ARG002  (others look at them)
         """Say whether it is to be undone at once when things get worse while it is still being carried out.

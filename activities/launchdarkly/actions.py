@@ -21,6 +21,8 @@ class SetFlagAction(Action[SetFlag]):
     It is guarded by the flag's state and its version in that environment: whatever somebody else changes
     there voids an approval. LaunchDarkly has no conditional semantic patch, so the guard is compared right
     before the call; a change that slips in between survives, as the patch touches nothing but on and off.
+    Rules and targets that somebody changes while it is off stay so; the plan of its undo says it, with high
+    risk.
 
     Idempotent: turning off a flag that is off changes nothing, not even its version.
     Undo: the former state, on or off.
@@ -97,7 +99,13 @@ class SetFlagAction(Action[SetFlag]):
         """Give the former state."""
         if observed.state["on"] == request.on:
             return None, f"{request.key} was {WORDS[request.on]} already, so there is nothing to bring back"
-        return request.model_copy(update={"on": not request.on}), ""
+        back = {"on": not request.on, "targeting": observed.state.get("targeting", "")}
+        return request.model_copy(update=back), ""
+
+    def moved(self, request: SetFlag, observed: Observation) -> str:
+        """Say whether the flag's rules, targets or prerequisites are other ones by now."""
+        is_other = request.targeting not in ("", observed.state["targeting"])
+        return "its rules, targets or prerequisites were changed since" if is_other else ""
 
     def blast_radius(self, request: SetFlag, observed: Observation) -> str:
         """Say what everybody gets from then on, and which flags follow."""

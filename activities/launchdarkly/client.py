@@ -1,5 +1,6 @@
 """LaunchDarkly over its REST API, observed through its own server SDK. SDK exceptions stop here."""
 
+import hashlib
 import json
 import re
 import threading
@@ -29,6 +30,7 @@ LARGEST_ANSWER = 32 * 1024 * 1024  # a whole environment's flags come in one ans
 LONGEST_SAID = 200  # characters of the provider's own words that go into our sentence
 AUDIT_PAGE = 20  # the vendor's maximum
 AUDIT_PAGES = 5
+TARGETING = ("rules", "targets", "contextTargets", "fallthrough", "offVariation", "prerequisites")
 FOLLOWERS_FRESH = 60.0  # seconds; they are for people to read, and a verification reads every few seconds
 Json = Mapping[str, Any]
 TURNED_AWAY: dict[int, str] = {
@@ -251,6 +253,7 @@ class LaunchDarklyClient:
                 raise ActionRefusedError(f"{what}: project {project} has no environment {environment}")
             targets = [*(config.get("targets") or ()), *(config.get("contextTargets") or ())]
             modified = config.get("lastModified")
+            targeting = json.dumps([config.get(name) for name in TARGETING], sort_keys=True)
             seen = FlagSeen(
                 project=project,
                 environment=environment,
@@ -264,6 +267,7 @@ class LaunchDarklyClient:
                 rules=len(config.get("rules") or ()),
                 targets=sum(len(one.get("values") or ()) for one in targets),
                 prerequisites=tuple(one["key"] for one in config.get("prerequisites") or ()),
+                targeting=hashlib.sha256(targeting.encode()).hexdigest()[:16],
                 modified_at=_time(modified) if modified else None,
             )
             # A flag that was deleted and made again counts anew, hence its time of creation.

@@ -27,11 +27,13 @@ class SetFlag(InFlag, ActionRequest):
 
     Attributes:
         on: True serves what the flag's rules say, False serves its off variation to everybody.
+        targeting: Of a way back: what these rules were, as ``FlagSeen`` has it. It is compared, not restored.
     """
 
     action: ClassVar[str] = "launchdarkly.set_flag"
 
     on: bool
+    targeting: str = ""
 
     @property
     def target(self) -> Target:
@@ -47,6 +49,7 @@ class FlagSeen(Frozen):
         serves_off: What everybody gets while it is off; ``None`` when that is each application's own default.
         serves_else: What those get whom no rule and no target names while it is on.
         targets: How many contexts are targeted one by one.
+        targeting: Stands for all of that: another one, when any of it was changed.
         modified_at: When the configuration in this environment was last changed (UTC).
     """
 
@@ -62,6 +65,7 @@ class FlagSeen(Frozen):
     rules: int = 0
     targets: int = 0
     prerequisites: tuple[str, ...] = ()
+    targeting: str = ""
     modified_at: datetime | None = None
 
 

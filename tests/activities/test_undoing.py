@@ -233,7 +233,8 @@ def test_the_failback_of_a_failover(scene: Scene) -> None:
     plan = scene.sealed(answer)
     assert (plan.mitigation, plan.undoes, plan.title) == ("INC-1/1-undo", "INC-1/1", "Undo Fail over")
     assert [step.title for step in plan.steps] == ["Undo: Switch primary", "Undo: Switch standby"]
-    assert [step.undo for step in plan.steps] == [step.action for step in reversed(scene.plan.steps)]
+    ways = [(step.undo.target, step.undo.arguments["on"]) for step in plan.steps if step.undo]
+    assert ways == [(step.action.target, step.action.arguments["on"]) for step in reversed(scene.plan.steps)]
     assert all(step.verification and step.verification.baseline for step in plan.steps)
     assert "ada asks to undo it: it is fixed." in plan.rationale
     assert [result.outcome for result in scene.run(answer)] == [Outcome.DONE] * 2
@@ -312,6 +313,16 @@ def test_what_somebody_has_changed_further(tmp_path: Path) -> None:
         assert f"{scene.web.target()} is no longer as INC-1/1 left it" in plan.rationale
         assert (untouched.risk, plan.risk) == (Risk.MEDIUM, Risk.HIGH)
         assert [(one.before, one.after) for one in plan.steps[0].change] == [(9, 2)]
+
+
+def test_rules_that_were_changed_while_a_flag_was_off(scene: Scene) -> None:
+    """What an undo would switch on is not what was switched off: the plan says so, and asks about more."""
+    scene.flags.add_rule("web", "production", "primary")
+    plan = scene.sealed(scene.ask())
+    said = "launchdarkly:flag/web/production/primary is no longer as INC-1/1 left it: its rules, targets or"
+
+    assert f"{said} prerequisites were changed since." in plan.rationale
+    assert [step.risk for step in plan.steps] == [Risk.HIGH, Risk.LOW]
 
 
 def test_what_is_no_longer_ours(scene: Scene) -> None:

@@ -226,6 +226,7 @@ def test_only_what_asks_for_nothing_is_told() -> None:
     assert {name: names for name, names in told.items() if names} == {
         "k8s.restart_deployment": {"restarted_at"},
         "k8s.roll_back_deployment": {"revision"},
+        "launchdarkly.set_flag": {"targeting"},
     }
 
 

