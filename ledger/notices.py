@@ -57,10 +57,11 @@ class Notices(Stored):
                 return
             now = moment_of(connection)
             found = incidents.read(connection, incident) if incident else _nowhere(now)
-            everybody = [person.id for person in catalogue.people]
-            words = [word for word in whom if word != ladders.EVERYBODY]
-            people = directory.resolve(catalogue, found, words, now)
-            people = tuple(everybody) if ladders.EVERYBODY in whom else people
+            everybody = tuple(person.id for person in catalogue.people)
+            is_loud = ladders.EVERYBODY in whom
+            people = everybody if is_loud else directory.resolve(catalogue, found, whom, now)
+            if set(people).isdisjoint(everybody):  # who has left the catalogue is reached nowhere
+                people += directory.resolve(catalogue, found, "on_call", now)
             call = _Call(connection, catalogue, key, incident)
             said = one_line(text)
             call.queue(people, f"{incident}: {said}" if incident else said, text)

@@ -419,6 +419,21 @@ def test_telling_nobody_is_not_silent(ledger: Ledger, post: Post) -> None:
     ]
 
 
+def test_who_has_left_is_not_the_only_one_told(ledger: Ledger, post: Post) -> None:
+    """What only somebody would hear whom the catalogue no longer has, who is on call hears too."""
+    incident = open_incident(ledger, commander="zoe")
+    with ledger.database.write() as connection:
+        ladders.tell(connection, incident, ["person:zoe"], "its time is over", key="k")
+        ladders.tell(connection, incident, ["person:grace"], "its time is over", key="l")
+    post.round()
+
+    assert sorted(one for one in post.sent if one[:2] in ("k/", "l/")) == [
+        "k/ada/webhook/1",
+        "l/grace/email/1",
+    ]
+    assert sorted(one.person for one in ledger.notices.list(subject="k")) == ["ada", "zoe"]
+
+
 def test_who_takes_a_role_away_is_heard(ledger: Ledger, post: Post) -> None:
     """Whose role somebody else takes is told, by whom and which."""
     incident = open_incident(ledger, commander="ada")
