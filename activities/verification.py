@@ -65,9 +65,9 @@ def judge(verification: Verification, readings: Sequence[Reading], *, final: boo
         return Effect.EFFECTIVE if verification.is_healthy(last) else Effect.WORSE
     if not final:
         return None
-    if last is None or verification.is_healthy(last):
-        return Effect.INCONCLUSIVE
-    return Effect.INEFFECTIVE
+    lately = [one.value for one in readings if readings[-1].at - one.at <= verification.hold]
+    flaps = any(value is not None and verification.is_healthy(value) for value in lately)
+    return Effect.INCONCLUSIVE if last is None or flaps else Effect.INEFFECTIVE
 
 
 def _first(verification: Verification, readings: Sequence[Reading]) -> Reading | None:

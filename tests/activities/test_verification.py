@@ -70,6 +70,8 @@ CASES = [
     ("still bad when the time is over", [BAD] * 21, True, Effect.INEFFECTIVE),
     ("better, but not healthy", [0.06] * 21, True, Effect.INEFFECTIVE),
     ("flapping when the time is over", [BAD, GOOD] * 10, True, Effect.INCONCLUSIVE),
+    ("flapping that happens to be bad at the end", [GOOD, BAD] * 10, True, Effect.INCONCLUSIVE),
+    ("healthy once at the end of a bad time", [BAD] * 15 + [GOOD] + [BAD] * 5, True, Effect.INCONCLUSIVE),
     ("a dip, and bad again", [BAD] * 3 + [GOOD] * 3 + [BAD] * 10, True, Effect.INEFFECTIVE),
     ("no data at all", [None] * 21, True, Effect.INCONCLUSIVE),
     ("data that ends", [BAD] * 10 + [None], True, Effect.INCONCLUSIVE),
