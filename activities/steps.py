@@ -172,6 +172,10 @@ class Steps:
             raise errors.ForbiddenError(
                 f"{step.action.target}: the catalogue no longer gives it to {plan.service}"
             )
+        if not self._ledger.approvals.has_recorded(order.signed):
+            # It is true, and does not count: the first of two has said less since, or a backup was restored.
+            request = order.signed.decision.request
+            raise errors.ForbiddenError(f"the decision on {request} is not the one that is recorded")
 
     def _now(self) -> datetime:
         """Give the later of this machine's time and the engine's: being behind does not stretch an expiry."""

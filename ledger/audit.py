@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import JsonValue
 from sqlalchemy import Connection, Row, select
 
-from authority.decisions import Verifier
+from authority.decisions import Verifier, approved
 from authority.seals import digest
 from contracts.approvals import SignedDecision, Verdict
 from contracts.base import Frozen
@@ -72,7 +72,7 @@ class _Audit:
         self._count = 0
         self._agreed = 0
         self._decisions: dict[str, JsonValue] = {}  # by request, as the log has them
-        self._approved: set[tuple[str, str]] = set()
+        self._approved: dict[tuple[JsonValue, JsonValue], tuple[int, ...]] = {}  # the steps, by its request
         self._asked: dict[str, Plan] = {}  # digest to plan, until it is decided
         self._intended: set[str] = set()
         self._ended: dict[str, JsonValue] = {}  # outcomes by action, as the log has them
@@ -178,9 +178,10 @@ class _Audit:
                 self._check_signed(where, entry)
             case EvidenceKind.INTENT:
                 action, body = str(entry.body["action"]), entry.body
-                if (body["approval"], body["plan_digest"]) not in self._approved:
-                    said = f"{action} was begun, and no approval of its plan comes before"
-                    self._problems.append(f"{where}: {said}")
+                steps = self._approved.get((body["approval"], body["plan_digest"]))
+                if steps is None or body["step"] not in steps:
+                    said = f"no approval of its {'plan' if steps is None else 'step'} comes before"
+                    self._problems.append(f"{where}: {action} was begun, and {said}")
                 self._intended.add(action)
             case EvidenceKind.OUTCOME:
                 action = str(entry.body["action"])
@@ -217,7 +218,7 @@ class _Audit:
         plan = self._asked.pop(decision.plan_digest, None)
         if decision.verdict is not Verdict.APPROVE:
             return
-        self._approved.add((decision.request, decision.plan_digest))
+        self._approved[decision.request, decision.plan_digest] = approved(signed, plan) if plan else ()
         try:
             if plan is None or digest(plan) != decision.plan_digest:
                 raise ForbiddenError(f"{decision.request} approves a plan that was not sealed before")

@@ -401,9 +401,8 @@ def test_undo_takes_back_what_was_forced(scene: Scene) -> None:
     plan = scene.plan.model_copy(update={"steps": (step.model_copy(update={"forced": other}),)})
     scene.plan = plan.model_copy(update={"mitigation": f"{scene.incident}/2"})
     scene.signed = scene.approve(scene.plan)
-    decision = scene.signed.decision.model_copy(update={"forced": (1,)})
     scene.run()
-    forced = scene.run(scene.order(Direction.FORCE, Signer(KEY_PAIR).sign(decision)))
+    forced = scene.run(scene.order(Direction.FORCE, scene.force()))
     judge(scene.ledger, f"{scene.plan.mitigation}/1/force")
     result = scene.run(scene.order(Direction.UNDO))
 

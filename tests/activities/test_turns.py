@@ -10,10 +10,14 @@ from temporalio.testing import ActivityEnvironment
 
 from activities import steps
 from activities.verification import Watching, effect_of
+from authority.seals import digest
+from contracts.approvals import SignedDecision, Verdict
 from contracts.errors import ForbiddenError
-from contracts.incidents import Attempt, AttemptEnd, Effect, Phase
+from contracts.incidents import Attempt, AttemptEnd, Effect, Phase, Role
 from contracts.messages import RecordRequest, VerifyOrder
 from contracts.outcomes import Direction, Progress, Reached
+from contracts.plans import Needs
+from ledger import Answer
 from runtime.clock import utc_now
 from tests.activities.judged import judge
 from tests.campaigns import forging
@@ -109,16 +113,15 @@ def test_what_ended_before_its_first_step_is_not_begun(world: World) -> None:
     assert run(world, mine) == f"{mine.plan.mitigation} has ended"
 
 
-@pytest.mark.parametrize("step", [1, 2])
-def test_what_was_begun_in_time_goes_on_soon_or_not_at_all(world: World, step: int) -> None:
+def test_what_was_begun_in_time_goes_on_soon_or_not_at_all(world: World) -> None:
     """After its plan's expiry a mitigation goes on, but not when it has stood still for more than an hour."""
     mine = world.one(ends=1)
     run(world, mine)
     judge(world.ledger, f"{mine.plan.mitigation}/1/apply", Effect.EFFECTIVE)
     time.sleep(1.1)
 
-    assert "it expired at" in run(world, mine, timedelta(hours=2), step=step)
-    assert run(world, mine, step=step) == ""
+    assert "it expired at" in run(world, mine, timedelta(hours=2), step=2)
+    assert run(world, mine, step=2) == ""
 
 
 def test_what_was_not_done_has_no_effect(world: World) -> None:
@@ -171,3 +174,31 @@ def test_a_clock_that_is_ahead_calls_nothing(world: World, monkeypatch: pytest.M
     entry = world.ledger.journal.get(f"{mine.plan.mitigation}/1/apply")
     assert entry is not None
     assert entry.fence == 2
+
+
+def test_what_was_narrowed_since_is_not_what_runs(world: World) -> None:
+    """What the first of two said before they said less stays true, and is not what is recorded."""
+    plan, approvals = world.seal(Needs.TWO, Needs.TWO), world.ledger.approvals
+    for role, person in ((Role.INCIDENT_COMMANDER, "ada"), (Role.TECHNICAL_LEAD, "erin")):
+        world.ledger.incidents.assign(plan.incident, role, person, by=person)
+
+    def approve(person: str, *steps: int) -> SignedDecision:
+        asked = approvals.for_mitigation(plan.mitigation)
+        assert asked is not None
+        return approvals.decide(
+            asked.request.id,
+            Answer(Verdict.APPROVE, digest(plan), person, "oidc", steps=steps),
+            policy=forging.POLICY,
+            signer=forging.OURS,
+            trace={},
+        )
+
+    wide, _, both = approve("ada"), approve("ada", 2), approve("erin")
+    assert [one.allows(1) for one in (wide, both)] == [True, False]
+    mine = Genuine(plan, both)
+    for crafted in (both.model_copy(update={"others": (wide,)}), both.model_copy(update={"others": ()})):
+        for step in (1, 2):
+            order = mine.order(crafted, step=step)
+            assert world.run(forging.Attempt(order, is_written=False)) != ""
+    assert world.flags.arrived("PATCH") == []
+    assert world.run(forging.Attempt(mine.order(step=2), is_written=False)) == ""

@@ -1,7 +1,8 @@
 """Wrong approvals of every kind at the end that acts: none may act, and each has to be in the evidence.
 
 Every attempt is one run of the step's activity, on SQLite and a provider that keeps what arrives.
-Half of what is forged is even signed by our own key: it is a true decision, for something else.
+Half of what is forged is even signed by our own key: it is a true decision, for something else. And whoever
+forges may write to the database: the request says that what was forged is its answer.
 """
 
 import base64
@@ -95,12 +96,17 @@ class Genuine:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One wrong order, with what was done to the ledger and to the worker's clock for it."""
+    """One wrong order, with what was done to the ledger and to the worker's clock for it.
+
+    Attributes:
+        is_written: Its decision was written into the request, as the answer that was taken.
+    """
 
     order: StepOrder
     tampers: Callable[[], None] = lambda: None
     mends: Callable[[], None] = lambda: None
     ahead: timedelta = timedelta()
+    is_written: bool = True
 
 
 def other(rng: random.Random, value: Any) -> Any:  # noqa: PLR0911  (one line for each type)
@@ -438,6 +444,14 @@ class World:
         signed = OURS.sign(mine.signed.decision.model_copy(update=changes))
         return Attempt(mine.order(signed.model_copy(update={"others": mine.signed.others})))
 
+    def another_answer(self) -> Attempt:
+        """A right decision by our own key, of two that there are the one that the ledger has not taken."""
+        mine = self.reworded()
+        self._write(mine.plan.mitigation, mine.signed)
+        again = OURS.sign(mine.signed.decision.model_copy(update={"reason": self._words()}))
+        again = again.model_copy(update={"others": mine.signed.others})
+        return Attempt(mine.order(again), is_written=False)
+
     def _words(self) -> str:
         return f"{self.rng.getrandbits(48):x}"
 
@@ -493,7 +507,9 @@ class World:
             *({"envelope": Envelope(**one)} for one in envelopes),
         ]
         grant = self.grant(plan, **rng.choice(scopes))
-        decision = self.decision(plan, authenticated_by="grant", grant=grant, reason=self._words())
+        # Decided when it was sealed: a long campaign comes into the time of a grant that begins later.
+        facts: dict[str, Any] = {"decided_at": plan.sealed_at, "grant": grant, "reason": self._words()}
+        decision = self.decision(plan, authenticated_by="grant", **facts)
         return Attempt(Genuine(plan, OURS.sign(decision)).order())
 
     def policy_where_people_are_asked(self) -> Attempt:
@@ -559,13 +575,15 @@ class World:
         signed = STRANGER.sign(decision).model_copy(update={"key_id": by})
         return Attempt(
             Genuine(plan, signed).order(step=self.rng.randint(1, 2)),
-            lambda: self._decide_by_hand(plan, "approved", signed.model_dump(mode="json")),
-            lambda: self._decide_by_hand(plan, "pending", None),
+            mends=lambda: self._write(plan.mitigation, None),
         )
 
-    def _decide_by_hand(self, plan: Plan, state: str, signed: Any) -> None:
-        values = {"state": state, "signed": signed, "closed_at": utc_now() if signed else None}
-        chosen = update(approvals).where(approvals.c.mitigation == plan.mitigation)
+    def _write(self, mitigation: str, signed: SignedDecision | None) -> None:
+        """Write by hand what the answer to a mitigation's request was."""
+        values: dict[str, Any] = {"state": "pending", "signed": None, "closed_at": None}
+        if signed is not None:
+            values = {"state": "approved", "signed": signed.model_dump(mode="json"), "closed_at": utc_now()}
+        chosen = update(approvals).where(approvals.c.mitigation == mitigation)
         with self.ledger.database.write() as connection:
             connection.execute(chosen.values(values))
 
@@ -593,6 +611,8 @@ class World:
 
     def run(self, attempt: Attempt) -> str:
         """Run the step as a worker does; give why it was refused, empty if it was not."""
+        if attempt.is_written:
+            self._write(attempt.order.signed.decision.mitigation, attempt.order.signed)
         steps = Steps(
             ledger=self.ledger,
             catalogue=self.catalogue,
@@ -640,6 +660,7 @@ KINDS: Mapping[str, Callable[[World], Attempt]] = {
     "T7 plan exchanged in the ledger": World.another_plan_stored,
     "T9 decision with another plan's step": World.pairing,
     "T9 order with another's name": World.replayed_in_part,
+    "T9 decision that was not taken": World.another_answer,
     "T10 signature's bits turned": World.flipped_bits,
     "T10 signature in other letters": World.respelled_signature,
     "T10 signature that is none": World.odd_signature,

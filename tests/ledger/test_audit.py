@@ -25,17 +25,12 @@ AT_CHECKPOINT = "entry 10, checkpoint at size 11"  # where the story's checkpoin
 DECISION, INTENT, OUTCOME, LAST = 6, 7, 8, 11  # the indices of the story's entries
 
 
-def decide(ledger: Ledger, signer: Signer, verdict: Verdict, sealed: Plan, approval: str) -> SignedDecision:
+def decide(
+    ledger: Ledger, signer: Signer, verdict: Verdict, sealed: Plan, approval: str, *steps: int
+) -> SignedDecision:
     """Decide as ada."""
-    return ledger.approvals.decide(
-        approval,
-        Answer(
-            verdict=verdict, plan_digest=digest(sealed), person="ada", authenticated_by="local", reason=""
-        ),
-        policy=POLICY,
-        signer=signer,
-        trace=TRACE,
-    )
+    answer = Answer(verdict, digest(sealed), "ada", "local", steps=steps)
+    return ledger.approvals.decide(approval, answer, policy=POLICY, signer=signer, trace=TRACE)
 
 
 @pytest.fixture
@@ -375,6 +370,21 @@ def test_an_intent_without_approval(story: Ledger, verifier: Verifier, approval:
 
     assert problems(story, verifier) == [
         f"entry {LAST + 1}: {action} was begun, and no approval of its plan comes before"
+    ]
+
+
+def test_an_intent_of_a_step_that_was_left_out(ledger: Ledger, signer: Signer, verifier: Verifier) -> None:
+    """What ran beyond a narrower yes is found."""
+    open_incident(ledger, commander="ada")
+    (first,) = plan().steps
+    sealed = plan(steps=(first, first.model_copy(update={"number": 2})))
+    request = ledger.approvals.ask(sealed, severity="SEV2")  # type: ignore[arg-type]
+    decide(ledger, signer, Verdict.APPROVE, sealed, request.id, 2)
+    entry = begin(ledger, plan_digest=request.plan_digest, approval=request.id)
+    ledger.journal.intend(entry, before={}, actor="stanch", guard=Guard(Guardrails(), sealed))
+
+    assert problems(ledger, verifier) == [
+        f"entry {INTENT}: {ACTION} was begun, and no approval of its step comes before"
     ]
 
 

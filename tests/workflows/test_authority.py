@@ -128,7 +128,7 @@ async def test_grant(running: Site, service: str, covers: bool) -> None:  # noqa
 
 
 async def test_signalled_decision(running: Site) -> None:
-    """A script may give the signed object by a plain signal; one that our key did not sign does nothing."""
+    """A script may give the signed object by a plain signal; what is not the recorded one does nothing."""
     incident, question = await asked(running, SIGNALLED)
     request, plan = question.request, question.plan
     decision = Decision(
@@ -143,15 +143,25 @@ async def test_signalled_decision(running: Site) -> None:
         decided_at=utc_now(),
         expires_at=plan.expires_at,
     )
-    signed = running.signer.sign(decision)
+    unrecorded = running.signer.sign(decision)
     handle = running.client.get_workflow_handle(names.mitigation_workflow_id(plan.mitigation))
     await running.phase(incident.id, Phase.MITIGATING)
-    await handle.signal(names.SIGNAL_DECISION, signed.model_copy(update={"signature": "AAAA"}))
-    await until(
-        lambda: EvidenceKind.DECISION_REFUSED in running.kinds(incident.id) or None, what="the refusal"
-    )
+    for number, wrong in enumerate((unrecorded.model_copy(update={"signature": "AAAA"}), unrecorded), 1):
+        await handle.signal(names.SIGNAL_DECISION, wrong)
+        await until(
+            lambda: running.kinds(incident.id).count(EvidenceKind.DECISION_REFUSED) == number,  # noqa: B023  (awaited)
+            what="the refusal",
+        )
 
     assert changes(running, SIGNALLED) == 0
+    signed = running.ledger.approvals.decide(
+        request.id,
+        Answer(Verdict.APPROVE, request.plan_digest, "ada", "token"),
+        policy=load_policy(running.config),
+        signer=running.signer,
+        trace={},
+    )
+    running.ledger.outbox.claim(100, timedelta(minutes=1))  # it is not to arrive by itself
     await handle.signal(names.SIGNAL_DECISION, signed)
     assert await first_end(running, incident.id) is AttemptEnd.INEFFECTIVE
     assert changes(running, SIGNALLED) == 1
