@@ -619,7 +619,7 @@ class SetScalableTargetAction(_OnAws[SetScalableTarget, ScalableState], Action[S
     request_type = SetScalableTarget
     state_type = ScalableState
     risk = Risk.MEDIUM
-    guarded = ("min_capacity", "max_capacity")
+    guarded = ("arn", "min_capacity", "max_capacity")
 
     def _look(self, request: SetScalableTarget) -> ScalableState:
         named = {"ServiceNamespace": request.namespace, "ScalableDimension": request.dimension}
@@ -890,7 +890,8 @@ class SetRoutingControlsAction(_OnAws[SetRoutingControls, RoutingState], Action[
         return self._aws.panel(request).wait, changed
 
     def _guard(self, request: SetRoutingControls, state: RoutingState) -> JsonObject:
-        return dict(state.on)
+        controls = self._aws.panel(request).controls  # the names are the catalogue's, and may move
+        return {name: f"{WORDS[on]} {controls[name]}" for name, on in state.on.items()}
 
     def _resources(self, request: SetRoutingControls, state: RoutingState) -> Iterable[str]:
         controls = self._aws.panel(request).controls

@@ -1,5 +1,6 @@
 """Moving traffic, plans and databases between two regions, and back."""
 
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
@@ -22,11 +23,13 @@ from activities.aws.actions import (
 )
 from activities.aws.client import AwsClient
 from activities.aws.fake import ERRORS, FakeAws, Fault
-from activities.aws.models import GlobalState
-from contracts.catalogue import RoutingPanel
+from activities.aws.models import GlobalState, SwitchState
+from activities.planning import changed
+from contracts.catalogue import Aws, RoutingPanel
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
 from contracts.outcomes import Reached
 from contracts.plans import Difference
+from runtime.clock import utc_now
 from tests.activities.aws.conftest import (
     CONTROLS,
     ENDPOINTS,
@@ -73,6 +76,25 @@ def test_routing_works_while_one_endpoint_answers(
     (sent,) = aws.arrived("UpdateRoutingControlStates")
     assert len(sent.params["UpdateRoutingControlStateEntries"]) == 2
     assert sent.region not in ENDPOINTS[:away]
+
+
+def test_other_controls_under_the_same_names_void_an_approval(
+    aws: FakeAws, world: World, client: AwsClient, accounts: Aws
+) -> None:
+    """The catalogue's names are what is approved; which controls they are may not change since."""
+    world.make_panel()
+    controls = {name: f"{arn}-eu" for name, arn in CONTROLS.items()}
+    aws.routing |= {controls[name]: aws.routing[arn] for name, arn in CONTROLS.items()}
+    observed = SetRoutingControlsAction(client).observe(routed())
+    panels = tuple(one.model_copy(update={"controls": controls}) for one in accounts.panels)
+    elsewhere = accounts.model_copy(update={"panels": panels})
+    with closing(AwsClient(elsewhere, clock=utc_now, read_timeout=20)) as other:
+        action = SetRoutingControlsAction(other)
+
+        assert {one.path for one in changed(observed, action.observe(routed()))} == {"ireland", "virginia"}
+        with pytest.raises(PreconditionFailedError, match="changed since it was read: ireland, virginia"):
+            action.apply(routed(), observed, action_id="INC-1/1/1/apply")
+    assert aws.arrived("UpdateRoutingControlStates") == []
 
 
 def test_no_endpoint_is_unavailable(aws: FakeAws, world: World, client: AwsClient) -> None:

@@ -437,6 +437,18 @@ def test_what_somebody_else_changed_is_not_overwritten(
 
 
 @pytest.mark.parametrize("made", CASES)
+def test_an_approval_is_of_one_target_and_not_of_its_name(
+    world: World, client: AwsClient, made: Callable[[World], Case]
+) -> None:
+    """Which one it is, AWS says by an id: under the same name in another account it is another target."""
+    case = made(world)
+    guard = case.action(client).observe(case.request).guard
+    zone = getattr(case.request, "zone", "")  # the id of a hosted zone is AWS's own
+
+    assert zone or "arn:aws:" in f"{guard} {case.request.call().arguments}"
+
+
+@pytest.mark.parametrize("made", CASES)
 def test_a_read_is_tried_again_once(
     aws: FakeAws, world: World, client: AwsClient, made: Callable[[World], Case]
 ) -> None:
