@@ -352,20 +352,25 @@ class Planning:
         if drifted is None:
             return ()
         former = self.ledger.approvals.plan(drifted.plan_digest)
-        before = {step.action.target: step.observed for step in former.steps}
-        return tuple(
-            difference
-            for step in steps
-            if (target := step.action.target) in before
-            for difference in changed(before[target], step.observed, f"{target} ")
-        )
+        journal = self.ledger.journal.for_incident(former.incident)
+        ended = {one.step: one.result for one in journal if one.mitigation == former.mitigation}
+        now = {step.action.target: step.observed for step in steps}
+        found = []
+        for step in former.steps:
+            target, result = step.action.target, ended.get(step.number)
+            drift = result.drift if result else ()
+            if drift or not result:  # what ran has made its difference itself
+                # What is wanted now may have another target: what was found then is told all the same.
+                seen = (changed(step.observed, now[target]) if target in now else ()) or drift
+                found += [one.model_copy(update={"path": f"{target} {one.path}"}) for one in seen]
+        return tuple(found)
 
 
-def changed(before: Observation, now: Observation, prefix: str = "") -> list[Difference]:
+def changed(before: Observation, now: Observation) -> list[Difference]:
     """Compare the guarded parts of two observations, field by field."""
     keys = sorted(before.guard.keys() | now.guard.keys())
     return [
-        Difference(path=f"{prefix}{key}", before=before.guard.get(key), after=now.guard.get(key))
+        Difference(path=key, before=before.guard.get(key), after=now.guard.get(key))
         for key in keys
         if before.guard.get(key) != now.guard.get(key)
     ]

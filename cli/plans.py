@@ -93,7 +93,7 @@ def plan_lines(plan: Plan) -> list[str]:
         ("risk", plan.risk),
         ("why", plan.rationale),
     )
-    lines += ["changed since the plan that it replaces:"] if plan.differences else []
+    lines += ["REPLACES the plan whose target had changed since it was shown:"] if plan.supersedes else []
     lines += [show.field("", _difference(difference), indent=2) for difference in plan.differences]
     lines += show.fields(*(("GUARDRAIL", f"{one.rule}: {one.sentence}") for one in plan.violations))
     for step in plan.steps:

@@ -42,7 +42,8 @@ from contracts.messages import (
     PreviewRequest,
     RecordRequest,
 )
-from contracts.plans import ActionCall, Plan, Proposal, ProposedStep, Risk, Target
+from contracts.outcomes import Direction, Outcome, StepResult
+from contracts.plans import ActionCall, Difference, Plan, Proposal, ProposedStep, Risk, Target
 from contracts.playbooks import Match, Playbook, PlaybookParams, ServiceLook
 from ledger import Ledger
 from runtime.clock import utc_now
@@ -385,6 +386,24 @@ def test_a_named_playbook_shows_what_changed_since_its_plan_was_approved(scene: 
 
     assert third.supersedes == digest(second)
     assert third.differences
+
+
+def test_what_drifted_is_shown_where_the_next_plan_is_about_something_else(scene: Scene) -> None:
+    """Who is asked again sees what has changed, also when the playbooks want another target now."""
+    first = scene.sealed(scene.plan(order=wish("disable-flag", flag="new")))
+    facts = {"incident": first.incident, "mitigation": first.mitigation, "step": 1, "approval": "APR-1"}
+    entry = scene.ledger.journal.begin(
+        f"{first.mitigation}/1/apply", **facts, direction=Direction.APPLY, plan_digest=digest(first)
+    )
+    drift = (Difference(path="version", before=1, after=2),)
+    result = StepResult(action=entry.action, outcome=Outcome.NOT_DONE, drift=drift)
+    scene.ledger.journal.settle(entry, result=result, actor="stanch")
+    scene.tried((first, AttemptEnd.DRIFTED))
+    second = scene.sealed(scene.plan(2))
+
+    assert second.steps[0].action.target != first.steps[0].action.target
+    path = "launchdarkly:flag/shop/production/new version"
+    assert second.differences == (Difference(path=path, before=1, after=2),)
 
 
 def test_a_wish_that_nobody_had(scene: Scene) -> None:

@@ -12,7 +12,7 @@ import pytest
 from authority import seals
 from contracts.approvals import Approval, ApprovalState, Envelope, Grant, StandingGrant, Verdict
 from contracts.guardrails import Guardrail, Violation
-from contracts.plans import Needs
+from contracts.plans import Difference, Needs
 from tests.cli.answers import APPROVAL, NOTICE, NOW, PLAN, REQUEST, STEP, Answers, signed
 from tests.cli.conftest import Terminal
 from tests.cli.test_main import ROOT, STANCH
@@ -57,6 +57,17 @@ def test_show_says_who_was_told(stanch: Terminal, asks: Answers) -> None:
     assert "webhook of grace at chat.example.com: 500" in " ".join(said.out.split())
     assert [one.path for one in asks.orders] == [f"{PATH}/seen"] * 2
     assert [one["person"] for one in for_programs["notices"]] == ["grace"]
+
+
+def test_a_plan_that_replaces_another_says_why(stanch: Terminal, asks: Answers) -> None:
+    """Who is asked again, because the target is no longer as it was shown, sees what has changed first."""
+    changed = Difference(path="flag/new version", before=7, after=8)
+    plan = PLAN.model_copy(update={"supersedes": "c" * 64, "differences": (changed,)})
+    asks.give(f"GET {PATH}", APPROVAL.model_copy(update={"plan": plan}))
+    words = stanch("approval", "show", "APR-2").out
+
+    at = [words.index(said) for said in ("REPLACES the plan whose", "flag/new version: 7 → 8", "Step 1 of")]
+    assert at == sorted(at)
 
 
 def test_showing_as_nobody_tells_nothing(

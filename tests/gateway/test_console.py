@@ -12,7 +12,7 @@ from authority.seals import digest
 from contracts.approvals import ApprovalState
 from contracts.evidence import EvidenceKind
 from contracts.incidents import Effect, Phase, Role, Severity
-from contracts.plans import Plan
+from contracts.plans import Difference, Plan
 from gateway.forms import own_path
 from tests.gateway.conftest import Door
 from tests.gateway.seed import Scene, plan
@@ -233,6 +233,21 @@ async def test_refusals_are_loud(door: Door, scene: Scene) -> None:
     assert "no permission to patch shop/web" in page.text
     assert "Approve although it would be refused" in page.text
     assert ("div", {"class": "refused", "role": "alert"}) in page.tags
+
+
+async def test_what_has_changed_since_the_former_plan(door: Door, scene: Scene) -> None:
+    """Who is asked again, because the target is no longer as it was shown, sees what has changed first."""
+    incident = scene.open_incident()
+    scene.take(incident)
+    changed = Difference(path="launchdarkly:flag/shop/production/new version", before=7, after=8)
+    scene.ask(incident, supersedes="c" * 64, differences=(changed,))
+    page = await look(await door.browser(), f"/incidents/{incident}")
+
+    said = ["which stopped because the target was no longer as it was shown", "What has changed since then"]
+    at = [page.text.index(words) for words in (*said, changed.path)]
+    assert at == sorted(at)
+    assert at[-1] < page.text.index("What changes, as observed")
+    assert "never run" not in page.text
 
 
 async def test_taking_command_approving_and_rejecting(door: Door, scene: Scene) -> None:
