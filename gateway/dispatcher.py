@@ -247,7 +247,7 @@ class Dispatcher:
             # The question is asked before its workflow is started: not found is too early, or long ended.
             if error.status is not RPCStatusCode.NOT_FOUND or self._clock() < decision.expires_at:
                 raise
-            LOG.warning("%s: no mitigation waits for the decision any more", decision.request)
+            await asyncio.to_thread(self._ledger.approvals.undelivered, signed)
 
     async def _start(self, workflow: str, order: Frozen, **options: Any) -> bool:
         """Start a workflow, or leave the running one alone; say ``False`` when it was there and has ended."""

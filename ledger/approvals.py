@@ -111,11 +111,8 @@ class Approvals(Stored):
                 closed_reason="",
             )
             request, incident = _request(row), plan.incident
-            kind, key, body = (
-                EvidenceKind.PLAN_SEALED,
-                f"{plan.mitigation}/sealed",
-                sealed | {"plan": content},
-            )
+            kind, key = EvidenceKind.PLAN_SEALED, f"{plan.mitigation}/sealed"
+            body = sealed | {"plan": content}
             said = f"{plan.playbook} proposes {plan.mitigation}: {plan.title}"
             evidence.note(connection, kind, key, said, incident=incident, at=plan.sealed_at, body=body)
             named = {"approval": request.id}
@@ -386,6 +383,18 @@ class Approvals(Stored):
             self._log(connection, EvidenceKind.FORCED, key, said, signed)
             self._deliver(connection, key, signed, trace)
             return signed
+
+    def undelivered(self, signed: SignedDecision) -> None:
+        """Tell people once that no workflow takes a decision any more, unless its mitigation has ended."""
+        decision, mitigation = signed.decision, signed.decision.mitigation
+        person, key = decision.person, f"{decision.request}/undelivered"
+        said = f"{decision.request}: nothing runs under {person}'s answer, {mitigation} is gone"
+        with self._database.write() as connection:
+            if any(evidence.has(connection, one) for one in (key, ended_key(mitigation))):
+                return
+            kind, where = EvidenceKind.ATTENTION_NEEDED, decision.incident
+            evidence.note(connection, kind, key, said, incident=where)
+            ladders.tell(connection, where, ["incident_commander", "on_call"], said, key=key)
 
     def _take(
         self,

@@ -8,16 +8,21 @@ from typing import Any, cast
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import select
 from temporalio.client import Client, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
 from authority.decisions import Signer
+from contracts.approvals import Verdict
 from contracts.catalogue import Catalogue
-from contracts.incidents import Severity
-from contracts.messages import Command, CommandKind
+from contracts.evidence import EvidenceKind
+from contracts.incidents import Attempt, AttemptEnd, Phase, Role, Severity
+from contracts.messages import Command, CommandKind, RecordRequest
 from gateway.dispatcher import Dispatcher
-from ledger import Ledger, OutboxMessage, ladders, outbox
+from ledger import Answer, Ledger, OutboxMessage, ladders, outbox
+from ledger.schema import outbox as messages
 from runtime.clock import utc_now
+from tests.ledger.samples import POLICY, TRACE, plan
 
 
 class Engine:
@@ -65,6 +70,10 @@ class Handle:
         """Signal it."""
         await self._engine.answer("signal", self._workflow)
 
+    async def execute_update(self, *_: Any, **__: Any) -> None:
+        """Deliver a decision."""
+        await self._engine.answer("update", self._workflow)
+
 
 class Desk:
     """A ledger with a dispatcher at work on it."""
@@ -78,7 +87,7 @@ class Desk:
             catalogue=Catalogue(),
             signer=Signer(Ed25519PrivateKey.generate()),
             clock=utc_now,
-            handlers={"tick": self.tick, ladders.LADDER: self.nobody},
+            handlers={"tick": self.tick, ladders.LADDER: self.nobody, ladders.TELL: self.nobody},
         )
         self.ticks: list[str] = []
 
@@ -213,6 +222,40 @@ async def test_more_than_fit_at_once_all_arrive(desk: Desk) -> None:
 
     assert at_once == 20
     assert sorted(desk.engine.heard) == sorted(("start", workflow) for workflow in workflows)
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+async def test_a_decision_that_no_workflow_takes_is_not_lost_silently(desk: Desk, *, has_ended: bool) -> None:
+    """Where a mitigation's workflow is gone, people are told that nothing runs, unless it has ended."""
+    incident = desk.declare("shop").removeprefix("incident/")
+    desk.ledger.incidents.assign(incident, Role.INCIDENT_COMMANDER, "bob", by="bob")
+    sealed = plan(incident, expires_at=utc_now() + timedelta(hours=1))
+    request = desk.ledger.approvals.ask(sealed, severity=Severity.SEV2)
+    if has_ended:
+        facts = {"mitigation": sealed.mitigation, "playbook": "p", "title": "t", "plan_digest": ""}
+        attempts = (Attempt(**facts, end=AttemptEnd.REFUSED),)
+        ended = RecordRequest(incident=incident, version=1, phase=Phase.TRIAGE, attempts=attempts)
+        desk.ledger.incidents.record(ended)
+    gone = RPCError("gone", RPCStatusCode.NOT_FOUND, b"")
+    desk.engine.answers[f"mitigation/{sealed.mitigation}"] = [gone] * 99
+    desk.ledger.approvals.decide(
+        request.id,
+        Answer(Verdict.APPROVE, request.plan_digest, "bob", "local"),
+        policy=POLICY,
+        signer=desk.dispatcher._signer,  # noqa: SLF001  (any will do)
+        trace=TRACE,
+    )
+    desk.dispatcher._clock = lambda: sealed.expires_at  # noqa: SLF001  (nobody waits for an hour)
+    desk.dispatcher.wake()
+    query = select(messages.c.done_at).where(messages.c.kind == outbox.DECISION)
+    await desk.until(lambda: [row.done_at for row in desk.ledger.database.rows(query)] != [None])
+    entries = desk.ledger.evidence.entries(incident=incident)
+    said = [one.summary for one in entries if one.kind is EvidenceKind.ATTENTION_NEEDED]
+    told = desk.ledger.database.rows(select(messages.c.id).where(messages.c.kind == ladders.TELL))
+
+    lost = f"{request.id}: nothing runs under bob's answer, {sealed.mitigation} is gone"
+    assert said == ([] if has_ended else [lost])
+    assert len(told) == len(said)
 
 
 async def test_what_is_cut_off_is_delivered_by_the_next(desk: Desk, tmp_path: Path) -> None:
