@@ -73,6 +73,8 @@ class Undoing:
 
     def _plan(self, request: UndoRequest, incident: Incident) -> Plan:
         in_force = self._ledger.in_force.get(request.undoes)
+        if not self._ledger.in_force.has_ordered(request):
+            raise ForbiddenError(f"{request.person} has not asked to undo {request.undoes} like this")
         undone = self._ledger.approvals.plan(in_force.plan_digest)
         wanted = {step.step: step for step in in_force.left if step.step in (request.steps or {step.step})}
         gone = [number for number, step in wanted.items() if self._is_gone(step)]

@@ -26,7 +26,7 @@ from ledger import evidence, guardrails, incidents, ladders, outbox, rows
 from ledger.database import Stored, moment_of
 from ledger.schema import approval as approvals
 from ledger.schema import in_force
-from ledger.storable import one_line
+from ledger.storable import clean, one_line
 
 UNDO = "mitigation.undo"
 WITHDRAW = "mitigation.withdraw"
@@ -116,6 +116,13 @@ class MitigationsInForce(Stored):
             if wrong:
                 raise ConflictError(f"{mitigation}: step {wrong[0]} is not in force")
             return _order(connection, row, tuple(sorted(set(steps))), person, reason)
+
+    def has_ordered(self, request: UndoRequest) -> bool:
+        """Say whether exactly this was asked for."""
+        number = request.mitigation.rpartition("-undo")[2].removeprefix("-") or "1"
+        with self._database.read() as connection:
+            body = evidence.body_of(connection, clean(f"{request.undoes}/in_force/undo/{number}"))
+        return body is not None and body["order"] == request.model_dump(mode="json")
 
     def extend(self, mitigation: str, *, until: datetime, person: str, reason: str) -> InForce:
         """Give a mitigation more time, or less; an undo that nobody has decided about is withdrawn.

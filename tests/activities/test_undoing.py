@@ -253,13 +253,7 @@ def test_planning_it_again_gives_what_was_asked(scene: Scene) -> None:
 
 def test_its_time_is_over(scene: Scene) -> None:
     """An undo that nobody asked for waits for half a day, and calls nobody out of bed: one person is told."""
-    order = UndoRequest(
-        incident="INC-1",
-        mitigation="INC-1/1-undo",
-        undoes="INC-1/1",
-        person=ENGINE,
-        reason="its time is over",
-    )
+    order = scene.ledger.in_force.order_undo("INC-1/1", person=ENGINE, reason="its time is over")
     before = {message.kind for message in scene.ledger.outbox.claim(20, timedelta(minutes=1))}
     plan = scene.sealed(scene.plan_undo(order))
     (told,) = (
@@ -271,6 +265,21 @@ def test_its_time_is_over(scene: Scene) -> None:
     assert ladders.LADDER in before  # as the plan that was hurried did
     assert plan.expires_at - plan.sealed_at == timedelta(hours=12)
     assert told.payload == {"whom": ["incident_commander"], "text": "APR-2 asks whether INC-1/1-undo may run"}
+
+
+@pytest.mark.parametrize(
+    "crafted", [{"person": "grace"}, {"steps": (1,)}, {"reason": "x"}, {"mitigation": "INC-1/1-undo-2"}, {}]
+)
+def test_an_undo_that_nobody_has_asked_for(scene: Scene, crafted: dict[str, Any]) -> None:
+    """Whoever may start workflows cannot have the way back planned: perhaps nobody has to approve it."""
+    order = {"incident": "INC-1", "mitigation": "INC-1/1-undo", "undoes": "INC-1/1", "person": "ada"}
+    if crafted:
+        scene.ledger.in_force.order_undo("INC-1/1", person="ada", reason="it is fixed")
+    answer = scene.plan_undo(UndoRequest.model_validate(order | {"reason": "it is fixed"} | crafted))
+
+    assert answer.approval == ""
+    assert answer.notes == (f"{crafted.get('person', 'ada')} has not asked to undo INC-1/1 like this",)
+    assert len(scene.ledger.approvals.list()) == 1
 
 
 def test_some_of_its_steps(scene: Scene) -> None:

@@ -12,7 +12,6 @@ from contracts.approvals import Approval, ApprovalState, Verdict
 from contracts.evidence import EvidenceKind
 from contracts.in_force import ForceState, InForce
 from contracts.incidents import AlertStatus, Phase
-from contracts.messages import UndoRequest
 from contracts.plans import Needs
 from ledger import OutboxMessage
 from ledger.in_force import UNDO
@@ -157,9 +156,7 @@ async def test_a_message_that_is_delivered_again(running: Site) -> None:
     """An order whose delivery is repeated, before and after its workflow has ended, starts one workflow."""
     mitigation = await mitigated(running, "s3")
     incident = mitigation.partition("/")[0]
-    order = UndoRequest(
-        incident=incident, mitigation=f"{mitigation}-undo-9", undoes=mitigation, person="ada", reason="r"
-    )
+    order = running.ledger.in_force.order_undo(mitigation, person="ada", reason="r")
     message = OutboxMessage(
         id=0,
         kind=UNDO,
