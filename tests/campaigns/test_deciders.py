@@ -11,7 +11,11 @@ from tests.campaigns import deciders
 def test_histories_follow_the_model() -> None:
     """Whatever the deciders, clocks and processes do, the ledger answers as the model does."""
     few = settings(
-        max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=20,
+        stateful_step_count=25,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
     )
     with deciders.template() as source:
         factory = partial(deciders.Deciders, source)
