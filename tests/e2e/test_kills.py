@@ -211,6 +211,36 @@ def test_engine_away_for_a_minute_as_a_step_finishes(tmp_path: Path) -> None:
     assert outages
 
 
+def test_engine_killed_at_every_moment(tmp_path: Path) -> None:
+    """With the engine killed at each thing that happens, the demo ends as told, each change once."""
+    own = Engine(tmp_path)
+    own.start()
+    config = settings(tmp_path, temporal_address=own.address)
+    killed: list[EvidenceKind] = []
+    try:
+        with demo.small_world(config, builtin=True) as world, demo.product(config, world) as up:
+            ledger = Ledger.open(config.ledger_url, clock=utc_now)
+
+            def kill(stop: threading.Event) -> None:
+                seen = -1
+                while not stop.wait(0.01):
+                    new = ledger.evidence.entries(after=seen)
+                    seen = new[-1].index if new else seen
+                    moments = [entry.kind for entry in new if entry.kind in MOMENTS]
+                    if moments:  # what has happened while it was away is one moment
+                        own.kill()
+                        own.start()
+                        killed.extend(moments)
+
+            with meanwhile(kill):
+                demo.Play(config, world, up, patience=PATIENCE).all()
+            ledger.close()
+    finally:
+        own.kill()
+
+    assert set(killed) == MOMENTS
+
+
 def test_accepted_alert_survives_the_death_of_everything(tmp_path: Path) -> None:
     """An alert that was answered with 2xx is there after everything was killed at once, as one incident."""
     config = settings(tmp_path)
