@@ -40,6 +40,13 @@ from tests.site import Site, until
 
 GRANTED = "s2"
 STRANGER = Signer(Ed25519PrivateKey.generate())
+SIGNALS = (
+    names.SIGNAL_ALERTS,
+    names.SIGNAL_COMMAND,
+    names.SIGNAL_DECISION,
+    names.SIGNAL_MITIGATION_ENDED,
+    names.SIGNAL_WITHDRAW,
+)
 # The SDK has a word of its own for an update that no worker has answered when we stop to wait.
 REFUSED = (WorkflowUpdateFailedError, RPCError, RPCTimeoutOrCancelledError)
 
@@ -133,15 +140,18 @@ class Raw:
         elsewhere = signed.model_copy(
             update={"decision": signed.decision.model_copy(update={"request": "APR-999999"})}
         )
-        content: Any = self.rng.choice([elsewhere, {}, "x", None, {"decision": {"verdict": "approve"}}])
+        nonsense: list[Any] = [{}, "x", None, [], {"decision": {"verdict": "approve"}}, {"alerts": 1}]
+        content: Any = self.rng.choice([elsewhere, *nonsense])
         name = self.rng.choice([names.UPDATE_DECIDE, names.SIGNAL_DECISION, "approve", "run_step", "__reset"])
         count.tried += 1
         try:
             async with asyncio.timeout(10):
                 if self.rng.random() < 0.5:
                     await handle.execute_update(name, content)
-                else:
+                elif self.rng.random() < 0.5:
                     await handle.signal(self.rng.choice(["approve", "", "decisions"]), content)
+                else:
+                    await handle.signal(self.rng.choice(SIGNALS), self.rng.choice(nonsense))
         except (*REFUSED, TimeoutError):
             pass
 
