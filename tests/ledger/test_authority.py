@@ -311,6 +311,21 @@ def test_grant_answers_and_is_used_up(ledger: Ledger, signer: Signer, verifier: 
     assert ledger.grants.list(usable_only=True) == []
 
 
+def test_a_grant_is_used_up_once_by_many_gateways(ledger: Ledger, signer: Signer, verifier: Verifier) -> None:
+    """Of many requests that several gateways consider at once, as many are answered as the grant has uses."""
+    grant = give(ledger, signer, uses=2).grant
+    ask(ledger, Needs.ONE)
+    names = [ledger.approvals.ask(plan(number=number), severity=Severity.SEV2).id for number in range(2, 6)]
+    consider = partial(ledger.approvals.consider, policy=POLICY, signer=signer, verifier=verifier)
+    answers = at_once([partial(consider, name) for name in ("APR-1", *names) * 2])
+    answered = delivered(ledger)
+
+    assert not [one for one in answers if isinstance(one, StanchError)]
+    assert [one.decision.grant for one in answered] == [grant] * 2
+    assert len({one.decision.request for one in answered}) == 2
+    assert ledger.grants.get(grant.id).used == 2
+
+
 def test_a_grant_for_silence_waits_and_takes_the_safer_steps(
     ledger: Ledger, signer: Signer, verifier: Verifier, clock: Clock
 ) -> None:
