@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, select
 
 from authority.seals import digest
 from contracts.approvals import ApprovalState, SignedDecision
@@ -18,7 +18,7 @@ from contracts.base import JsonObject
 from contracts.errors import ConflictError, InputError, NotFoundError
 from contracts.evidence import ENGINE, EvidenceKind
 from contracts.in_force import ForceState, InForce, InForceTimer, StepInForce
-from contracts.incidents import OPEN_PHASES, Role
+from contracts.incidents import OPEN_PHASES, AttemptEnd, Role
 from contracts.messages import UndoRequest
 from contracts.outcomes import Direction, MitigationResult
 from contracts.plans import Plan, Step
@@ -188,10 +188,20 @@ class MitigationsInForce(Stored):
             return _due(row, number + 1)
 
     def has_ended(self, result: MitigationResult) -> None:
-        """Take down how an undo ended: another may be asked for. Repeating it is harmless."""
+        """Take down how an undo ended: another may be asked for. Repeating it is harmless.
+
+        Where its target was no longer as it was shown, it is asked about again, as any plan is.
+        """
         with self._database.write() as connection:
-            connection.execute(update(in_force).filter_by(undo=result.mitigation).values(undo=None))
+            row = rows.one(connection, in_force, undo=result.mitigation)
             guardrails.end(connection, result)
+            if row is None:
+                return
+            row = rows.change(connection, in_force, row, undo=None)
+            asked = evidence.body_of(connection, f"{row.mitigation}/in_force/undo/{row.undos}")
+            if asked and (result.end, row.state) == (AttemptEnd.DRIFTED, ForceState.IN_FORCE):
+                steps = UndoRequest.model_validate(asked["order"]).steps
+                _order(connection, row, steps, ENGINE, f"{result.mitigation} stopped at {result.detail}")
 
     def found_undone(self, mitigation: str, steps: Collection[int]) -> None:
         """Take down that what some steps had done is gone already: somebody has undone it elsewhere."""

@@ -35,7 +35,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sit
     """Give one product for all tests of this module; each uses a service of its own."""
     home = tmp_path_factory.mktemp("site")
     (home / "policy.cedar").write_text(POLICY, encoding="utf-8")
-    async with sites.site(home, services=5) as site:
+    async with sites.site(home, services=6) as site:
         yield site
 
 
@@ -150,6 +150,24 @@ async def test_more_time_withdraws_the_question(running: Site) -> None:
     assert state is ApprovalState.WITHDRAWN
     assert "not today" in running.ledger.approvals.get(asked.request.id).request.closed_reason
     assert not is_on(running, mitigation)
+
+
+async def test_an_undo_whose_target_has_changed_is_asked_about_again(running: Site) -> None:
+    """What was approved is not run on something else; the next question says what has changed."""
+    mitigation = await mitigated(running, "s5")
+    running.ledger.in_force.order_undo(mitigation, person="ada", reason="it is fixed")
+    running.dispatcher.wake()
+    asked = await question(running, f"{mitigation}-undo")
+    running.flags.add_rule("web", "production", asked.plan.steps[0].action.target.path[-1])
+    running.decide(asked)
+    again = await question(running, f"{mitigation}-undo-2")
+
+    assert not is_on(running, mitigation)
+    assert "stopped at step 1: changed since the plan was sealed: version" in again.plan.rationale
+    running.decide(again)
+    await undone(running, mitigation)
+    assert is_on(running, mitigation)
+    running.check_audit()
 
 
 async def test_a_message_that_is_delivered_again(running: Site) -> None:
