@@ -276,6 +276,25 @@ class Raw:
         count.logged += self.site.ledger.evidence.has(forbidden_key(order))
         count.entries += 1
 
+    async def undo(self, asked: Approval, count: Count) -> None:
+        """Start the undo of what is in force, which nobody has asked for, in somebody's name."""
+        undoes, ledger = asked.plan.mitigation, self.site.ledger
+        name = f"{undoes}-undo-{self.rng.randrange(2, 10**6)}"
+        facts = {"incident": asked.plan.incident, "mitigation": name, "undoes": undoes, "reason": "fixed"}
+        wanted = messages.UndoRequest.model_validate(facts | {"person": self.rng.choice(["ada", "stanch"])})
+        answer = messages.PlanAnswer(mitigation=name)
+        order = messages.MitigationOrder(incident=wanted.incident, answer=answer, undo=wanted)
+        workflow = names.mitigation_workflow_id(name)
+        handle = await self.client.start_workflow(
+            names.MITIGATION_WORKFLOW, order, id=workflow, task_queue=names.WORKER_QUEUE
+        )
+        async with asyncio.timeout(60):
+            await handle.result()
+        count.tried += 1
+        count.acted += ledger.approvals.for_mitigation(name) is not None
+        count.logged += ledger.evidence.has(names.ended_key(name))
+        count.entries += 1
+
     async def _run(self, activity: str, order: Frozen) -> Any:
         """Run an activity of ours by itself."""
         name, limit = f"raw/{self.rng.getrandbits(64):x}", timedelta(seconds=30)
@@ -331,6 +350,7 @@ async def forge(seeded: int, total: int) -> Table:
         "T12 order that nobody gave",
         "T9 true decision, out of turn",
         "T12 ended, reset",
+        "T12 undo that nobody asked for",
     )
     table = {name: Count(is_silent=number in (1, 2, 3, 6)) for number, name in enumerate(names_of)}
     with tempfile.TemporaryDirectory(dir=memory()) as folder:
@@ -355,5 +375,6 @@ async def forge(seeded: int, total: int) -> Table:
             await until(lambda: site.ledger.evidence.has(ended), within=60, what="its end")
             for _ in range(total // 6 + 1):
                 await raw.repeat(first, table[names_of[5]])
+                await raw.undo(first, table[names_of[7]])
             site.check_audit()
     return table
