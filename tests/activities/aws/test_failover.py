@@ -23,7 +23,7 @@ from activities.aws.actions import (
 )
 from activities.aws.client import AwsClient
 from activities.aws.fake import ERRORS, FakeAws, Fault
-from activities.aws.models import GlobalState, SwitchState
+from activities.aws.models import GlobalState
 from activities.planning import changed
 from contracts.catalogue import Aws, RoutingPanel
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
