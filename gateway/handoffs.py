@@ -87,7 +87,7 @@ class Handovers:
         """Take command from who has it and cannot be reached; that person hears of it by every way we have.
 
         Raises:
-            ForbiddenError: The asking person is not on call.
+            ForbiddenError: The asking person is not on call, and no ladder has called them.
             ConflictError: Somebody else commands it, or the incident is closed.
         """
         why = spoken(reason, "a reason", LONGEST_REASON)
@@ -130,7 +130,7 @@ def router(handovers: Handovers) -> APIRouter:
 
     @routes.post("/take-over")
     def take_over(incident: str, order: TakeOver, principal: By) -> Incident:
-        """Take command from an Incident Commander who cannot be reached; for people on call."""
+        """Take command from an Incident Commander who cannot be reached; for who is on call or was called."""
         return handovers.take_over(incident, order.holder, order.reason, principal)
 
     return routes

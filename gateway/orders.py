@@ -117,10 +117,14 @@ class Orders:
     def check_may_command(self, incident: Incident, person: str) -> None:
         """Check that this person may hold the Incident Commander's role.
 
+        Whoever is on call may, and whom the ladder has called: then those who are on call did not answer.
+
         Raises:
-            ForbiddenError: The service has people on call, and the person is not one of them.
+            ForbiddenError: The service has people on call, and the person is neither.
         """
-        self.check_on_call(incident.service, person)
+        told = self.ledger.notices.list(incident=incident.id)
+        if person not in {one.person for one in told if one.rung is not None}:
+            self.check_on_call(incident.service, person)
 
     def check_may_have(self, incident: Incident, role: Role, person: str, *, by: str) -> None:
         """Check that a person may have a role from this giver.
@@ -131,8 +135,9 @@ class Orders:
         Raises:
             ForbiddenError: The service has people on call, and the person is not one of them.
         """
-        commander = incident.roles.get(Role.INCIDENT_COMMANDER)
-        if role is Role.INCIDENT_COMMANDER or (role is Role.TECHNICAL_LEAD and by != commander):
+        if role is Role.INCIDENT_COMMANDER:
+            self.check_may_command(incident, person)
+        elif role is Role.TECHNICAL_LEAD and by != incident.roles.get(Role.INCIDENT_COMMANDER):
             self.check_on_call(incident.service, person)
 
     def check_on_call(self, service: str, person: str) -> None:

@@ -263,6 +263,9 @@ class _Climb(_Call):
         meant = directory.resolve(self.catalogue, self.found, rung.notify, self.now)
         people = [person for person in meant if person not in self.given]  # theirs was the first of two
         title, text = self._said()
+        holder = self.found.roles.get(Role.INCIDENT_COMMANDER)
+        if number and holder:
+            text += f"\nNo answer from {holder}? stanch incident take-over {self.incident} --from {holder}"
         self.queue(people, title, text, rung=number, first=rung.channel)
         if number:
             names = ", ".join(people) or f"nobody ({', '.join(rung.notify)})"

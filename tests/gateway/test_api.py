@@ -9,6 +9,7 @@ import pytest
 
 from authority.seals import digest
 from contracts.approvals import Approval, ApprovalState, SignedDecision
+from contracts.catalogue import Rung, Team
 from contracts.evidence import EvidenceKind
 from contracts.incidents import Phase, Role, Severity
 from ledger import ladders
@@ -107,6 +108,27 @@ async def test_accepting_one_of_two_roles(door: Door, scene: Scene) -> None:
         Role.INCIDENT_COMMANDER: "ada",
         Role.TECHNICAL_LEAD: "linus",
     }
+
+
+async def test_who_is_called_takes_over(door: Door, scene: Scene) -> None:
+    """Whom the ladder has called takes command from who cannot be reached, on call or not; nobody before."""
+    team = Team(name="shop", members=("ada", "linus"))
+    rung = Rung(after=timedelta(minutes=10), notify=("team:shop",))
+    ladder = {Severity.SEV2: (Rung(notify=("on_call",)), rung)}
+    catalogue = scene.catalogue.model_copy(update={"teams": (team,), "escalation": ladder})
+    incident = scene.open_incident()
+    scene.take(incident)
+    request = scene.ask(incident)
+    path, order = f"/v1/incidents/{incident}/take-over", {"holder": "ada", "reason": "no answer"}
+    async with door.client("linus") as client:
+        scene.ledger.notices.climb(request.id, 0, catalogue)
+        early = await client.post(path, json=order)
+        scene.clock.forward(minutes=10)
+        scene.ledger.notices.climb(request.id, 0, catalogue)
+        called = await client.post(path, json=order)
+
+    assert (early.status_code, called.status_code) == (403, 200)
+    assert called.json()["roles"] == {"incident_commander": "linus"}
 
 
 ASSIGNMENTS = [

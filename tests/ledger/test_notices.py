@@ -177,6 +177,26 @@ def test_what_a_notice_says(ledger: Ledger, post: Post) -> None:
     assert notice.path == f"/approvals/{approval}"
 
 
+@pytest.mark.parametrize(
+    ("commander", "last"),
+    [
+        ("ada", "No answer from ada? stanch incident take-over INC-1 --from ada"),
+        (None, "Answer on its page, or: stanch approve APR-1"),
+    ],
+)
+def test_who_is_called_later_hears_how_to_take_over(
+    ledger: Ledger, clock: Clock, post: Post, commander: str | None, last: str
+) -> None:
+    """A later rung says how to take command from who does not answer; while nobody has it, nothing of it."""
+    ask(ledger, commander=commander)
+    post.round()
+    clock.forward(14 * MINUTE)
+    post.round()
+
+    texts = [one.text.splitlines()[-1] for one in ledger.notices.list(subject="APR-1") if one.rung]
+    assert set(texts) == {last}
+
+
 def decide(ledger: Ledger, approval: str) -> None:
     """Close a question."""
     ledger.approvals.close(approval, ApprovalState.WITHDRAWN, "no need")
