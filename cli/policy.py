@@ -4,7 +4,7 @@ import argparse
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AwareDatetime, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
@@ -43,6 +43,7 @@ class Who(Strict):
     Attributes:
         requester: They declared the incident.
         author: They wrote the playbook.
+        asker: Who asked for the playbook by name: they, or the Incident Commander, somebody else.
         second: The Incident Commander, somebody else, has approved already.
     """
 
@@ -50,6 +51,7 @@ class Who(Strict):
     groups: tuple[str, ...] = ()
     requester: bool = False
     author: bool = False
+    asker: Literal["they", "commander"] | None = None
     second: bool = False
 
 
@@ -96,7 +98,7 @@ class Expectation(Strict):
             )
 
 
-_TABLE = TypeAdapter(Annotated[tuple[Expectation, ...], Field(min_length=1)])
+_TABLE = TypeAdapter(dict[int, Expectation])
 
 
 class Asking(Frozen):
@@ -147,6 +149,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     explain.add_argument("--oidc-group", action="append", default=[], metavar="GROUP", help=how)
     explain.add_argument("--requester", default="", help="who declared the incident")
     explain.add_argument("--author", default="", help="who wrote the playbook")
+    explain.add_argument("--asker", default="", help="who asked for the playbook by name")
     test = add_verb(verbs, "test", "compare the policy with a table of expectations", _test)
     test.add_argument("file", metavar="FILE", type=Path, help="YAML; see docs/how-to/write-a-policy.md")
     text = add_verb(verbs, "show", "print the rules", _show)
@@ -171,6 +174,7 @@ def _show(args: argparse.Namespace) -> int:
 
 def _explain(args: argparse.Namespace) -> int:
     settings, policy = _load(args)
+    person, commander = args.person or "", ""
     if args.approval:
         approval = parse(Approval, Gateway.of(args).get(f"/v1/approvals/{segment(args.approval)}"))
         plan = approval.plan
@@ -181,6 +185,9 @@ def _explain(args: argparse.Namespace) -> int:
         same = plan.model_dump(include={"environment", "service", "playbook", "fresh"})
         same |= {"severity": approval.request.severity, "undoes": plan.undoes is not None}
         about = _question(plan.risk, action="", target="", at=plan.sealed_at, **same)
+        incident = parse(Incident, Gateway.of(args).get(f"/v1/incidents/{segment(plan.incident)}"))
+        args.requester, args.author, args.asker = incident.declared_by, plan.author, plan.requester
+        commander = incident.roles.get(Role.INCIDENT_COMMANDER, "")
     elif args.action:
         names = ("severity", "environment", "service", "action", "target", "playbook", "fresh", "undoes")
         given = {name: getattr(args, name) for name in names} | {"at": args.at or utc_now()}
@@ -189,9 +196,11 @@ def _explain(args: argparse.Namespace) -> int:
         about = questions[-1]
     else:
         raise InputError("name the step with --action, or a request, for example APR-7")
-    person = args.person or ""
     groups, teams = _groups(settings, args) if person else ((), [])
-    may = list(_may(policy, args, groups, about, {one.needs for one in asking})) if person else []
+    asker = {commander: "commander", person: "they"}.get(args.asker) if args.asker else None
+    asked = {"requester": args.requester == person, "author": args.author == person, "asker": asker}
+    who = Who.model_validate({"groups": groups, **asked})
+    may = list(_may(policy, person, who, about, {one.needs for one in asking})) if person else []
     rows = [(one.risk, _WORDS[one.needs], _by(one.rules), one.step) for one in asking]
     lines = show.table(("RISK", "ASKS", "BY THE RULE", "STEP"), rows)
     for rule in dict.fromkeys(name for one in asking for name in one.rules):
@@ -229,21 +238,14 @@ def _groups(settings: Settings, args: argparse.Namespace) -> tuple[tuple[str, ..
     return groups, [team.name for team in catalogue.teams if team.oidc_groups and team.name not in groups]
 
 
-def _may(
-    policy: Policy, args: argparse.Namespace, groups: tuple[str, ...], about: Question, needs: set[Needs]
-) -> Iterator[May]:
+def _may(policy: Policy, person: str, who: Who, about: Question, needs: set[Needs]) -> Iterator[May]:
     """Say what the person may do in each role, for each of these demands."""
     asked = [one for one in Needs if one in needs and one is not Needs.NOBODY]
     wants = [*((Verb.APPROVE, one) for one in asked), (Verb.GRANT, None), (Verb.BREAK_GLASS, None)]
     for role, (verb, demand) in itertools.product(_ROLES, wants):
-        who = Who(
-            roles=(role,) if role else (),
-            groups=groups,
-            requester=args.requester == args.person,
-            author=args.author == args.person,
-            second=demand is Needs.TWO and role is not Role.INCIDENT_COMMANDER,
-        )
-        why = _refusal(policy, about, verb, demand or Needs.ONE, who, person=args.person)
+        second = demand is Needs.TWO and role is not Role.INCIDENT_COMMANDER
+        one = who.model_copy(update={"roles": (role,) if role else (), "second": second})
+        why = _refusal(policy, about, verb, demand or Needs.ONE, one, person=person)
         yield May(role=role, verb=verb, needs=demand, may=not why, why=why)
 
 
@@ -257,8 +259,9 @@ def _refusal(
     incident = Incident(
         id="the incident", title="", opened_at=question.at, roles=roles, declared_by=declared_by, **where
     )
-    author = person if who.author else ""
-    asked = Asked.model_validate(question.model_dump() | {"needs": needs, "author": author})
+    facts = {"needs": needs, "author": person if who.author else ""}
+    facts |= {"asked_by": {"they": person, "commander": _SOMEBODY}.get(who.asker or "", "")}
+    asked = Asked.model_validate(question.model_dump() | facts)
     given = (_SOMEBODY,) if who.second else ()
     try:
         policy.check(verb, incident, person, asked, groups=who.groups, given=given)
@@ -270,17 +273,15 @@ def _refusal(
 def _test(args: argparse.Namespace) -> int:
     _, policy = _load(args)
     content = configuration.read_yaml(args.file, "expectations")
+    if not isinstance(content, list) or not content:
+        raise InputError(f"expectations {args.file}: write a list, with one entry for each expectation")
     try:
-        expectations = _TABLE.validate_python(content or ())
+        expectations = _TABLE.validate_python(dict(enumerate(content, start=1)))
     except ValidationError as error:
-        first = error.errors()[0]
-        number, *place = first["loc"] or ("",)
-        where = [f"expectation {int(number) + 1}"] if number != "" else []
-        where += [".".join(map(str, place))] if place else []
-        said = first["msg"].removeprefix("Value error, ")
-        raise InputError(": ".join([f"expectations {args.file}", *where, said])) from error
-    numbered = enumerate(expectations, start=1)
-    situations = [(number, one, question) for number, one in numbered for question in one.questions()]
+        raise InputError(f"expectations {args.file}: expectation {first_wrong(error)}") from error
+    situations = [
+        (number, one, question) for number, one in expectations.items() for question in one.questions()
+    ]
     differences = [found for situation in situations for found in _compare(policy, *situation)]
     rows = [(one.expectation, one.situation, one.expected, one.got) for one in differences]
     lines = [*show.table(("NO.", "WHERE", "EXPECTED", "GOT"), rows), ""] if rows else []

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from authority.policy import DEFAULT, Policy
-from tests.cli.answers import APPROVAL, Answers
+from contracts.incidents import Role
+from tests.cli.answers import APPROVAL, INCIDENT, PLAN, Answers
 from tests.cli.conftest import Terminal
 
 HOW_TO = Path(__file__).parent.parent.parent / "docs" / "how-to" / "write-a-policy.md"
@@ -106,6 +107,7 @@ def test_explain_a_person_of_the_identity_provider(run: Terminal, home: Path) ->
 def test_explain_a_request(stanch: Terminal, gateway: Answers) -> None:
     """A request is explained by what was sealed into its plan, and a person by where it is about."""
     gateway.give("GET /v1/approvals/APR-2", APPROVAL)
+    gateway.give("GET /v1/incidents/INC-1", INCIDENT)
 
     found = json.loads(stanch("policy", "explain", "APR-2", "--person", "ada", "--json").out)
 
@@ -113,6 +115,44 @@ def test_explain_a_request(stanch: Terminal, gateway: Answers) -> None:
         ("launchdarkly.set_flag", "one")
     ]
     assert [one["may"] for one in found["may"] if one["verb"] == "approve"] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("about", "plan", "why"),
+    [
+        ({"declared_by": "ada"}, {}, "was declared by ada"),
+        ({}, {"author": "ada", "fresh": True}, "ada wrote this playbook"),
+        ({}, {"requester": "ada"}, "ada asked for this playbook by name"),
+    ],
+)
+def test_explain_who_has_a_part_in_a_request(
+    stanch: Terminal, gateway: Answers, about: dict[str, Any], plan: dict[str, Any], why: str
+) -> None:
+    """Who declared the incident, wrote the fresh playbook or asked for it is told so, as the policy does."""
+    asked = APPROVAL.model_copy(update={"plan": PLAN.model_copy(update=plan)})
+    gateway.give("GET /v1/approvals/APR-2", asked)
+    gateway.give("GET /v1/incidents/INC-1", INCIDENT.model_copy(update=about))
+
+    found = json.loads(stanch("policy", "explain", "APR-2", "--person", "ada", "--json").out)
+    commander = next(one for one in found["may"] if one["role"] == "incident_commander")
+
+    assert (commander["verb"], commander["may"]) == ("approve", False)
+    assert why in commander["why"]
+
+
+def test_explain_who_confirms_what_the_commander_asked_for(stanch: Terminal, gateway: Answers) -> None:
+    """What the Incident Commander asked for by name the technical lead confirms; what others did, not."""
+    gateway.give("GET /v1/incidents/INC-1", INCIDENT)
+    answers = []
+    for requester in (INCIDENT.roles[Role.INCIDENT_COMMANDER], "bo"):
+        plan = PLAN.model_copy(update={"requester": requester})
+        gateway.give("GET /v1/approvals/APR-2", APPROVAL.model_copy(update={"plan": plan}))
+        found = json.loads(stanch("policy", "explain", "APR-2", "--person", "cy", "--json").out)
+        answers += [
+            one["may"] for one in found["may"] if (one["role"], one["verb"]) == ("technical_lead", "approve")
+        ]
+
+    assert answers == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -184,14 +224,14 @@ def test_differences(run: Terminal, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ("", "at least 1 item"),
-        ("needs: one", "expectation"),
-        ("- {needs: three}", "expectation 1: needs: "),
+        ("", "write a list, with one entry for each expectation"),
+        ("needs: one", "write a list, with one entry for each expectation"),
+        ("- {needs: three}", "expectation 1.needs: "),
         ("- {risk: low}", "expectation 1: it expects nothing"),
-        ("- {needs: one}\n- {need: one}", "expectation 2: need: "),
+        ("- {needs: one}\n- {need: one}", "expectation 2.need: "),
         ("- {needs: one, needs: two}", "the key needs is there twice"),
-        ("- {needs: one, severity: []}", "expectation 1: severity: "),
-        ("- {may: {aprove: true}}", "expectation 1: may.aprove"),
+        ("- {needs: one, severity: []}", "expectation 1.severity: "),
+        ("- {may: {aprove: true}}", "expectation 1.may.aprove"),
     ],
 )
 def test_tables_that_say_nothing(run: Terminal, tmp_path: Path, table: str, said: str) -> None:
