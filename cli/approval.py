@@ -239,8 +239,9 @@ def _list(args: argparse.Namespace) -> int:
 def _dump(request: approvals.ApprovalRequest) -> JsonObject:
     """Give a request for programs, with how long it waited, or has waited until now, and for whom."""
     waited = (request.closed_at or utc_now()) - request.asked_at
-    answered_by = request.signed.decision.person if request.signed else None
-    more: JsonObject = {"waited_seconds": waited.total_seconds(), "answered_by": answered_by}
+    answers: JsonObject = {person: wait.total_seconds() for person, wait in request.answers.items()}
+    more: JsonObject = {"waited_seconds": waited.total_seconds(), "answers": answers}
+    more["answered_by"] = next(iter(answers), None) if request.signed else None
     return request.model_dump(mode="json") | more
 
 

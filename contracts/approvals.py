@@ -181,6 +181,13 @@ class ApprovalRequest(Frozen):
     closed_at: datetime | None = None
     closed_reason: str = ""
 
+    @property
+    def answers(self) -> dict[str, timedelta]:
+        """Who answered, how long after it was asked; what the policy or a grant answered nobody did."""
+        signed = (self.signed, *self.signed.others) if self.signed else self.given
+        people = (one.decision for one in signed if one.decision.authenticated_by not in ("policy", "grant"))
+        return {one.person: one.decided_at - self.asked_at for one in people}
+
 
 class Approval(Frozen):
     """A request together with the plan that it asks about."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
 from contracts.approvals import ApprovalState
@@ -100,17 +100,25 @@ class _FromLedger(Collector):
             ("stanch_evidence_entries", "Entries of the evidence log.", float(self._ledger.evidence.size())),
         ]
         gauges = [GaugeMetricFamily(name, text, value=value) for name, text, value in plain]
-        return [incidents, frozen, self._waits(), *gauges]
+        return [incidents, frozen, *self._waits(), *gauges]
 
-    def _waits(self) -> Metric:
-        family = HistogramMetricFamily(
+    def _waits(self) -> list[Metric]:
+        waits = HistogramMetricFamily(
             "stanch_approval_wait_seconds",
             "How long questions waited until people answered or they expired, over all gateways.",
             labels=["severity"],
         )
-        waits = self._ledger.approvals.waits()
+        said = "How long after it was asked each person answered; of two people both count."
+        answers = SummaryMetricFamily("stanch_approval_answer_seconds", said, labels=["person"])
+        waited = self._ledger.approvals.waited()
         for severity in Severity:
-            seconds = [wait.total_seconds() for one, wait in waits if one is severity]
+            ended = [one for one in waited if one.severity is severity]
+            seconds = [((one.closed_at or one.expires_at) - one.asked_at).total_seconds() for one in ended]
             counts = [(f"{edge:g}", float(sum(one <= edge for one in seconds))) for edge in _WAITS]
-            family.add_metric([severity.value], [*counts, ("+Inf", float(len(seconds)))], sum(seconds))
-        return family
+            waits.add_metric([severity.value], [*counts, ("+Inf", float(len(seconds)))], sum(seconds))
+        people: dict[str, list[float]] = {}
+        for person, wait in (answer for request in waited for answer in request.answers.items()):
+            people.setdefault(person, []).append(wait.total_seconds())
+        for person, each in sorted(people.items()):
+            answers.add_metric([person], len(each), sum(each))
+        return [waits, answers]

@@ -4,7 +4,7 @@ import builtins
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -159,12 +159,12 @@ class Approvals(Stored):
         query = query.filter_by(**rows.given(state=state, incident=incident))
         return [_request(row) for row in self._database.rows(query)]
 
-    def waits(self) -> builtins.list[tuple[Severity, timedelta]]:
-        """Give, of each request that people answered or let expire, its severity and how long it waited."""
+    def waited(self) -> builtins.list[ApprovalRequest]:
+        """Give the requests that people answered or let expire; not those that a grant answered for them."""
         ended = (ApprovalState.APPROVED, ApprovalState.REJECTED, ApprovalState.EXPIRED)
-        query = select(approvals.c.severity, approvals.c.asked_at, approvals.c.closed_at)
-        query = query.where(approvals.c.state.in_(ended), approvals.c.needs != Needs.NOBODY)
-        return [(Severity(row.severity), row.closed_at - row.asked_at) for row in self._database.rows(query)]
+        query = select(approvals).where(approvals.c.state.in_(ended), approvals.c.needs != Needs.NOBODY)
+        found = [_request(row) for row in self._database.rows(query)]
+        return [request for request in found if request.answers or request.signed is None]
 
     def decide(
         self, approval: str, answer: Answer, *, policy: Policy, signer: Signer, trace: Mapping[str, str]

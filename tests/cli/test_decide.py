@@ -89,7 +89,8 @@ def test_the_list_for_programs_says_how_long_it_took(stanch: Terminal, gateway: 
     first, second = json.loads(stanch("approval", "list", "--json").out)
 
     assert (first["waited_seconds"], first["answered_by"]) == (90.0, "ada")
-    assert second["answered_by"] is None
+    assert first["answers"] == {"ada": (answer.decision.decided_at - REQUEST.asked_at).total_seconds()}
+    assert (second["answered_by"], second["answers"]) == (None, {})
     assert second["waited_seconds"] > 0
 
 

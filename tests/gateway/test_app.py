@@ -152,6 +152,8 @@ async def test_metrics(door: Door, scene: Scene) -> None:
         'stanch_approval_wait_seconds_bucket{le="300",severity="SEV2"} 1.0',
         'stanch_approval_wait_seconds_sum{severity="SEV2"} 220.0',
         'stanch_approval_wait_seconds_count{severity="SEV1"} 0.0',
+        'stanch_approval_answer_seconds_count{person="ada"} 1.0',
+        'stanch_approval_answer_seconds_sum{person="ada"} 220.0',
         f"stanch_outbox_backlog {backlog:.1f}",
         f"stanch_evidence_entries {size:.1f}",
     ):

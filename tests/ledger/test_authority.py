@@ -111,6 +111,23 @@ def test_two_people(ledger: Ledger, signer: Signer, verifier: Verifier) -> None:
     assert delivered(ledger) == [second]
 
 
+def test_who_answered_and_when(ledger: Ledger, signer: Signer, verifier: Verifier, clock: Clock) -> None:
+    """Each of two people has a time of their own; what a grant answered nobody did, and nobody waited."""
+    sealed = ask(ledger, Needs.TWO)
+    clock.forward(timedelta(minutes=1))
+    decide(ledger, signer, sealed, "ada")
+    clock.forward(timedelta(minutes=2))
+    decide(ledger, signer, sealed, "grace")
+    give(ledger, signer)
+    ledger.approvals.ask(plan(number=2), severity=Severity.SEV2)
+    ledger.approvals.consider("APR-2", policy=POLICY, signer=signer, verifier=verifier)
+
+    assert ledger.approvals.get("APR-2").request.state is ApprovalState.APPROVED
+    (waited,) = ledger.approvals.waited()
+    assert waited.id == "APR-1"
+    assert waited.answers == {"grace": timedelta(minutes=3), "ada": timedelta(minutes=1)}
+
+
 def test_the_first_of_two_again(ledger: Ledger, signer: Signer) -> None:
     """The first person's second click gives what is recorded, and never stands for the second person."""
     sealed = ask(ledger, Needs.TWO)
