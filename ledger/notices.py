@@ -117,7 +117,7 @@ class Notices(Stored):
             return None
 
     def seen(self, subject: str, person: str) -> None:
-        """Say that a person has opened it; that counts for who was told or holds a role in the incident.
+        """Say that a person has opened it; that counts for who was told, and for who decides about it.
 
         Raises:
             NotFoundError: There is no such request or incident.
@@ -132,7 +132,8 @@ class Notices(Stored):
             seen: dict[str, Any] = {"state": NoticeState.SEEN, "seen_at": now}
             for row in told if is_new else ():
                 rows.change(connection, notices, row, **seen)
-            if not told and person in incident.roles.values():
+            # Who writes it down may look on for long: nobody who is called later would hear of it.
+            if not told and person in map(incident.roles.get, (Role.INCIDENT_COMMANDER, Role.TECHNICAL_LEAD)):
                 is_new = True
                 seen |= {"rest": [], "title": "", "text": ""}
                 _insert(connection, (subject, person, CONSOLE), incident.id, seen)
