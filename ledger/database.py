@@ -79,6 +79,7 @@ class Database:
         self._sure_until = 0.0  # by the monotonic clock: when writing has to be tried before it is promised
         # SQLite's own waiting is by polling and unfair; threads queue here first.
         self._turn = threading.Lock()
+        self._line = threading.Lock()  # of all who are not first, one waits for the turn
         self._turn_since = math.inf  # by the monotonic clock; nobody's: never
         if self._is_sqlite:
             event.listen(self._engine, "do_connect", self._make_folder)
@@ -91,11 +92,12 @@ class Database:
         return self._url.render_as_string(hide_password=True)
 
     @contextmanager
-    def write(self, *, serial: bool = True) -> Iterator[Connection]:
+    def write(self, *, serial: bool = True, first: bool = False) -> Iterator[Connection]:
         """Give one transaction that is committed at the end of the block, and rolled back on any error.
 
         Args:
             serial: Wait for the turn among all writers of all processes, and in the end for the disk.
+            first: Pass those who wait in this process, but for one: a storm of alerts holds up no freeze.
 
         Raises:
             ProviderUnavailableError: The database did not do it; ``may_have_applied`` when the answer to the
@@ -103,7 +105,7 @@ class Database:
         """
         is_committing = False
         try:
-            with self._queue(), self._engine.connect() as connection:
+            with self._queue(first=first), self._engine.connect() as connection:
                 connection = connection.execution_options(stanch_serial=serial)  # noqa: PLW2901  (the same one)
                 with connection.begin():
                     if not self._is_sqlite:
@@ -172,11 +174,17 @@ class Database:
         self._engine.dispose()
 
     @contextmanager
-    def _queue(self) -> Iterator[None]:
+    def _queue(self, *, first: bool) -> Iterator[None]:
         if not self._is_sqlite:
             yield
             return
-        if not self._turn.acquire(timeout=PATIENCE):
+        in_line = not first and self._line.acquire(timeout=PATIENCE)
+        try:
+            is_mine = (first or in_line) and self._turn.acquire(timeout=PATIENCE)
+        finally:
+            if in_line:
+                self._line.release()
+        if not is_mine:
             raise ProviderUnavailableError(f"ledger {self.name}: busy for more than {PATIENCE} s")
         try:
             self._turn_since = time.monotonic()

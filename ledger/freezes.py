@@ -29,7 +29,7 @@ class Freezes(Stored):
 
         The same person's same freeze again gives the one that stands.
         """
-        with self._database.write() as connection:
+        with self._database.write(first=True) as connection:
             row = rows.one(connection, freezes, person=person, service=service, lifted_at=None)
             running = select(journal.c.action).filter_by(state="intent", **rows.given(service=service))
             running = running.order_by(journal.c.number).limit(MOST_RUNNING)

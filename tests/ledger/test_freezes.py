@@ -1,5 +1,6 @@
 """The freeze: no intent after it, whoever set it and whatever was approved, until it is lifted."""
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -123,3 +124,36 @@ def test_no_intent_after_the_answer(ledger: Ledger) -> None:
     assert max(written) - answered < 0.5
     kinds = [entry.kind for entry in ledger.evidence.entries(limit=50_000)]
     assert EvidenceKind.INTENT not in kinds[kinds.index(EvidenceKind.FREEZE) :]
+
+
+def test_a_storm_holds_up_no_freeze(sqlite_url: str) -> None:
+    """A freeze passes all who wait to write in its process, but for one."""
+    ledger = Ledger.open(sqlite_url, clock=Clock())
+    written = 0
+    over = threading.Event()
+
+    def storm() -> None:
+        nonlocal written
+        while not over.is_set():
+            with ledger.database.write():
+                time.sleep(0.02)  # as long as a delivery of many alerts takes
+                written += 1
+
+    passed = []
+    with ThreadPoolExecutor(8) as pool:
+        senders = [pool.submit(storm) for _ in range(8)]
+        try:
+            for number in range(5):
+                began = written
+                while written < began + 8:
+                    time.sleep(0.001)
+                began = written
+                ledger.freezes.set(service=None, reason="odd", person=f"person-{number}")
+                passed.append(written - began)
+        finally:
+            over.set()
+        for sender in senders:
+            sender.result(timeout=20)
+    ledger.close()
+
+    assert max(passed) <= 3  # who writes, who is next, and who ended while the freeze began
