@@ -109,6 +109,8 @@ def _meant(catalogue: Catalogue, incident: Incident, word: str, at: datetime) ->
             return _members(catalogue, name or (entry.team if entry else None))
         case "rotation":
             return _turn(catalogue, name, at)
+        case "everybody":  # no rung has it: it is for what is told once
+            return tuple(person.id for person in catalogue.people)
         case _:
             return (name,)
 

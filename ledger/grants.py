@@ -2,6 +2,7 @@
 
 import base64
 import builtins
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -118,30 +119,29 @@ def usable(
     connection: Connection, service: str, environment: str, now: datetime, verifier: Verifier
 ) -> list[Grant]:
     """Give the grants that may still answer something of a service, oldest first; a forged one never does."""
-    query = select(grants).filter_by(service=service, environment=environment, revoked_at=None)
-    query = query.where(grants.c.expires_at > now)
     found = []
-    for row in connection.execute(query.order_by(grants.c.number)):
-        try:
-            standing = _standing(row)
-            grant = standing.grant
+    for row, grant in _left(connection, service, environment, now):
+        with suppress(ForbiddenError):
             verifier.check_bytes(grant.id, grant, key_id=row.key_id, signature=row.signature)
-        except (ForbiddenError, ValidationError):
-            continue
-        if _is_left(standing) and grant.id == f"GRT-{row.number}":
-            found.append(grant)
+            found += [grant] if grant.id == f"GRT-{row.number}" else []
     return found
 
 
 def standing(connection: Connection, incident: Incident, now: datetime) -> list[Grant]:
     """Give the grants that may still answer in an incident, oldest first; signatures are not looked at."""
-    where = {"service": incident.service, "environment": incident.environment, "revoked_at": None}
-    query = select(grants).filter_by(**where).where(grants.c.expires_at > now).order_by(grants.c.number)
-    found = []
-    for row in connection.execute(query):
+    left = _left(connection, incident.service, incident.environment, now)
+    return [grant for _, grant in left if grant.incident in (None, incident.id)]
+
+
+def _left(
+    connection: Connection, service: str, environment: str, now: datetime
+) -> Iterator[tuple[Row[Any], Grant]]:
+    query = select(grants).filter_by(service=service, environment=environment, revoked_at=None)
+    for row in connection.execute(query.where(grants.c.expires_at > now).order_by(grants.c.number)):
         with suppress(ValidationError):  # a damaged one says yes to nothing
-            found.append(_standing(row))
-    return [one.grant for one in found if _is_left(one) and one.grant.incident in (None, incident.id)]
+            one = _standing(row)
+            if _is_left(one):
+                yield row, one.grant
 
 
 def use(connection: Connection, grant: Grant) -> None:

@@ -57,10 +57,8 @@ class Notices(Stored):
                 return
             now = moment_of(connection)
             found = incidents.read(connection, incident) if incident else _nowhere(now)
-            everybody = tuple(person.id for person in catalogue.people)
-            is_loud = ladders.EVERYBODY in whom
-            people = everybody if is_loud else directory.resolve(catalogue, found, whom, now)
-            if set(people).isdisjoint(everybody):  # who has left the catalogue is reached nowhere
+            people = directory.resolve(catalogue, found, whom, now)
+            if not any(known.id in people for known in catalogue.people):  # who has left is reached nowhere
                 people += directory.resolve(catalogue, found, "on_call", now)
             call = _Call(connection, catalogue, key, incident)
             said = one_line(text)
@@ -120,12 +118,10 @@ class Notices(Stored):
         """Say that a person has opened it; that counts for who was told, and for who decides about it.
 
         Raises:
-            NotFoundError: There is no such request or incident.
+            NotFoundError: There is no such request.
         """
         with self._database.write() as connection:
-            is_incident = subject.startswith("INC-")
-            about = subject if is_incident else rows.find(connection, approvals, subject).incident
-            incident = incidents.read(connection, about)
+            incident = incidents.read(connection, rows.find(connection, approvals, subject).incident)
             told = [row for row in _told(connection, subject) if row.person == person]
             now = moment_of(connection)
             is_new = any(row.state != NoticeState.SEEN for row in told)
