@@ -69,9 +69,8 @@ class Handovers:
             ConflictError: It is not offered any more.
         """
         now = self._orders.incident_with_roles(incident)
-        offers = [one for one in self.ledger.handoffs.list(incident) if one.person == principal.person]
-        for one in offers:
-            if one.state == "offered" and role in {None, one.role}:
+        for one in self.ledger.handoffs.list(incident):
+            if (one.person, one.state) == (principal.person, "offered") and role in {None, one.role}:
                 self._orders.check_may_have(now, one.role, principal.person, by=one.giver)
         handoff = self.ledger.handoffs.accept(incident, principal.person, role=role)
         self._orders.wake()
@@ -156,10 +155,11 @@ def pages(handovers: Handovers, orders: Orders) -> APIRouter:
         handovers.take_over(incident, form.get("holder", ""), form.get("reason", ""), session.principal)
         return forms.see(f"/incidents/{incident}")
 
-    @routes.post("/approvals/{approval}/seen")
-    def seen(approval: str, session: Sent) -> Response:
-        orders.ledger.notices.seen(orders.ledger.approvals.get(approval).request.id, session.person.id)
+    @routes.post("/approvals/{subject}/seen")
+    @routes.post("/incidents/{subject}/seen")
+    def seen(subject: str, session: Sent) -> Response:
+        orders.ledger.notices.seen(subject, session.person.id)
         orders.wake()
-        return forms.see(f"/approvals/{approval}")
+        return forms.see(f"/incidents/{subject}" if subject.startswith("INC-") else f"/approvals/{subject}")
 
     return routes

@@ -94,7 +94,7 @@ class Orders:
         return incident
 
     def take_command(self, incident: str, principal: Principal) -> Incident:
-        """Give the asking person the Incident Commander's role; asking again changes nothing.
+        """Give the asking person the Incident Commander's role; who has it says that they look at it.
 
         Raises:
             ForbiddenError: The service has people on call, and the person is not one of them.
@@ -103,6 +103,9 @@ class Orders:
         now = self.incident_with_roles(incident)
         holder = now.roles.get(Role.INCIDENT_COMMANDER)
         if holder == principal.person:
+            if now.attention:  # nobody else has to be called for a while
+                self.ledger.notices.seen(incident, holder)
+                self.wake()
             return now
         self.check_may_command(now, principal.person)
         if holder:

@@ -169,7 +169,7 @@ def _packet(connection: Connection, incident: Incident) -> Packet:
     force = select(in_force).filter_by(incident=incident.id, state=ForceState.IN_FORCE)
     standing = connection.execute(force.order_by(in_force.c.expires_at)).all()
     waits = {one.id for one in pending}
-    if Role.INCIDENT_COMMANDER not in incident.roles:
+    if incidents.needs_somebody(incidents.find(connection, incident.id)):
         waits.add(incident.id)
     timers = [Timer(what=f"{one.id} expires", at=one.expires_at) for one in pending]
     timers += [

@@ -97,6 +97,15 @@ def change_severity(
     ladders.look_again(connection, incident=incident)
 
 
+UNREACHED = "nobody could be told"
+
+
+def needs_somebody(row: Row[Any]) -> bool:
+    """Say whether people are to be called about an incident: nobody commands it, or it waits for a person."""
+    waits = row.attention is not None and UNREACHED not in row.attention
+    return row.phase in OPEN_PHASES and (waits or Role.INCIDENT_COMMANDER not in row.roles)
+
+
 def attend(connection: Connection, incident: str, said: str) -> None:
     """Say on an incident that somebody has to look, unless it says something already."""
     unset = update(incidents).filter_by(number=rows.number_of(incidents, incident), attention=None)
@@ -294,7 +303,11 @@ class Incidents(Stored):
                 values = request.model_dump(
                     mode="json", include={"phase", "attention", "attempts", "version"}
                 )
-                rows.change(connection, incidents, row, **values)
+                row = rows.change(connection, incidents, row, **values)
+                if request.attention:  # whoever commands it may have gone to sleep
+                    ladders.begin(connection, request.incident, request.incident)
+                elif not needs_somebody(row):
+                    ladders.end(connection, request.incident)
 
     def warn(self, incident: str, key: str, said: str) -> None:
         """Say once in the log, on an incident and to its commander that somebody has to look."""

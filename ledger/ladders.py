@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, select, update
 
 from ledger import outbox, rows
 from ledger.database import moment_of
@@ -20,13 +20,28 @@ EVERYBODY = "everybody"
 def begin(connection: Connection, subject: str, incident: str) -> None:
     """Begin to call people about a question or an incident, within the caller's serial transaction.
 
+    One that goes on already goes on as it is.
+
     Args:
         connection: The transaction that asks the question or opens the incident.
-        subject: ``APR-7``, or the incident itself while nobody commands it.
+        subject: ``APR-7``, or the incident itself while nobody commands it, or it needs a person.
         incident: Which incident it belongs to.
     """
-    fresh = {"subject": subject, "incident": incident, "rung": 0, "generation": 0}
-    _wake(connection, rows.add(connection, ladders, started_at=moment_of(connection), **fresh))
+    fresh = {"started_at": moment_of(connection), "rung": 0, "ended_at": None}
+    row = rows.one(connection, ladders, subject=subject)
+    if row is None:
+        row = rows.add(connection, ladders, subject=subject, incident=incident, generation=0, **fresh)
+    elif row.ended_at is None:
+        return
+    else:
+        row = rows.change(connection, ladders, row, generation=row.generation + 1, **fresh)
+    _wake(connection, row)
+
+
+def end(connection: Connection, subject: str) -> None:
+    """Call nobody any more about a subject, within the caller's serial transaction."""
+    standing = update(ladders).filter_by(subject=subject, ended_at=None)
+    connection.execute(standing.values(ended_at=moment_of(connection)))
 
 
 def look_again(connection: Connection, *, incident: str = "", subject: str = "") -> None:

@@ -12,7 +12,7 @@ from authority import directory
 from contracts.approvals import ApprovalState, SignedDecision
 from contracts.catalogue import Catalogue, Rung
 from contracts.evidence import ENGINE, EvidenceKind
-from contracts.incidents import OPEN_PHASES, Incident, Role, Severity
+from contracts.incidents import Incident, Role, Severity
 from contracts.notices import CONSOLE, Notice, NoticeState
 from ledger import evidence, incidents, ladders, outbox, rows
 from ledger.database import Stored, moment_of
@@ -118,10 +118,12 @@ class Notices(Stored):
         """Say that a person has opened it; that counts for who was told, and for who decides about it.
 
         Raises:
-            NotFoundError: There is no such request.
+            NotFoundError: There is no such request or incident.
         """
         with self._database.write() as connection:
-            incident = incidents.read(connection, rows.find(connection, approvals, subject).incident)
+            is_incident = subject.startswith("INC-")
+            about = subject if is_incident else rows.find(connection, approvals, subject).incident
+            incident = incidents.read(connection, about)
             told = [row for row in _told(connection, subject) if row.person == person]
             now = moment_of(connection)
             is_new = any(row.state != NoticeState.SEEN for row in told)
@@ -192,7 +194,7 @@ class _Call:
 
     def reaches_nobody(self) -> None:
         """Say as loudly as we can that nobody could be told."""
-        said = f"{self.subject}: nobody could be told: look at who is on call, and at their channels"
+        said = f"{self.subject}: {incidents.UNREACHED}: look at who is on call, and at their channels"
         self.escalates("unreached", said)
         if self.incident:
             incidents.attend(self.connection, self.incident, said)
@@ -228,7 +230,7 @@ class _Climb(_Call):
         """Climb as far as it is time for, and give when to look again."""
         if _is_over(self.connection, self.subject):
             rows.change(self.connection, ladder_table, self.row, ended_at=self.now)
-            incidents.calm(self.connection, self.incident, f"{self.subject}: nobody could be told")
+            incidents.calm(self.connection, self.incident, f"{self.subject}: {incidents.UNREACHED}")
             return None
         rungs = directory.ladder(self.catalogue, self.found.severity)
         started: datetime = self.row.started_at
@@ -286,6 +288,8 @@ class _Climb(_Call):
         row = self.question
         if row is None:
             text = f"Nobody commands it. Take command on its page, or: stanch incident ack {incident.id}"
+            if Role.INCIDENT_COMMANDER in incident.roles:
+                text = f"{incident.attention}\nSay that you look at it: stanch incident ack {incident.id}"
             return one_line(f"{where}: {incident.title}", 200), text
         lines = (
             *(f"{person} has approved; one more person is needed" for person in self.given),
@@ -306,8 +310,7 @@ def _is_over(connection: Connection, subject: str) -> bool:
         row = rows.find(connection, approvals, subject)
         return bool(row.state != ApprovalState.PENDING or row.expires_at <= moment_of(connection))
     if subject.startswith("INC-"):
-        row = incidents.find(connection, subject)
-        return Role.INCIDENT_COMMANDER in row.roles or row.phase not in OPEN_PHASES
+        return not incidents.needs_somebody(incidents.find(connection, subject))
     return False
 
 

@@ -52,6 +52,18 @@ async def test_ack_takes_command(door: Door, scene: Scene) -> None:
     assert kinds(scene).count(EvidenceKind.ROLE_ASSIGNED) == 1
 
 
+async def test_ack_by_the_commander_holds_the_calls(door: Door, scene: Scene) -> None:
+    """The commander of what needs a person says by acknowledging that they look at it."""
+    incident = scene.open_incident()
+    scene.take(incident)
+    scene.record(incident, 1, Phase.TRIAGE, attention="INC-1/1 ended expired")
+    async with door.client("ada") as client:
+        await client.post(f"/v1/incidents/{incident}/ack")
+        told = (await client.get(f"/v1/incidents/{incident}/notices")).json()
+
+    assert [(one["subject"], one["person"], one["state"]) for one in told] == [(incident, "ada", "seen")]
+
+
 async def test_one_of_many_takes_command(door: Door, scene: Scene) -> None:
     """Of two people who acknowledge at once, one commands and the other hears who."""
     incident = scene.open_incident()

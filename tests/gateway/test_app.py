@@ -26,6 +26,7 @@ PARAMETERS = {
     "source": "alertmanager",
     "incident": "INC-1",
     "approval": "APR-2",
+    "subject": "APR-2",
     "name": "console.css",
     "version": "x",
     "kind": "replan",

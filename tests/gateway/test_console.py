@@ -120,6 +120,20 @@ async def test_who_was_told_of_a_question(door: Door, scene: Scene) -> None:
     assert (seen.status_code, stale.status_code) == (303, 403)
 
 
+async def test_who_looks_at_an_incident_that_waits(door: Door, scene: Scene) -> None:
+    """The page of what needs a person says who looks at it, so that nobody else is called meanwhile."""
+    incident = scene.open_incident()
+    scene.take(incident)
+    scene.record(incident, 1, Phase.TRIAGE, attention="INC-1/1 ended expired")
+    ada = await door.browser("ada")
+    page = await look(ada, f"/incidents/{incident}")
+    seen = await send(ada, page.form(f"/incidents/{incident}/seen"))
+
+    (notice,) = scene.ledger.notices.list(subject=incident)
+    assert (seen.status_code, seen.headers["location"]) == (303, f"/incidents/{incident}")
+    assert (notice.person, notice.state) == ("ada", "seen")
+
+
 async def test_signing_in_and_out(door: Door) -> None:
     """The session is a cookie that scripts cannot read and other sites cannot send; signing out ends it."""
     async with door.client(Origin="http://127.0.0.1") as browser:

@@ -10,8 +10,8 @@ from contracts.approvals import ApprovalState, Verdict
 from contracts.catalogue import Catalogue, Person, Rung, Service, ServiceEnvironment, Team
 from contracts.errors import NotFoundError
 from contracts.evidence import EvidenceKind
-from contracts.incidents import Role, Severity
-from contracts.messages import Command, CommandKind
+from contracts.incidents import Phase, Role, Severity
+from contracts.messages import Command, CommandKind, RecordRequest
 from contracts.notices import Notice, NoticeState
 from contracts.plans import Needs
 from ledger import Answer, Ledger, ladders
@@ -225,6 +225,57 @@ def test_an_incident_calls_until_somebody_commands_it(ledger: Ledger, clock: Clo
     post.round()
 
     assert post.sent == [f"{incident}/ada/webhook/1"]
+
+
+def record(ledger: Ledger, version: int, attention: str | None) -> None:
+    """Let the engine say what it needs a person for."""
+    known = {"incident": "INC-1", "version": version, "phase": Phase.TRIAGE}
+    ledger.incidents.record(RecordRequest.model_validate(known | {"attention": attention}))
+
+
+def test_what_needs_a_person_calls_until_somebody_acts(ledger: Ledger, clock: Clock, post: Post) -> None:
+    """What waits for a person calls its commander, then others; once it does not wait, nobody is called."""
+    open_incident(ledger, commander="ada")
+    post.round()
+    assert post.sent == []
+    record(ledger, 1, "INC-1/1 ended expired; look at it, then plan again or resolve")
+    post.round()
+    clock.forward(MINUTE)
+    record(ledger, 2, "no mitigation to propose: nothing fits")
+    clock.forward(4 * MINUTE)
+    post.round()
+    calls = ["INC-1/ada/webhook/1", "INC-1/grace/email/1"]
+    assert post.sent == calls
+    first, second = ledger.notices.list(subject="INC-1")
+    assert first.text.startswith("INC-1/1 ended expired; look at it, then plan again or resolve\n")
+    assert second.text.splitlines() == [
+        "no mitigation to propose: nothing fits",
+        "Say that you look at it: stanch incident ack INC-1",
+        "No answer from ada? stanch incident take-over INC-1 --from ada",
+    ]
+
+    record(ledger, 3, None)
+    clock.forward(5 * MINUTE)
+    post.round()
+    assert post.sent == calls
+    record(ledger, 4, "INC-1/2 ended in_doubt; look at it, then plan again or resolve")
+    post.round()
+    assert post.sent == [*calls, "INC-1/ada/webhook/2"]
+
+
+def test_who_looks_at_what_needs_a_person_holds_the_calls(ledger: Ledger, clock: Clock, post: Post) -> None:
+    """Nobody else is called for ten minutes when the commander says that they look at it."""
+    open_incident(ledger, commander="ada")
+    record(ledger, 1, "INC-1/1 ended held")
+    post.round()
+    ledger.notices.seen("INC-1", "ada")
+    clock.forward(9 * MINUTE)
+    post.round()
+    assert post.sent == ["INC-1/ada/webhook/1"]
+    clock.forward(MINUTE)
+    post.round()
+
+    assert post.sent == ["INC-1/ada/webhook/1", "INC-1/ada/webhook/2"]
 
 
 def test_a_timer_that_does_not_count_any_more(ledger: Ledger) -> None:
