@@ -10,7 +10,7 @@ from cli import approval, show
 from cli.client import Gateway, add_verb, parse, segment
 from contracts.approvals import Envelope, StandingGrant
 from contracts.base import JsonObject
-from contracts.errors import InputError
+from contracts.errors import InputError, first_wrong
 from contracts.plans import Risk
 from runtime.clock import utc_now
 
@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     give.add_argument("--environment", default="production")
     where = "only in this one; without it in every one of the service"
     give.add_argument("--incident", metavar="ID", help=where)
-    give.add_argument("--action", action="append", required=True, help="for example k8s.scale; repeatable")
+    give.add_argument(
+        "--action", action="append", required=True, help="for example k8s.scale_deployment; repeatable"
+    )
     named = "as plans name it, or ending in /*; repeatable"
     give.add_argument("--target", action="append", required=True, help=named)
     approval.add_limit(give)
@@ -54,15 +56,11 @@ def _revoke(args: argparse.Namespace) -> int:
 
 
 def _give(args: argparse.Namespace) -> int:
+    named = {"actions": args.action, "targets": args.target, "max_risk": args.max_risk}
     try:
-        envelope = Envelope(
-            actions=tuple(args.action),
-            targets=tuple(args.target),
-            limits=read_limits(args.limit),
-            max_risk=args.max_risk,
-        )
+        envelope = Envelope.model_validate(named | {"limits": read_limits(args.limit)})
     except ValidationError as error:
-        raise InputError(error.errors()[0]["msg"]) from error
+        raise InputError(first_wrong(error)) from error
     body: JsonObject = {
         "incident": args.incident,
         "service": args.service,

@@ -39,7 +39,7 @@ class Envelope(Frozen):
     """What may be done without a new question.
 
     Attributes:
-        actions: Names of actions, ``k8s.scale``.
+        actions: Names of actions, ``k8s.scale_deployment``.
         targets: Targets as they are written, ``k8s:deployment/demo/shop/web``; one may end in ``/*``.
         limits: Argument to bound; an argument that is not named may be anything. With an action's name before
             it, ``k8s.scale_deployment.replicas``, it is about that action alone; else about every one.

@@ -89,14 +89,11 @@ class _FromLedger(Collector):
         stopped = {freeze.service for freeze in self._ledger.freezes.list()}
         for service in sorted({"*", *(name or "*" for name in stopped)}):
             frozen.add_metric([service], float((None if service == "*" else service) in stopped))
+        backlog = self._ledger.outbox.backlog()
         plain = [
             ("stanch_approvals_pending", "Plans that wait for a decision.", float(len(pending))),
             ("stanch_approval_oldest_seconds", "How long the oldest of them has waited.", max(waited, 0.0)),
-            (
-                "stanch_outbox_backlog",
-                "Messages not yet delivered to the engine.",
-                float(self._ledger.outbox.backlog()),
-            ),
+            ("stanch_outbox_backlog", "Messages not yet delivered to the engine.", float(backlog)),
             ("stanch_evidence_entries", "Entries of the evidence log.", float(self._ledger.evidence.size())),
         ]
         gauges = [GaugeMetricFamily(name, text, value=value) for name, text, value in plain]

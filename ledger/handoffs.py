@@ -58,19 +58,12 @@ class Handoffs(Stored):
                 if (known.person, known.giver) == (person, by) and now < known.expires_at:
                     return _handoff(known)
                 _close(connection, known, HandoffState.WITHDRAWN, by, "another offer takes its place")
-            values = {
-                "incident": seen.id,
-                "role": role,
-                "giver": by,
-                "person": person,
-                "state": HandoffState.OFFERED,
-                "packet": _packet(connection, incident).model_dump(mode="json"),
-                "offered_at": now,
-                "expires_at": now + OFFERED_FOR,
-            }
-            handoff = _handoff(rows.add(connection, handoffs, **values))
+            packet = _packet(connection, incident).model_dump(mode="json")
+            named = {"incident": seen.id, "role": role, "giver": by, "person": person, "packet": packet}
+            times = {"state": HandoffState.OFFERED, "offered_at": now, "expires_at": now + OFFERED_FOR}
+            handoff = _handoff(rows.add(connection, handoffs, **named, **times))
             said = f"{by} offers {incidents.role_name(role)} to {person}"
-            _note(connection, handoff, "offered", by, said, packet=values["packet"])
+            _note(connection, handoff, "offered", by, said, packet=packet)
             accept = f"Accept with: stanch incident accept {seen.id}"
             ladders.tell(connection, seen.id, [f"person:{person}"], f"{said}. {accept}", key=handoff.id)
             due = handoff.expires_at

@@ -67,17 +67,9 @@ def load(connection: Connection, found: Iterable[Row[Any]]) -> builtins.list[Inc
 
 def open_new(connection: Connection, *, title: str, trace: Mapping[str, str], **facts: Any) -> int:
     """Insert an incident within the caller's transaction and give its number."""
-    values = {
-        "title": one_line(title),
-        "phase": Phase.DETECTED,
-        "opened_at": moment_of(connection),
-        "roles": {},
-        "attempts": [],
-        "version": 0,
-        "revision": 0,
-        "trace": dict(trace),
-    }
-    number: int = rows.add(connection, incidents, **values, **facts).number
+    facts |= {"title": one_line(title), "opened_at": moment_of(connection), "trace": dict(trace)}
+    blank = {"phase": Phase.DETECTED, "roles": {}, "attempts": [], "version": 0, "revision": 0}
+    number: int = rows.add(connection, incidents, **blank, **facts).number
     ladders.begin(connection, f"INC-{number}", f"INC-{number}")
     return number
 
@@ -135,13 +127,7 @@ def check_is_not_final(row: Row[Any]) -> None:
 
 
 def give_role(
-    connection: Connection,
-    row: Row[Any],
-    role: Role,
-    person: str,
-    *,
-    by: str,
-    reason: str = "",
+    connection: Connection, row: Row[Any], role: Role, person: str, *, by: str, reason: str = ""
 ) -> None:
     """Give a role to a person, with evidence, within the caller's transaction; who holds it keeps it.
 
