@@ -38,7 +38,7 @@ def _outside(grant: Grant, step: Step) -> str:
     envelope, action = grant.envelope, step.action
     if action.name not in envelope.actions:
         return f"{grant.id} does not name {action.name}"
-    if not any(_fits(pattern, str(action.target)) for pattern in envelope.targets):
+    if not any(fits(pattern, str(action.target)) for pattern in envelope.targets):
         return f"{grant.id} does not name {action.target}"
     if _RISKS.index(step.risk) > _RISKS.index(envelope.max_risk):
         return f"{grant.id} ends at risk {envelope.max_risk.value}, the step has {step.risk.value}"
@@ -52,7 +52,8 @@ def _outside(grant: Grant, step: Step) -> str:
     return f"{grant.id} bounds {', '.join(sorted(beyond))}" if beyond else ""
 
 
-def _fits(pattern: str, target: str) -> bool:
+def fits(pattern: str, target: str) -> bool:
+    """Say whether a grant that names this pattern is about this target."""
     return target.startswith(pattern[:-1]) if pattern.endswith("/*") else target == pattern
 
 

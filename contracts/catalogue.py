@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from contracts.base import JsonObject, Strict
+from contracts.evidence import ENGINE
 from contracts.incidents import Severity
 from contracts.plans import WITHIN_AT_MOST, ProbeCall, Risk, Target, Verification
 
@@ -793,6 +794,8 @@ class Catalogue(Strict):
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
                 raise ValueError(f"{kind}: {twice} is there twice")
+        if ENGINE in named["people"]:
+            raise ValueError(f"people: {ENGINE} is whom the log names when nobody did it: choose another id")
         for where, kind, wanted in self._references():
             for name in wanted:
                 if name is not None and name not in named[kind]:

@@ -193,7 +193,7 @@ def playbooks_router(orders: Orders, engine: Engine) -> APIRouter:
     async def preview_playbook(name: str, order: PreviewOrder, _: By) -> PreviewAnswer:
         """See what a playbook would propose now; nothing is sealed and nobody is asked."""
         playbook = find(orders.playbooks, name)
-        orders.check_place(order.service, order.environment)
+        orders.place(order.service, order.environment)
         playbook.read(order.params)
         incident = _imagined(order, orders.identity.now())
         return await engine.preview(PreviewRequest(playbook=name, incident=incident, params=order.params))

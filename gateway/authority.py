@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from authority.decisions import Signer, Verifier
+from authority.grants import fits
 from authority.policy import Policy
 from contracts.approvals import Envelope, Grant, Review, Reviewed, SignedDecision, StandingGrant
 from contracts.base import Strict
@@ -78,7 +79,11 @@ class Authority:
         incident = orders.ledger.incidents.get(order.incident) if order.incident else None
         if incident and (incident.service, incident.environment) != (order.service, order.environment):
             raise InputError(f"{incident.id} is about {incident.service} in {incident.environment}")
-        orders.check_place(order.service, order.environment)
+        known = [str(target) for target in orders.place(order.service, order.environment).targets()]
+        for pattern in order.envelope.targets:
+            if not any(fits(pattern, target) for target in known):
+                has = f"{order.service} in {order.environment} has {', '.join(known) or 'no target'}"
+                raise InputError(f"no grant is about {pattern[:200]!r}: {has}")
         orders.policy.check_may_grant(
             incident,
             principal.person,

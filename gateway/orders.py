@@ -12,7 +12,7 @@ from authority.directory import groups_of, on_call
 from authority.policy import Policy
 from contracts.approvals import SignedDecision, Verdict
 from contracts.base import JsonObject, Strict
-from contracts.catalogue import Catalogue
+from contracts.catalogue import Catalogue, ServiceEnvironment
 from contracts.errors import ConflictError, ForbiddenError, InputError
 from contracts.incidents import OPEN_PHASES, Incident, Role, Severity
 from contracts.messages import Command, CommandKind
@@ -271,14 +271,16 @@ class Orders:
         self.wake()
         return signed
 
-    def check_place(self, service: str, environment: str) -> None:
-        """Check that the catalogue has this service in this environment.
+    def place(self, service: str, environment: str) -> ServiceEnvironment:
+        """Give what a service consists of in an environment.
 
         Raises:
-            InputError: It has not.
+            InputError: The catalogue has no such place.
         """
-        if self.catalogue.environment(service, environment) is None:
+        place = self.catalogue.environment(service, environment)
+        if place is None:
             raise InputError(f"the service catalogue has no {service[:64]!r} in {environment[:64]!r}")
+        return place
 
     def groups(self, principal: Principal) -> tuple[str, ...]:
         """Give a person's groups, from the catalogue and the identity provider."""

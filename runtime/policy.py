@@ -13,7 +13,7 @@ def load_policy(settings: Settings) -> Policy:
     """
     path = settings.policy_path
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # as some editors write it
     except OSError as error:
         if settings.policy is None and isinstance(error, FileNotFoundError):
             return Policy(DEFAULT, solo=settings.solo)

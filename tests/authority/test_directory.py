@@ -179,6 +179,7 @@ STRANGER = {"person": "zed", "ends": "2026-11-04T00:00:00Z"}
             "rotation r names zed, and people has no zed",
         ),
         ({"rotations": [TURN | {"starts": "2026-11-02T09:00:00"}]}, "has no time zone: write it in UTC"),
+        ({"people": [{"id": "stanch", "name": "S"}]}, "stanch is whom the log names when nobody did it"),
         ({"rotations": [TURN | {"each": 0}]}, "greater than or equal to 1 hour"),
         ({"rotations": [TURN | {"people": []}]}, "at least 1 item"),
         ({"services": [{"name": "s", "team": "x", "environments": {}}]}, "service s: team names x"),

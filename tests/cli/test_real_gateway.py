@@ -35,7 +35,10 @@ CATALOGUE = """
 people: [{id: ada, name: Ada, groups: [incident-commanders]}, {id: bo, name: Bo}, {id: cy, name: Cy}]
 clusters: [{name: main, kubeconfig: /nowhere/kubeconfig}]
 launchdarkly: [{project: shop, token_env: TEST_OF_DOCTOR_TOKEN}]
-services: [{name: web, on_call: [ada, bo], environments: {production: {}}}]
+services:
+  - name: web
+    on_call: [ada, bo]
+    environments: {production: {deployments: [{cluster: main, namespace: shop, name: web}]}}
 """
 
 

@@ -388,6 +388,7 @@ async def test_yes_ahead_of_time(door: Door, scene: Scene) -> None:
         ({"reason": " "}, "give a reason"),
         ({"uses": "0"}, "uses: "),
         ({"actions": " "}, "actions: "),
+        ({"targets": "k8s:deployment/eu-1/shop/wbe"}, "no grant is about"),
         ({"max_risk": "all"}, "choose one of none, low"),
         ({"max_risk": "high"}, "cannot be granted"),
     ],

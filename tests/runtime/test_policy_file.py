@@ -45,6 +45,14 @@ def test_files_that_are_no_policy(tmp_path: Path, content: bytes | None, said: s
         load_policy(Settings(policy=path))
 
 
+def test_a_byte_order_mark(tmp_path: Path) -> None:
+    """The mark that some editors put before a text is no part of the rules, nor of their digest."""
+    path = tmp_path / "own.cedar"
+    path.write_text(DEFAULT, encoding="utf-8-sig")
+
+    assert load_policy(Settings(policy=path)).digest == Policy().digest
+
+
 def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
     """Something else under the file's name in the home folder is an error, not an absence."""
     (tmp_path / "policy.cedar").mkdir()
