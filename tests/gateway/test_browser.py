@@ -100,6 +100,15 @@ def opened(browser: Browser, scene: Scene, *, width: int = 1280, script: bool = 
     assert watch.wrong == []
 
 
+def show(page: Page, state: str) -> None:
+    """Have a page believe that it is seen, or not: without a screen all of them are."""
+    page.evaluate(
+        "state => { Object.defineProperty(document, 'visibilityState', { value: state, configurable: true });"
+        " document.dispatchEvent(new Event('visibilitychange')) }",
+        state,
+    )
+
+
 def tab_to(page: Page, name: str) -> None:
     """Press Tab until what has this name has the focus."""
     for _ in range(80):
@@ -310,6 +319,25 @@ def test_another_site_cannot_approve(browser: Browser, scene: Scene, story: str)
         window.close()
 
     assert scene.ledger.approvals.get("APR-2").request.state is ApprovalState.PENDING
+
+
+def test_tabs_that_nobody_sees_hold_no_connection(browser: Browser, scene: Scene, story: str) -> None:
+    """A browser has six connections to one host: with six open tabs the seventh still decides."""
+    with opened(browser, scene) as watch:
+        watch.sign_in(f"/incidents/{story}")
+        tabs = [watch.page]
+        for _ in range(6):
+            show(tabs[-1], "hidden")
+            tab = watch.page.context.new_page()
+            tab.goto(f"{watch.url}/incidents/{story}", timeout=PATIENCE)
+            expect(tab.locator("#connection")).to_have_text("live", timeout=PATIENCE)
+            tabs.append(tab)
+        tabs[-1].get_by_role("button", name="Approve and run").click()
+        expect(tabs[-1].locator("#decision-title")).to_have_text("No decision is needed now")
+        expect(tabs[0].locator("#decision-title")).to_have_text("Disable the flag new-recommendations")
+        show(tabs[0], "visible")
+
+        expect(tabs[0].locator("#decision-title")).to_have_text("No decision is needed now", timeout=PATIENCE)
 
 
 def test_the_countdown(browser: Browser, scene: Scene, story: str) -> None:

@@ -138,7 +138,6 @@ function look() {
     fetch(form.action, { method: "POST", body, redirect: "manual" }).catch(() => looked.delete(form.action));
   }
 }
-document.addEventListener("visibilitychange", look);
 
 async function refresh() {
   if (refreshing) {
@@ -170,7 +169,8 @@ async function refresh() {
 
 function listen() {
   const address = document.body.dataset.events;
-  if (!address) return;
+  if (!address || document.visibilityState !== "visible") return;
+  source?.close();
   source = new EventSource(`${address}?after=${last}`);
   let broken = false;
   source.addEventListener("open", () => {
@@ -192,13 +192,15 @@ function listen() {
     say("reconnecting", "reconnecting");
     if (source.readyState === EventSource.CLOSED) {
       // An answer that is not a stream ends an EventSource for good: start another one.
-      source.close();
-      setTimeout(() => {
-        listen();
-        refresh();
-      }, RETRY);
+      setTimeout(wake, RETRY);
     }
   });
+}
+
+function wake() {
+  look();
+  listen();
+  refresh();
 }
 
 // A second click must not send a form again while the first is on its way.
@@ -207,12 +209,14 @@ document.addEventListener("submit", (event) => {
 });
 window.addEventListener("pageshow", (event) => {
   for (const button of document.querySelectorAll("button:disabled")) button.disabled = false;
-  if (event.persisted) {
-    listen();
-    refresh();
-  }
+  if (event.persisted) wake();
 });
 window.addEventListener("pagehide", () => source?.close());
+// A browser has six connections to us for all its tabs: one that nobody sees lets its own go.
+document.addEventListener("visibilitychange", () => {
+  source?.close();
+  if (document.visibilityState === "visible") wake();
+});
 
 tick();
 look();
