@@ -97,7 +97,7 @@ class Console:
             last=entries[-1].index if entries else -1,
             questions=[self._deciding.question(request.id, found, session) for request in pending],
             latest=latest,
-            forcings=self._deciding.question(latest.id, found, session).forcings if latest else (),
+            now_runs=self._deciding.question(latest.id, found, session) if latest else None,
             requests={request.mitigation: request for request in requests},
             commands=commander == person,
             asks=person in (commander, found.roles.get(Role.TECHNICAL_LEAD)),

@@ -11,12 +11,13 @@ from starlette.responses import Response
 from authority.decisions import approved
 from authority.directory import groups_of
 from authority.grants import around, read_limits
-from contracts import approvals
+from contracts import approvals, names
 from contracts.base import JsonObject
 from contracts.errors import InputError
 from contracts.incidents import OPEN_PHASES, Incident
 from contracts.outcomes import Direction
 from contracts.plans import Difference, Needs, Risk, Step
+from contracts.watches import Watch
 from gateway import forms
 from gateway.asking import Knows, Looks, Sent
 from gateway.authority import Authority, ForceOrder, GrantOrder, ReviewOrder
@@ -24,6 +25,7 @@ from gateway.identity import OIDC, Session, decision_form
 from gateway.orders import LONGEST_REASON, DecisionOrder, said, spoken
 from gateway.pages import Pages
 from ledger import JournalState
+from ledger.journal import JournalEntry
 
 FORCE: Final = "force"  # what the token of such a form is bound to, in place of a verdict
 REVIEW: Final = "review"
@@ -52,6 +54,22 @@ class Forcing:
 
 
 @dataclass(frozen=True)
+class Running:
+    """An approved step of a plan that has not ended.
+
+    Attributes:
+        entry: How far it is in the journal; ``None`` before it has begun.
+        seen: What is read of it since it was done.
+        judged: What it did for the users, once that is known.
+    """
+
+    step: Step
+    entry: JournalEntry | None
+    seen: Watch
+    judged: str
+
+
+@dataclass(frozen=True)
 class Question:
     """An approval request as a page shows it to one person.
 
@@ -64,6 +82,7 @@ class Question:
         stale: Whether approving needs a sign-in that is newer than this person's.
         others: Who else in the catalogue may approve it now; ``None`` when it was not asked.
         teams: Teams whose people at the identity provider may approve it now, besides.
+        running: The steps of a plan that has not ended.
         forcings: What can be forced now, or was.
         ahead: An envelope around the plan, to start from.
     """
@@ -77,6 +96,7 @@ class Question:
     stale: bool = False
     others: tuple[str, ...] | None = None
     teams: tuple[str, ...] = ()
+    running: tuple[Running, ...] = ()
     forcings: tuple[Forcing, ...] = ()
     ahead: approvals.Envelope | None = None
 
@@ -278,16 +298,10 @@ class Deciding:
         is_over = incident.phase not in OPEN_PHASES or request.mitigation in {
             attempt.mitigation for attempt in incident.attempts
         }
-        allowed = approved(request.signed, plan) if request.signed is not None else ()
-        steps = [step for step in plan.steps if step.forced is not None and step.number in allowed]
-        if is_over or not steps:
+        if is_over or request.signed is None:
             return Question(found, tokens)
-        begun = {
-            entry.step
-            for entry in self._ledger.journal.for_incident(incident.id)
-            if (entry.mitigation, entry.direction) == (request.mitigation, Direction.APPLY)
-            and entry.state is not JournalState.PLANNED
-        }
+        allowed = approved(request.signed, plan)
+        running = [self._running(step, request.mitigation) for step in plan.steps if step.number in allowed]
         person, groups = session.person.id, self._orders.groups(session.principal)
 
         def forcing(step: Step) -> Forcing:
@@ -304,9 +318,15 @@ class Deciding:
                 said(self._policy.check_may_decide, incident, person, plan=alone, groups=groups, given=given),
             )
 
-        return Question(
-            found, tokens, forcings=tuple(forcing(step) for step in steps if step.number in begun)
-        )
+        begun = [one.step for one in running if one.entry and one.entry.state is not JournalState.PLANNED]
+        forcings = tuple(forcing(step) for step in begun if step.forced is not None)
+        return Question(found, tokens, running=tuple(running), forcings=forcings)
+
+    def _running(self, step: Step, mitigation: str) -> Running:
+        key = names.action_id(mitigation, step.number, Direction.APPLY.value)
+        judged = self._ledger.evidence.body_of(f"{key}/verification") or {}
+        seen = self._ledger.watches.get(f"verification/{key}")
+        return Running(step, self._ledger.journal.get(key), seen, str(judged.get("detail", "")))
 
     def _order(
         self, form: Mapping[str, str], service: str, environment: str, *, incident: str | None

@@ -10,11 +10,11 @@ from authority.guardrails import Guard, Guardrails
 from authority.policy import Policy
 from contracts.approvals import ApprovalRequest, ApprovalState, Decision
 from contracts.catalogue import GuardrailLimits
-from contracts.evidence import EvidenceKind
+from contracts.evidence import Evidence, EvidenceKind
 from contracts.guardrails import Guardrail, Violation
 from contracts.incidents import Attempt, AttemptEnd, Phase, Role
-from contracts.outcomes import Direction
-from contracts.plans import ActionCall, Needs, Step
+from contracts.outcomes import Direction, Outcome, StepResult
+from contracts.plans import ActionCall, Needs, Reading, Step
 from tests.gateway.conftest import Door
 from tests.gateway.seed import Scene, plan
 from tests.gateway.test_console import POLYGLOTS, Page, look, send
@@ -315,6 +315,54 @@ async def test_forcing_a_step(door: Door, scene: Scene) -> None:
     assert not [1 for action, _ in page.forms if action.endswith("/force")]
     forced = [e for e in scene.ledger.evidence.entries() if e.kind is EvidenceKind.FORCED]
     assert [entry.summary for entry in forced] == ["ada forces step 1 of INC-1/2: it hangs"]
+
+
+async def test_how_far_a_plan_is(door: Door, scene: Scene) -> None:
+    """While it runs each step says how far it is: told, carried out, measured with the number, judged."""
+    request = ask(scene, Needs.ONE, Needs.ONE)
+    scene.decide(request)
+    ada, key = await door.browser(), "INC-1/2/1/apply"
+
+    async def said() -> str:
+        page = words(await look(ada, "/incidents/INC-1"))
+        assert "Step 2 Switch off the flag new-recommendations: not begun" in page
+        start = page.index("Step 1 Switch off the flag new-recommendations: ")
+        return page[start : page.index("Step 2", start)]
+
+    assert "not begun" in await said()
+    begin(scene)
+    assert "the provider was told just now" in await said()
+    entry = scene.ledger.journal.get(key)
+    assert entry is not None
+    scene.ledger.journal.settle(entry, result=StepResult(action=key, outcome=Outcome.DONE), actor="stanch")
+    scene.ledger.watches.keep(f"verification/{key}", (), {"said": ["2 of 6 pods are new"]})
+    assert "done, the provider carries it out: 2 of 6 pods are new" in await said()
+    scene.ledger.watches.keep(f"verification/{key}", [Reading(value=12.5, at=scene.clock())], {})
+    scene.clock.forward(seconds=3)
+    assert (
+        "its effect is measured: error_rate 12.5 % (3 s ago); effective if error_rate below 1 %"
+        in await said()
+    )
+    assert "its effect is measured: error_rate 12.5 %" in words(await look(ada, "/approvals/APR-1"))
+    verified = {"key": f"{key}/verification", "kind": EvidenceKind.VERIFICATION, "incident": "INC-1"}
+    told = {
+        "actor": "stanch",
+        "at": scene.clock(),
+        "summary": "x",
+        "body": {"detail": "error_rate 0.2 %: fine"},
+    }
+    scene.ledger.evidence.append(Evidence.model_validate(verified | told))
+    assert "error_rate 0.2 %: fine" in await said()
+    end = Attempt(
+        mitigation="INC-1/2",
+        playbook="x",
+        title="x",
+        plan_digest=request.plan_digest,
+        end=AttemptEnd.EFFECTIVE,
+    )
+    scene.record("INC-1", 1, Phase.MONITORING, attempts=(end,))
+
+    assert "not begun" not in words(await look(ada, "/incidents/INC-1"))
 
 
 async def test_two_force_what_asks_two(door: Door, scene: Scene) -> None:
