@@ -11,6 +11,7 @@ from tests.gateway.test_browser import PATIENCE, Now, Watch, browser, opened, py
 from tests.gateway.test_console_authority import TOO_SOON, ask, decision
 
 WIDTH = 360  # of a small phone
+PHONE, SCREEN = 390, 844  # of an ordinary one
 
 __all__ = ["browser", "pytestmark"]
 
@@ -50,6 +51,49 @@ def test_two_people_in_two_browsers(browser: Browser, scene: Scene) -> None:
     assert (ada.wrong, grace.wrong) == ([], [])
 
 
+def test_the_first_screen_of_a_phone(browser: Browser, scene: Scene) -> None:
+    """What will run, on what, what it changes, how risky it is, who is asked and until when: unscrolled."""
+    now_asked(scene, Needs.TWO)
+    with opened(browser, scene, width=PHONE) as watch:
+        watch.sign_in("/incidents/INC-1")
+        question = watch.page.locator("#question-APR-1")
+        shown = (
+            question.get_by_role("heading", name="Disable the flag new-recommendations"),
+            question.get_by_text("Low risk").first,
+            question.get_by_text("Asks two people").first,
+            question.locator("[data-countdown]"),
+            question.locator(".target"),
+            question.locator(".after").first,
+        )
+        for one in shown:
+            box = one.bounding_box()
+            assert box is not None
+            assert box["y"] + box["height"] <= SCREEN, one
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= PHONE
+
+
+def test_freezing_on_a_phone(browser: Browser, scene: Scene) -> None:
+    """All of the form that stops everything is in sight, and an open question says what that means for it."""
+    now_asked(scene, Needs.ONE)
+    with opened(browser, scene, width=PHONE) as watch:
+        watch.sign_in("/incidents/INC-1")
+        page = watch.page
+        page.get_by_text("Freeze", exact=True).click()
+        for one in (page.get_by_label("Why must all changes stop?"), page.get_by_role("button", name="Stop")):
+            box = one.bounding_box()
+            assert box is not None
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= PHONE
+
+        scene.ledger.freezes.set(service=None, reason="the database is being moved", person="grace")
+        frozen = page.locator("#frozen")
+        expect(frozen).to_contain_text(
+            "Grace Hopper, just now: the database is being moved", timeout=PATIENCE
+        )
+        expect(page.locator("#question-APR-1")).to_contain_text("What is approved now is held back.")
+
+
 def test_a_narrow_yes_on_a_phone(browser: Browser, scene: Scene) -> None:
     """By keyboard on a narrow screen: untick a step, set a guardrail aside, say why, approve the rest."""
     now_asked(scene, Needs.ONE, Needs.ONE, Needs.DENIED, violations=(TOO_SOON,))
@@ -69,7 +113,7 @@ def test_a_narrow_yes_on_a_phone(browser: Browser, scene: Scene) -> None:
         expect(question.get_by_role("checkbox", name="Step 1")).not_to_be_checked()
         expect(override).to_be_checked()
         assert page.evaluate("document.documentElement.scrollWidth") <= WIDTH
-        question.get_by_role("button", name="Approve although it would be refused").press("Enter")
+        question.get_by_role("button", name="Approve and set aside what is ticked").press("Enter")
         expect(question).not_to_be_visible()
 
     assert (decision(scene).steps, decision(scene).overrides) == ((2,), ("cooldown",))

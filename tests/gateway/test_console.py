@@ -89,6 +89,9 @@ async def test_a_handoff_by_forms(door: Door, scene: Scene) -> None:
     assert page.form(f"{path}/handoff/withdraw")
     between = scene.ledger.incidents.get(incident).roles
     page = await look(grace, path)
+    assert page.text.index("Ada Lovelace offers you to be Incident Commander.") < page.text.index(
+        "Decision needed"
+    )
     accepted = await send(grace, page.form(f"{path}/handoff/accept"))
     forged = await send(grace, (f"{path}/handoff/accept", {"token": "x"}))
 

@@ -92,7 +92,7 @@ async def test_the_console(door: Door) -> None:
     for path in ("/", f"/incidents/{incident}"):
         page = await look(browser, path)
         assert "All changes are stopped." in page.text
-        assert "ada, just now: <b>odd</b>" in page.text
+        assert "Ada Lovelace, just now: <b>odd</b>" in page.text
     page = await look(browser, "/")
     await send(browser, page.form("/freezes/FRZ-1/lift", reason="over"))
     assert "All changes are stopped." not in (await look(browser, "/")).text
