@@ -92,12 +92,15 @@ class PlanAnswer(Frozen):
     notes: tuple[str, ...] = ()
 
     def in_force(self, left: Collection[int]) -> str:
-        """Say at the end of a sentence which steps are in force, and what undoes them; empty: none is."""
-        if not left:
-            return ""
-        named = f"steps {', '.join(map(str, sorted(left)))} are" if len(left) > 1 else f"step {min(left)} is"
-        has_undo = any(step.undoable for step in self.steps if step.number in left)
-        return f"; {named} in force" + (f": stanch mitigation undo {self.mitigation}" if has_undo else "")
+        """Say at the end of a sentence which steps are in force, and what undoes them, if any is."""
+        said = ""
+        for undoable in (False, True):
+            numbers = [str(one) for one in sorted(left) if self.steps[one - 1].undoable is undoable]
+            how = (
+                f"in force: stanch mitigation undo {self.mitigation}" if undoable else "done, without an undo"
+            )
+            said += f"; step{'s' * (len(numbers) > 1)} {', '.join(numbers)} {how}" if numbers else ""
+        return said
 
     def ended(
         self, end: AttemptEnd, detail: str, *, undone: bool = False, applied: bool = False

@@ -232,15 +232,24 @@ async def mitigating(
 DONE, REFUSED, DOUBT = Outcome.DONE, Outcome.NOT_DONE, Outcome.IN_DOUBT
 UNDO = ": stanch mitigation undo INC-1/1"
 MIDWAY = {
-    "refused": ((DONE, DONE, REFUSED), (), (1, 2, 3), f"step 3: why; steps 1, 2 are in force{UNDO}"),
-    "in doubt": ((DONE, DOUBT), (), (1, 2, 3), f"step 2: why; step 1 is in force{UNDO}"),
+    "refused": ((DONE, DONE, REFUSED), (), (1, 2, 3), f"step 3: why; steps 1, 2 in force{UNDO}"),
+    "in doubt": ((DONE, DOUBT), (), (1, 2, 3), f"step 2: why; step 1 in force{UNDO}"),
     "nothing done": ((DONE, REFUSED), (1,), (1, 2, 3), "step 2: why"),
-    "no way back": ((DONE, REFUSED), (), (2, 3), "step 2: why; step 1 is in force"),
+    "no way back": ((DONE, REFUSED), (), (2, 3), "step 2: why; step 1 done, without an undo"),
+    "partly": (
+        (DONE, DONE, REFUSED),
+        (),
+        (2, 3),
+        f"step 3: why; step 1 done, without an undo; step 2 in force{UNDO}",
+    ),
     "worse": (
         (DONE, DONE, DONE),
         (),
         (1, 3),
-        "it hurts; undo of step 3: done; step 2 has no undo; undo of step 1: done; step 2 is in force",
+        (
+            "it hurts; undo of step 3: done; step 2 has no undo; undo of step 1: done;"
+            " step 2 done, without an undo"
+        ),
     ),
     "unseen": (
         (DONE, DONE, DONE),
