@@ -1,5 +1,7 @@
 """How the console says things."""
 
+import sys
+import unicodedata
 from datetime import timedelta
 
 import pytest
@@ -108,6 +110,16 @@ def test_paths_break_where_they_may() -> None:
 def test_invisible_characters_are_shown(text: str, seen: str) -> None:
     """What would hide or turn text is shown as what it is."""
     assert wording.visible(text) == seen
+
+
+def test_no_control_or_format_character_is_left() -> None:
+    """Two names that differ in one of them would look the same to who approves."""
+    hidden = {"Cc", "Cf", "Zl", "Zp"}
+    every = [chr(number) for number in range(sys.maxunicode + 1) if chr(number) not in "\t\n"]
+    fillers = "\N{HANGUL FILLER}\N{HALFWIDTH HANGUL FILLER}\N{COMBINING GRAPHEME JOINER}"
+
+    assert [one for one in every if unicodedata.category(one) in hidden and wording.visible(one) == one] == []
+    assert [one for one in fillers if wording.visible(one) == one] == []
 
 
 @pytest.mark.parametrize(
