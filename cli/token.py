@@ -73,7 +73,7 @@ def _list(args: argparse.Namespace) -> int:
         )
         for token in tokens
     ]
-    return show.answer(args, tokens, show.table(head, rows))
+    return show.listing(args, tokens, head, rows, none="No API token.")
 
 
 def _revoke(args: argparse.Namespace) -> int:

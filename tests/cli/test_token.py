@@ -26,6 +26,7 @@ def house(home: Path) -> Path:
 @pytest.mark.usefixtures("house")
 def test_making_listing_and_revoking(run: Terminal) -> None:
     """A token is printed once, listed without its secret, and ended."""
+    none = run("token", "list").out
     made = run("token", "create", "--person", "ada", "--scopes", "read,approve", "--expires", "30d")
     machine = run("token", "create", "--machine", "am", "--scopes", "alerts", "--expires", "12h", "--json")
     listed = json.loads(run("token", "list", "--json").out)
@@ -33,6 +34,7 @@ def test_making_listing_and_revoking(run: Terminal) -> None:
     table = run("token", "list").out
 
     secret, said = made.out.splitlines()
+    assert none == "No API token.\n"
     assert (made.code, is_token(secret)) == (0, True)
     assert said.startswith("TOK-1 is valid until ")
     assert "in 29 d" in said
