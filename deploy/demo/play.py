@@ -119,7 +119,9 @@ def product(config: Settings, world: dict[str, Any]) -> Iterator[subprocess.Pope
             return (b"\nready" in b"\n" + log.read_bytes()) or None
 
         _until(ready, within=60, of="`stanch up` to be ready", alive=process, log=log)
-        print(f"console    {config.url}/\nshop       {world['shop']}/\n", flush=True)
+        terminal = f"STANCH_HOME={config.home} STANCH_HTTP_PORT={config.http_port} STANCH_PERSON={COMMANDER}"
+        print(f"console    {config.url}/\nterminal   {terminal} stanch incident list", flush=True)
+        print(f"shop       {world['shop']}/\n", flush=True)
         yield process
 
 
