@@ -175,7 +175,7 @@ class Deciding:
             no_reject=said(self._policy.check_may_reject, incident, person, **rejecting),
             closed=closed,
             may_break_glass=bool(refusal) and not is_denied and not no_glass,
-            stale=bool(said(identity.check_may_approve, session.principal, request)),
+            stale=request.risk is Risk.HIGH and not identity.is_fresh(session.principal),
             others=self._others(found, incident, session) if refusal or request.given else None,
             teams=self._teams(found, incident),
             ahead=around(plan) if plan.steps and not refusal and is_grantable else None,

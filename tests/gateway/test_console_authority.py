@@ -14,7 +14,7 @@ from contracts.evidence import Evidence, EvidenceKind
 from contracts.guardrails import Guardrail, Violation
 from contracts.incidents import Attempt, AttemptEnd, Phase, Role
 from contracts.outcomes import Direction, Outcome, StepResult
-from contracts.plans import ActionCall, Needs, Reading, Step
+from contracts.plans import ActionCall, Needs, Reading, Risk, Step
 from tests.gateway.conftest import Door
 from tests.gateway.seed import Scene, plan
 from tests.gateway.test_console import POLYGLOTS, Page, look, send
@@ -552,10 +552,15 @@ async def test_nothing_is_given_by_another_site(door: Door, scene: Scene) -> Non
 
 
 async def test_looking_changes_nothing(door: Door, scene: Scene) -> None:
-    """No page about authority writes anything, and none of the forms can be sent by a link."""
-    ask(scene, Needs.TWO, violations=(TOO_SOON,))
+    """No page about authority writes anything, and none of the forms can be sent by a link.
+
+    Who looks at a plan of high risk long after signing in has been refused nothing.
+    """
     ada = await door.browser()
+    scene.clock.forward(minutes=20)
+    ask(scene, violations=(TOO_SOON,), steps=steps(scene, Needs.TWO, risk=Risk.HIGH))
     size = scene.ledger.evidence.size()
+    assert "High risk needs a fresh sign-in." in words(await look(ada, "/approvals/APR-1"))
     for path in ("/approvals/APR-1", "/incidents/INC-1", "/grants", "/reviews", "/v1/grants", "/v1/reviews"):
         await ada.get(path)
     links = ["/approvals/APR-1/decision", "/approvals/APR-1/force", "/approvals/APR-1/review"]
