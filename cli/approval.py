@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``list``, ``show`` and ``force``."""
     verbs = parser.add_subparsers(metavar="WHAT", required=True)
     listing = add_verb(verbs, "list", "list requests, pending ones unless told otherwise", _list)
-    states = [*approvals.ApprovalState, "all"]
+    states = [*map(str, approvals.ApprovalState), "all"]
     listing.add_argument("--state", choices=states, default=approvals.ApprovalState.PENDING)
     add_verb(verbs, "show", "show one request with its whole plan", _show, about="approval", orders=True)
     text = "switch a running step of an approved plan to its ungraceful variant"

@@ -14,9 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     approval.add_decision_options(parser)
     parser.add_argument("--reason", default="", help="kept with the decision")
     parser.add_argument("--steps", type=_numbers, default=[], metavar="1,2", help="approve only these steps")
-    override = f"set this guardrail aside; repeatable; of {', '.join(Guardrail)}"
+    names = [*map(str, Guardrail)]
+    override = f"set this guardrail aside; repeatable; of {', '.join(names)}"
     parser.add_argument(
-        "--override", action="append", default=[], choices=list(Guardrail), metavar="GUARDRAIL", help=override
+        "--override", action="append", default=[], choices=names, metavar="GUARDRAIL", help=override
     )
     glass = "approve outside the rules of who may: everybody is told, and two others review it"
     parser.add_argument("--break-glass", action="store_true", help=glass)

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     named = "as plans name it, or ending in /*; repeatable"
     give.add_argument("--target", action="append", required=True, help=named)
     approval.add_limit(give)
-    give.add_argument("--max-risk", type=Risk, choices=list(Risk), default=Risk.LOW)
+    give.add_argument("--max-risk", choices=[*map(str, Risk)], default=Risk.LOW)
     give.add_argument("--for", dest="lasts", type=show.span, required=True, metavar="SPAN", help=show.SPANS)
     give.add_argument("--uses", type=int, help="for so many plans; without it for any number")
     silent = "only when all were silent for so long"

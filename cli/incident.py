@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     declare.add_argument("--service", required=True, help="a service of the catalogue")
     declare.add_argument("--environment", default="production")
     declare.add_argument("--region", help="where, if it is one region of the service alone")
-    declare.add_argument("--severity", required=True, type=_severity, choices=list(Severity))
+    declare.add_argument("--severity", required=True, type=str.upper, choices=[*map(str, Severity)])
 
     order = partial(add_verb, verbs, call=_command, about="incident", orders=True, body=lambda _: {})
     order("ack", "acknowledge: take the Incident Commander's role")
@@ -47,13 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     take.add_argument("--from", dest="holder", required=True, metavar="PERSON", help="who commands it now")
 
     handoff = order("handoff", "offer a role to somebody, who accepts it", call=_handoff)
-    handoff.add_argument("--role", choices=list(Role), default=Role.INCIDENT_COMMANDER, type=Role)
+    handoff.add_argument("--role", choices=[*map(str, Role)], default=Role.INCIDENT_COMMANDER)
     what = handoff.add_mutually_exclusive_group(required=True)
     what.add_argument("--to", metavar="PERSON", help="an id from the catalogue")
     what.add_argument("--withdraw", action="store_true", help="take the offer back")
 
     accept = order("accept", "accept the role that is offered to you", call=_handoff, to=None, withdraw=False)
-    accept.add_argument("--role", choices=list(Role), type=Role, help="which one, when several are offered")
+    accept.add_argument("--role", choices=[*map(str, Role)], help="which one, when several are offered")
 
     assign = order(
         "assign",
@@ -62,18 +62,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         body=lambda a: {"role": a.role, "person": a.to},
     )
     assign.add_argument("--to", required=True, metavar="PERSON", help="an id from the catalogue")
-    assign.add_argument("--role", choices=list(Role), required=True, type=Role)
+    assign.add_argument("--role", choices=[*map(str, Role)], required=True)
 
     severity = order("severity", "change the severity", reason=True, body=lambda a: {"severity": a.severity})
-    severity.add_argument("severity", type=_severity, choices=list(Severity))
+    severity.add_argument("severity", type=str.upper, choices=[*map(str, Severity)])
     replan = order("replan", "ask for another plan", reason=True, body=_wish)
     replan.add_argument("--playbook", metavar="NAME", help="of this playbook, also if it was tried before")
     add_params(replan)
     order("resolve", "say that it is over", reason=True)
-
-
-def _severity(text: str) -> Severity:
-    return Severity(text.upper())
 
 
 def _list(args: argparse.Namespace) -> int:

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     plan.add_argument("name", metavar="NAME", help="for example disable-flag")
     plan.add_argument("--service", required=True, help="a service of the catalogue")
     plan.add_argument("--environment", default="production")
-    plan.add_argument("--severity", default=Severity.SEV3, choices=list(Severity))
+    plan.add_argument("--severity", default=Severity.SEV3, choices=[*map(str, Severity)])
     plan.add_argument("--signal", help="as if an alert spoke of this signal, for example error_rate")
     add_params(plan)
 

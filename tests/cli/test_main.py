@@ -76,6 +76,26 @@ def test_a_wrong_command_line_exits_with_2(run: Terminal, argv: tuple[str, ...])
     assert (said.code, said.out) == (2, "")
 
 
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("approval", "list", "--state", "x"), "'pending', 'approved', 'rejected'"),
+        (("incident", "severity", "INC-1", "sev9", "--reason", "x"), "'SEV1', 'SEV2', 'SEV3', 'SEV4'"),
+        (
+            ("incident", "assign", "INC-1", "--to", "ada", "--role", "x"),
+            "'incident_commander', 'technical_lead'",
+        ),
+        (("policy", "explain", "--risk", "x"), "'none', 'low', 'medium', 'high'"),
+        (("approve", "APR-1", "--override", "x"), "'cooldown'"),
+    ],
+)
+def test_a_wrong_choice_names_the_right_ones(run: Terminal, argv: tuple[str, ...], words: str) -> None:
+    """What may be written is said as it is written, not as the program calls it."""
+    said = run(*argv)
+
+    assert (said.code, words in said.err) == (2, True), said.err
+
+
 def test_version(run: Terminal) -> None:
     """`stanch --version` names the version of the distribution."""
     assert run("--version").out == "stanch 0.1.0\n"
