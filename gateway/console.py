@@ -99,6 +99,7 @@ class Console:
             latest=latest,
             now_runs=self._deciding.question(latest.id, found, session) if latest else None,
             requests={request.mitigation: request for request in requests},
+            in_force=self._ledger.in_force.list(incident=incident),
             commands=commander == person,
             asks=person in (commander, found.roles.get(Role.TECHNICAL_LEAD)),
             playbooks=self._orders.playbooks,

@@ -202,6 +202,8 @@ async def test_the_page(door: Door, applied: Scene) -> None:
     browser = await door.browser()
     assert "Nothing is in force" not in (await browser.get("/mitigations")).text
     page = await look(browser, "/mitigations")
+    debt = ("a", {"href": f"/mitigations#{DONE.replace('/', '-')}", "id": "in-force-1"})
+    assert debt in (await look(browser, "/incidents/INC-1")).tags
     for order, fields in (("extend", {"hours": "72"}), ("undo", {})):
         path, form = page.form(f"/mitigations/{DONE}/{order}", reason="because", **fields)
         sent = await browser.post(path, data=form)
