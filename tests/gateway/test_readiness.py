@@ -12,6 +12,7 @@ from contracts.watches import SignalNow
 from gateway.drawing import sparkline, strip, tally
 from tests.gateway.conftest import Door
 from tests.gateway.seed import Clock, Scene, verification
+from tests.gateway.test_console import look, send
 
 AT = "/v1/readiness/web/production"
 
@@ -94,6 +95,20 @@ async def test_the_page(door: Door) -> None:
     assert '<rect class="not_ready"' in page
     assert "&lt;b&gt;9 s&lt;/b&gt;" in page
     assert '<a href="/readiness">Readiness</a>' in page
+
+
+async def test_the_page_says_that_a_look_was_asked_for(door: Door, looked: Scene) -> None:
+    """Who presses the button sees that it is on its way, and then when the next look is due."""
+    browser = await door.browser("linus")
+    before = await look(browser, "/readiness")
+    await send(browser, before.form("/readiness/web/production/run"))
+    asked = await look(browser, "/readiness")
+    looked.ledger.watches.claim(9, timedelta(minutes=1))
+    after = await look(browser, "/readiness")
+
+    assert "as soon as a worker can" not in before.text
+    assert "It is looked at as soon as a worker can." in asked.text
+    assert f"Next look at {looked.clock() + timedelta(minutes=1):%H:%M:%S} UTC." in after.text
 
 
 async def test_the_reading_now_beside_a_plan(door: Door, scene: Scene) -> None:
