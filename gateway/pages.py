@@ -20,7 +20,9 @@ from ledger import Ledger
 
 _FOLDER: Final = Path(__file__).parent / "console"
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_THING: Final = re.compile(r"(/(?:incidents|approvals)/[A-Z]+-[0-9]+)/.")
+THING: Final = re.compile(
+    r"(/(?:incidents|approvals)/[A-Z]+-[0-9]+(?=/.)|/(?:grants|mitigations|readiness|tokens)\b)"
+)
 _HEADINGS: Final = {
     403: "Not allowed",
     404: "Not found",
@@ -71,7 +73,7 @@ class Pages:
 
     def problem(self, path: str, status: int, sentence: str) -> HTMLResponse:
         """Render the page that says what went wrong, with a way back to what the request was about."""
-        thing = _THING.match(path)
+        thing = THING.match(path)
         return self.page(
             "problem.html",
             None,

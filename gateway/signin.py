@@ -1,6 +1,5 @@
 """The way in and out of the console: at the identity provider or by local mode, and out again."""
 
-import re
 import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -16,14 +15,13 @@ from contracts.evidence import EvidenceKind
 from gateway import forms
 from gateway.asking import Sent
 from gateway.identity import OIDC, SIGN_IN_WITHIN, Identity, Proof, UnprovenError
-from gateway.pages import Pages
+from gateway.pages import THING, Pages
 from ledger.identities import digest
 from runtime.settings import Settings
 
 if TYPE_CHECKING:
     from gateway.oidc import Provider
 
-_THING: Final = re.compile(r"(/(?:incidents|approvals)/[A-Z]+-[0-9]+|/tokens)\b.*")
 _OVER: Final = "Your session is over: sign in again."
 
 
@@ -38,7 +36,7 @@ def provider(settings: Settings, catalogue: Catalogue, *, clock: Callable[[], da
 
 def needed(identity: Identity, request: Request, *, fresh: bool) -> Response:
     """Send a browser to the sign-in page, and afterwards back to the page that it wanted."""
-    thing = _THING.fullmatch(request.url.path)
+    thing = THING.match(request.url.path)
     after = request.url.path if request.method == "GET" else thing[1] if thing else "/"
     note = "&fresh=1" if fresh else "&note=1" if identity.cookie in request.cookies else ""
     return forms.see(f"/signin?after={quote(after)}{note}")

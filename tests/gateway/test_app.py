@@ -345,6 +345,31 @@ async def test_errors_of_pages_are_pages(door: Door) -> None:
     assert program.json() == {"error": "INC-9: not found"}
 
 
+@pytest.mark.parametrize(
+    ("path", "back"),
+    [
+        ("/incidents/INC-9", "/"),
+        ("/incidents/INC-9/roles", "/incidents/INC-9"),
+        ("/approvals/APR-9/decision", "/approvals/APR-9"),
+        ("/grants", "/grants"),
+        ("/mitigations/INC-9/1/extend", "/mitigations"),
+        ("/readiness/web/nowhere/run", "/readiness"),
+        ("/tokens/TOK-9/revoke", "/tokens"),
+        ("/grantsx", "/"),
+    ],
+)
+async def test_the_way_back(door: Door, path: str, back: str) -> None:
+    """From a refusal one goes back to the page of its form, and so does who has to sign in first."""
+    browser = await door.browser()
+    refused = await browser.post(path, data={"token": "x"})
+    async with door.client(**{"Sec-Fetch-Site": "same-origin", "Origin": "null"}) as stranger:
+        away = await stranger.post(path, data={"token": "x"})
+
+    assert refused.is_client_error
+    assert f'<a href="{back}">' in refused.text
+    assert away.headers.get("location", f"/signin?after={back}") == f"/signin?after={back}"
+
+
 async def test_no_documentation_page(door: Door) -> None:
     """There are no pages that load scripts from elsewhere."""
     async with door.client() as client:
