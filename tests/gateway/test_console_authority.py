@@ -232,6 +232,9 @@ async def test_breaking_the_glass(door: Door, scene: Scene) -> None:
 
     assert (decision(scene).break_glass, decision(scene).person) == (True, "grace")
     assert "Broke the glass: outside the rules" in words(await look(ada, "/approvals/APR-1"))
+    [broken] = [e for e in scene.ledger.evidence.entries() if e.kind is EvidenceKind.BREAK_GLASS]
+    told = ("li", {"id": f"entry-{broken.index}", "class": "loud"})
+    assert told in (await look(ada, "/incidents/INC-1")).tags
     assert "1 broken glass to review" in words(await look(ada, "/"))
     own = await look(grace, "/reviews")
     assert "You cannot review it: you broke it: two others review it." in words(own)
