@@ -203,7 +203,8 @@ def _sign_in(settings: Settings) -> Iterator[Finding]:
 
 def _identity(settings: Settings) -> str:
     configuration.check_identity(settings)
-    return settings.identity
+    warned = ": evaluation only, whoever reaches the port can be anybody"
+    return settings.identity + (warned if settings.identity == "local" else "")
 
 
 def _provider(settings: Settings) -> str:

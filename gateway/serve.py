@@ -87,7 +87,10 @@ async def serve(config: Settings, listening: socket.socket) -> None:
     delivering = asyncio.create_task(dispatching.run())
     # A dispatcher that ended would leave a gateway that takes alerts and delivers none.
     delivering.add_done_callback(lambda _: setattr(server, "should_exit", True))
-    logging.getLogger("stanch").info("gateway on %s", config.url)
+    log = logging.getLogger("stanch")
+    log.info("gateway on %s", config.url)
+    if config.identity == "local":
+        log.warning("LOCAL EVALUATION MODE: whoever reaches this port can be anybody")
     await server.serve(sockets=[listening])
     failed = delivering.done() and not delivering.cancelled()
     delivering.cancel()

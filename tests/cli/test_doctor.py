@@ -197,6 +197,13 @@ def test_settings_that_do_not_belong_together_are_a_finding(
     assert said in found
 
 
+def test_local_mode_is_said_to_be_for_evaluation(run: Terminal) -> None:
+    """Nothing is missing in local mode, and what it is is said with it."""
+    found = told(run("doctor", "--json"), "identity")
+
+    assert found == ("ok", "local: evaluation only, whoever reaches the port can be anybody")
+
+
 @pytest.mark.parametrize(("name", "value"), [("ISSUER", "http://127.0.0.1:1"), ("CA", "/nowhere/ca.pem")])
 def test_a_provider_that_is_not_reached_is_a_finding(
     run: Terminal, provider: Issuer, monkeypatch: pytest.MonkeyPatch, *, name: str, value: str

@@ -51,6 +51,8 @@ def test_it_starts_without_an_engine_and_ends_cleanly(home: Path, number: signal
         process.send_signal(number)
 
         assert process.wait(20) == 0
+        assert process.stderr is not None
+        assert b"LOCAL EVALUATION MODE: whoever reaches this port can be anybody" in process.stderr.read()
 
 
 def test_a_missing_catalogue_is_one_sentence(home: Path) -> None:
