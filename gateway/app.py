@@ -138,6 +138,7 @@ def build(
         summary="The mitigation runner that an Incident Commander trusts at 3 a.m.",
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # it would lead to plain http behind a proxy, and to whatever host was named
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
         responses={

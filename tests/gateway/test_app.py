@@ -370,6 +370,15 @@ async def test_the_way_back(door: Door, path: str, back: str) -> None:
     assert away.headers.get("location", f"/signin?after={back}") == f"/signin?after={back}"
 
 
+@pytest.mark.parametrize("path", ["/incidents/INC-1/", "/grants/", "/v1/incidents/", "/status/"])
+async def test_no_address_leads_elsewhere(door: Door, scene: Scene, path: str) -> None:
+    """A slash too many is no redirect to an address that is made of the Host header."""
+    scene.open_incident()
+    answer = await (await door.browser()).get(path)
+
+    assert (answer.status_code, answer.headers.get("location")) == (404, None)
+
+
 async def test_no_documentation_page(door: Door) -> None:
     """There are no pages that load scripts from elsewhere."""
     async with door.client() as client:
