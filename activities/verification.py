@@ -286,13 +286,8 @@ class Watching:
         sealed = step.verification if direction is not Direction.UNDO else None
         rule = sealed and self._compared(plan, step, sealed)
         readings: list[Reading] = []
-        settled = known.settled
-        if settled is None:
-            settled, readings = self._settle(plan, step, direction, watch, known)
-        if rule is not None and readings:
-            effect = Effect.WORSE
-            detail = f"{says(rule, effect, readings)} while it was under way: {settled.detail}"
-        elif settled.reached is Reached.SETTLING:
+        settled = known.settled or self._settle(plan, step, direction, watch, known)
+        if settled.reached is Reached.SETTLING:
             # It may get there yet: whether to wait, to force it or to go back is a person's to say.
             effect = Effect.INCONCLUSIVE
             detail = f"step {step.number} did not settle in time: {settled.detail}"
@@ -317,28 +312,24 @@ class Watching:
             ended_at=self._clock(),
         )
 
-    def _settle(
-        self, plan: Plan, step: Step, direction: Direction, watch: Watch, known: Kept
-    ) -> tuple[Progress, list[Reading]]:
+    def _settle(self, plan: Plan, step: Step, direction: Direction, watch: Watch, known: Kept) -> Progress:
         """Wait until the provider has carried the step out; a look that fails counts as not yet.
 
-        Returns:
-            How far it is; and the readings by which it makes things worse, where it is to be turned back.
+        When things get worse meanwhile, people are told once. Nothing is undone for it: an outage that still
+        grows, while a good release is on its way, looks the same.
         """
         call = call_of(step, direction)
         if call is None:
-            return Progress(reached=Reached.NO, detail="there is no undo"), []
+            return Progress(reached=Reached.NO, detail="there is no undo")
         action, request = self._registry.action(call)
         looking, settling = Looking(self._clock, self._monotonic, known.spent), known.spent
-        signal, turns_back = self._meanwhile(plan, step, direction, watch), False
+        signal = self._meanwhile(plan, step, direction, watch)
         while True:
             try:
-                observed = action.observe(request)
-                progress = action.is_reached(request, observed)
+                progress = action.is_reached(request, action.observe(request))
             except (ActionRefusedError, ProviderUnavailableError) as error:
                 progress = Progress(reached=Reached.SETTLING, detail=str(error))
             else:
-                turns_back = step.verification is not None and action.turns_back(request, observed)
                 if progress.detail not in known.said:
                     until = min(looking.spent + action.settles_within, SETTLES_AT_MOST)
                     known = known.model_copy(update={"until": until, "said": (*known.said, progress.detail)})
@@ -349,13 +340,12 @@ class Watching:
             is_open = progress.reached not in (Reached.YES, Reached.UNKNOWN)
             is_open = is_open and looking.spent - settling < STALE_FOR
             if not is_open or looking.spent >= (known.until or action.settles_within):
-                return progress, []
+                return progress
             if signal is not None and signal.gets_worse():
-                if turns_back:
-                    return progress, signal.readings
                 seen = f"{says(signal.rule, Effect.WORSE, signal.readings)} while it is under way"
                 said = f"{plan.mitigation} {step.title}: {seen}: {progress.detail}"
                 self._ledger.incidents.warn(plan.incident, f"{watch.item}/worse", said)
+                signal = None
             if looking.spent - known.spent >= LEAST:
                 known = known.model_copy(update={"spent": looking.spent})
                 self._keep(watch, _to_keep(signal.rule, signal.readings) if signal else (), known)

@@ -147,14 +147,6 @@ class Action(ABC, Generic[RequestT]):
         """
         return ""
 
-    def turns_back(self, request: RequestT, observed: Observation) -> bool:  # noqa: ARG002  (others look at them)
-        """Say whether it is to be undone at once when things get worse while it is still being carried out.
-
-        Not where nothing can be sent then, and not where it takes effect only later: what gets worse before
-        added capacity serves gets worse without it.
-        """
-        return False
-
     @abstractmethod
     def blast_radius(self, request: RequestT, observed: Observation) -> str:
         """Say in one sentence who and what is touched while it runs."""

@@ -114,11 +114,11 @@ class Verification(Frozen):
 
     The rule, on the readings taken every ``every`` after the step has settled: *effective* once every
     reading of a stretch of ``hold`` was healthy; *worse* as soon as every reading of a stretch of ``hold``
-    was above ``worse_ratio`` times the baseline and unhealthy, also before the step has settled where it can
-    be turned back then; when ``within`` is over, *inconclusive* if there was no data at the end, or if it was
-    flapping: healthy at least once in the last ``hold``; else *ineffective*. A step that has not settled in
-    its action's time is *inconclusive* too, and *ineffective* where the provider says that it has failed.
-    Time in which nobody looked, or in which a clock jumped, breaks a stretch.
+    was above ``worse_ratio`` times the baseline and unhealthy; when ``within`` is over, *inconclusive* if
+    there was no data at the end, or if it was flapping: healthy at least once in the last ``hold``; else
+    *ineffective*. A step that has not settled in its action's time is *inconclusive* too, and *ineffective*
+    where the provider says that it has failed. Time in which nobody looked, or in which a clock jumped,
+    breaks a stretch.
 
     Attributes:
         signal: The name that people know it by, for example ``error_rate``.

@@ -591,10 +591,6 @@ class RollBackServiceAction(_OnService[RollBackService], Action[RollBackService]
             return Reached.SETTLING, f"{former} former tasks still run"
         return self._served(state, state.desired_count)
 
-    def turns_back(self, request: RollBackService, observed: Observation) -> bool:
-        """Say yes while tasks run; with none everything fails, and the way back takes as long again."""
-        return self.state(observed).running_count > 0
-
     def _undo(self, request: RollBackService, state: ServiceState) -> Back[RollBackService]:
         back = request.model_copy(update={"task_definition": state.task_definition})
         return back, f"Runs {_revision(state.task_definition)} again."
@@ -947,8 +943,8 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
     """Executes an ARC Region switch plan, in the version that was reviewed, through the region to serve.
 
     AWS is given a token made from the action's id, so that one action starts one execution, however often it
-    is sent. It is reached when AWS says completed; AWS does not promise that there is capacity. An execution
-    that makes things worse is told of and waited for, as its undo can begin only when it has ended.
+    is sent. It is reached when AWS says completed; AWS does not promise that there is capacity. Its undo
+    can begin only when it has ended.
 
     Idempotent: the token makes a second call give the first one's execution.
     Undo: activate the other region, gracefully, in the same version of the plan.
@@ -1091,8 +1087,7 @@ class SwitchGlobalClusterAction(_OnAws[SwitchGlobalCluster, GlobalState], Action
     refused: nobody could write there. A failover is reached when the new writer is available, however long
     AWS rebuilds the others. AWS takes no failover while a switchover is
     under way and has no call that ends one: a failover that is forced then waits until AWS has ended it or
-    given it up, and goes on if it is still needed. So a move that makes things worse is told of and waited
-    for.
+    given it up, and goes on if it is still needed.
 
     Idempotent: a second call finds that writer, or the move to it, and changes nothing.
     Undo: switch over to the former writer, gracefully, once it is in step again; lost data stays lost.

@@ -261,10 +261,6 @@ class _Template(_Patches[RequestT, TemplateT]):
     def _progress(self, request: RequestT, state: TemplateT) -> Progress:
         return state.progress(request.where)
 
-    def turns_back(self, request: RequestT, observed: Observation) -> bool:
-        """Say yes while pods serve; with none everything fails, and the way back takes as long again."""
-        return self.state(observed).available > 0
-
     def _stops(self, request: RequestT, state: TemplateT) -> Iterable[str]:
         """Say why a new template would not reach the pods."""
         if state.paused:

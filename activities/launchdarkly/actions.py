@@ -91,10 +91,6 @@ class SetFlagAction(Action[SetFlag]):
             return Reached.SETTLING, f"{want} for SDKs that poll, but the stream has not delivered it yet"
         return Reached.SETTLING, f"{want} in LaunchDarkly, but no SDK has it yet"
 
-    def turns_back(self, request: SetFlag, observed: Observation) -> bool:
-        """Say yes: some have it before the others."""
-        return True
-
     def undo(self, request: SetFlag, observed: Observation) -> tuple[SetFlag | None, str]:
         """Give the former state."""
         if observed.state["on"] == request.on:
