@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
-from contracts.catalogue import Catalogue, Rung
+from contracts.catalogue import Catalogue, Rung, on_the_wall
 from contracts.incidents import Incident, Role, Severity
 
 _MINUTE = timedelta(minutes=1)
@@ -123,7 +123,8 @@ def _turn(catalogue: Catalogue, rotation: str, at: datetime) -> tuple[str, ...]:
     for entry in catalogue.rotations:
         if entry.name == rotation:
             stand_ins = [over.person for over in entry.overrides if over.starts <= at < over.ends]
-            turn = max(0, (at - entry.starts) // entry.each)  # nobody would answer before the first turn
+            since = on_the_wall(at, entry.zone) - on_the_wall(entry.starts, entry.zone)
+            turn = max(0, since // entry.each)  # nobody would answer before the first turn
             return (stand_ins[-1] if stand_ins else entry.people[turn % len(entry.people)],)
     return ()
 

@@ -1,9 +1,10 @@
 """The service catalogue: the only place that names targets, people and signals."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -30,10 +31,30 @@ LONGEST_STEADY = timedelta(minutes=15)  # a step that waits is tried for twice a
 def _in_utc(at: datetime) -> datetime:
     if at.tzinfo is None:
         raise ValueError(f"{at.isoformat()} has no time zone: write it in UTC, as 2026-11-02T09:00:00Z")
+    if not 1970 <= at.year < 9999:  # noqa: PLR2004  (elsewhere its day may be out of the calendar)
+        raise ValueError(f"{at.isoformat()} is out of reach: name a year from 1970 to 9998")
     return at.astimezone(UTC)
 
 
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, ZoneInfoNotFoundError) as error:
+        raise ValueError(f"{name[:64]!r} is no time zone: write one such as Europe/Berlin") from error
+    return name
+
+
+def _zone_of(name: str | None) -> tzinfo:
+    return ZoneInfo(name) if name else UTC
+
+
+def on_the_wall(at: datetime, zone: str | None) -> datetime:
+    """Give what the clocks of a zone show at a moment; those of UTC without a zone."""
+    return at.astimezone(_zone_of(zone)).replace(tzinfo=None)
+
+
 Moment = Annotated[datetime, AfterValidator(_in_utc)]
+Zone = Annotated[str, AfterValidator(_zone)]
 
 
 class Person(Strict):
@@ -86,12 +107,14 @@ class Override(Strict):
 
 
 class Rotation(Strict):
-    """People who take turns at being on call. Turns are counted in UTC: no clock change moves one.
+    """People who take turns at being on call.
 
     Attributes:
         people: In the order of their turns.
         starts: When the first turn begins; the first person has it until then too.
         each: How long a turn is.
+        zone: By whose clocks turns are counted, ``Europe/Berlin``: summer time moves no hand-over there.
+            Without it by UTC.
         overrides: Where two cover a moment, the later one counts.
     """
 
@@ -99,6 +122,7 @@ class Rotation(Strict):
     people: tuple[Slug, ...] = Field(min_length=1)
     starts: Moment
     each: Annotated[timedelta, Field(ge=timedelta(hours=1), le=timedelta(days=366))] = timedelta(days=7)
+    zone: Zone | None = None
     overrides: tuple[Override, ...] = ()
 
 
@@ -707,6 +731,8 @@ class ChangeFreeze(Strict):
 
     Attributes:
         every: It comes again after so long, for example ``P7D`` for each week.
+        zone: By whose clocks it comes again, ``Europe/Berlin``: summer time moves it nowhere. Without it by
+            UTC.
         services: Only these; empty means every service.
     """
 
@@ -714,6 +740,7 @@ class ChangeFreeze(Strict):
     starts: Moment
     ends: Moment
     every: timedelta | None = None
+    zone: Zone | None = None
     services: tuple[Slug, ...] = ()
 
     @model_validator(mode="after")
@@ -726,9 +753,13 @@ class ChangeFreeze(Strict):
 
     def until(self, now: datetime) -> datetime | None:
         """Give when the window ends that this moment is in, if it is in one."""
-        turns = max(0, (now - self.starts) // self.every) if self.every else 0
-        shift = turns * (self.every or timedelta())
-        return self.ends + shift if self.starts + shift <= now < self.ends + shift else None
+        if self.every is None:
+            return self.ends if self.starts <= now < self.ends else None
+        starts, ends, here = (on_the_wall(at, self.zone) for at in (self.starts, self.ends, now))
+        shift = max(0, (here - starts) // self.every) * self.every
+        if not starts + shift <= here < ends + shift:
+            return None
+        return (ends + shift).replace(tzinfo=_zone_of(self.zone)).astimezone(UTC)
 
 
 class GuardrailLimits(Limits):

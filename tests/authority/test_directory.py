@@ -82,6 +82,21 @@ def test_turns(at: datetime, first: str) -> None:
     assert on_call(CATALOGUE, "web", at)[0] == first
 
 
+@pytest.mark.parametrize(("zone", "handed_over_at"), [("Europe/Berlin", 8), (None, 7)])
+def test_a_hand_over_by_the_clocks_of_a_place(zone: str | None, handed_over_at: int) -> None:
+    """On Mondays at nine in Berlin, before and after the end of summer time; by UTC it is eight then."""
+    shop = {"name": "shop", "people": ["ada", "bo"], "starts": "2026-10-19T07:00:00Z", "zone": zone}
+    book = {
+        "people": [{"id": "ada", "name": "A"}, {"id": "bo", "name": "B"}],
+        "rotations": [shop],
+        "services": [{"name": "web", "rotation": "shop", "environments": {}}],
+    }
+    catalogue, after = Catalogue.model_validate(book), datetime(2026, 10, 26, handed_over_at, tzinfo=UTC)
+
+    turns = [on_call(catalogue, "web", at) for at in (after - timedelta(seconds=1), after)]
+    assert turns == [("ada",), ("bo",)]
+
+
 def test_on_call_without_a_rotation() -> None:
     """The turn comes before the list, the list before the team; an unknown service has nobody."""
     found = {name: on_call(CATALOGUE, name, MONDAY) for name in ("web", "batch", "old", "lost", "unknown")}
@@ -180,6 +195,9 @@ STRANGER = {"person": "zed", "ends": "2026-11-04T00:00:00Z"}
         ),
         ({"rotations": [TURN | {"starts": "2026-11-02T09:00:00"}]}, "has no time zone: write it in UTC"),
         ({"people": [{"id": "stanch", "name": "S"}]}, "stanch is whom the log names when nobody did it"),
+        ({"rotations": [TURN | {"starts": "0001-01-01T00:00:00+14:00"}]}, "out of reach: name a year"),
+        ({"rotations": [TURN | {"zone": "Berlin"}]}, "'Berlin' is no time zone: write one such as"),
+        ({"rotations": [TURN | {"zone": "../../etc/passwd"}]}, "is no time zone"),
         ({"rotations": [TURN | {"each": 0}]}, "greater than or equal to 1 hour"),
         ({"rotations": [TURN | {"people": []}]}, "at least 1 item"),
         ({"services": [{"name": "s", "team": "x", "environments": {}}]}, "service s: team names x"),

@@ -237,6 +237,26 @@ def test_a_window_of_each_week(now: str, is_closed: bool) -> None:  # noqa: FBT0
     assert broken(of(), facts, GuardrailLimits(change_freezes=(other,))) == []
 
 
+@pytest.mark.parametrize(
+    ("zone", "ends"),
+    [
+        # From Friday at five to Monday at six in Berlin, first in summer time; it ends on 25 October.
+        ("Europe/Berlin", ["2026-10-26T05:00", None, "2026-11-02T05:00", "2026-11-02T05:00", None]),
+        (None, ["2026-10-26T04:00", "2026-11-02T04:00", "2026-11-02T04:00", None, None]),
+    ],
+)
+def test_a_window_by_the_clocks_of_a_place(zone: str | None, ends: list[str | None]) -> None:
+    """What comes again by the clocks of a place is not moved by its summer time; by UTC it is."""
+    weekend = ChangeFreeze.model_validate(
+        {"name": "w", "starts": "2026-10-16T15:00:00Z", "ends": "2026-10-19T04:00:00Z", "every": "P7D"}
+        | {"zone": zone}
+    )
+    asked = ("10-24T12:00", "10-30T15:30", "10-30T16:00", "11-02T04:30", "11-02T05:00")
+    found = [weekend.until(datetime.fromisoformat(f"2026-{at}:00+00:00")) for at in asked]
+
+    assert found == [end and datetime.fromisoformat(f"{end}:00+00:00") for end in ends]
+
+
 def test_windows_that_are_none() -> None:
     """A window that ends before it starts, or comes again too early, is named."""
     day = datetime(2026, 12, 24, tzinfo=UTC)
