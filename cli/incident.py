@@ -2,12 +2,14 @@
 
 import argparse
 import itertools
+from collections.abc import Sequence
 from datetime import UTC
 from functools import partial
 
 from cli import show
 from cli.client import Gateway, add_verb, parse, segment
 from cli.playbook import add_params, params_of
+from contracts.approvals import ApprovalRequest, ApprovalState
 from contracts.base import JsonObject
 from contracts.evidence import EvidenceEntry
 from contracts.incidents import OPEN_PHASES, Attempt, Incident, Role, Severity
@@ -95,7 +97,9 @@ def _show(args: argparse.Namespace) -> int:
     path = f"/v1/incidents/{segment(args.incident)}"
     incident = parse(Incident, gateway.get(path))
     entries = _timeline(gateway, path)
-    lines = _incident_lines(incident)
+    pending = {"incident": incident.id, "state": str(ApprovalState.PENDING)}
+    waiting = parse(list[ApprovalRequest], gateway.get("/v1/approvals", pending))
+    lines = _incident_lines(incident, waiting)
     shown = entries if args.all else entries[-_TIMELINE:]
     if len(shown) < len(entries):
         lines.append(f"\n{len(entries) - len(shown)} earlier entries are not shown; --all shows them.")
@@ -104,7 +108,7 @@ def _show(args: argparse.Namespace) -> int:
         for entry in of_day:
             what = f"{entry.summary} [{entry.actor}]"
             lines.append(show.field(f"{entry.at.astimezone(UTC):%H:%M:%S}", what))
-    return show.answer(args, {"incident": incident, "timeline": entries}, lines)
+    return show.answer(args, {"incident": incident, "waiting": waiting, "timeline": entries}, lines)
 
 
 def _timeline(gateway: Gateway, path: str) -> list[EvidenceEntry]:
@@ -117,7 +121,7 @@ def _timeline(gateway: Gateway, path: str) -> list[EvidenceEntry]:
             return entries
 
 
-def _incident_lines(incident: Incident) -> list[str]:
+def _incident_lines(incident: Incident, waiting: Sequence[ApprovalRequest] = ()) -> list[str]:
     now = utc_now()
     where = f", {incident.region}" if incident.region else ""
     return [
@@ -128,6 +132,7 @@ def _incident_lines(incident: Incident) -> list[str]:
             *(("role", f"{role.replace('_', ' ')}: {person}") for role, person in incident.roles.items()),
             *(("alert", f"{alert.name}, {alert.status}") for alert in incident.alerts),
             *(("tried", _tried(attempt)) for attempt in incident.attempts),
+            *(("waits", f"{one.id} {one.title} ({one.risk})") for one in waiting),
             ("attention", incident.attention),
         ),
     ]

@@ -9,7 +9,7 @@ import pytest
 from contracts.incidents import Phase
 from contracts.notices import HandoffState
 from runtime.clock import utc_now
-from tests.cli.answers import HANDOFF, INCIDENT, Answers, entry
+from tests.cli.answers import HANDOFF, INCIDENT, REQUEST, Answers, entry
 from tests.cli.conftest import Terminal
 
 
@@ -41,12 +41,15 @@ def test_show_has_roles_attempts_and_the_timeline(stanch: Terminal, gateway: Ans
     """One incident is shown with who leads it, what was tried, and what happened under each day."""
     gateway.give("GET /v1/incidents/INC-1", INCIDENT)
     gateway.give("GET /v1/incidents/INC-1/evidence", [entry(0, "one\x07"), entry(20, "two")])
+    gateway.give("GET /v1/approvals", [REQUEST])
 
     out = stanch("incident", "show", "INC-1").out
 
     assert out.startswith("INC-1  SEV2  mitigating  5xx rate above 5 %\nservice   web in production\n")
     assert "role      incident commander: ada\n" in out
     assert "tried     Restart web: ineffective (error_rate stayed at 12 %)\n" in out
+    assert f"waits     APR-2 {REQUEST.title} (low)\n" in out
+    assert "/v1/approvals?incident=INC-1&state=pending" in [one.path for one in gateway.asked]
     assert out.endswith(
         "\n2026-03-01 (UTC)\n23:59:50  one\ufffd [stanch]\n\n2026-03-02 (UTC)\n00:00:10  two [stanch]\n"
     )
@@ -56,6 +59,7 @@ def test_show_keeps_to_a_screen(stanch: Terminal, gateway: Answers) -> None:
     """A long timeline is cut at its beginning and says so; --all and --json give all of it."""
     gateway.give("GET /v1/incidents/INC-1", INCIDENT)
     gateway.give("GET /v1/incidents/INC-1/evidence", [entry(index, f"n{index}.") for index in range(40)])
+    gateway.give("GET /v1/approvals", [])
 
     short = stanch("incident", "show", "INC-1").out
     whole = stanch("incident", "show", "INC-1", "--all").out
