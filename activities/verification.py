@@ -409,19 +409,31 @@ class Watching:
     def _monitor(self, watched: dict[str, Verification], hold: timedelta) -> tuple[bool, bool, str]:
         every = min((one.every for one in watched.values()), default=min(hold, timedelta(seconds=5)))
         looking, healthy_since = Looking(self._clock, self._monotonic, timedelta()), timedelta()
+        ill_since: dict[str, timedelta] = {}
         while True:
             is_here = looking.looked(gap(hold, every))
             readings = {name: self._registry.read(one.probe, self._clock) for name, one in watched.items()}
             is_here = looking.looked(max(gap(hold, every), LONGEST_PROBE)) and is_here
             silent = [name for name, reading in readings.items() if reading.value is None]
-            if not is_here or silent:
+            values = {name: reading.value for name, reading in readings.items() if reading.value is not None}
+            ill = {name: value for name, value in values.items() if not watched[name].is_healthy(value)}
+            if not is_here or silent or ill:
                 healthy_since = looking.spent
-            for name, reading in readings.items():
-                if reading.value is not None and not watched[name].is_healthy(reading.value):
-                    return False, True, f"{name} is {_number(reading.value)} again: not healthy"
+            # One bad reading begins the window anew; only a stretch of them says that it is back.
+            ill_since = {
+                name: ill_since.get(name, looking.spent) if is_here else looking.spent for name in ill
+            }
+            for name, since in ill_since.items():
+                if looking.spent - since >= watched[name].hold:
+                    return False, True, f"{name} is {_number(ill[name])} again: not healthy"
             if looking.spent - healthy_since >= hold:
                 said = ", ".join(f"{name} {_number(reading.value)}" for name, reading in readings.items())
                 return True, False, f"stable for {_span(hold)}: {said or 'no signal to watch'}"
             if looking.spent >= hold * MONITOR_WINDOWS:
-                return False, False, f"no data for {', '.join(silent) or 'as long as that'}"
+                lacks = (
+                    f"no data for {', '.join(silent)}"
+                    if silent
+                    else "neither healthy nor ill for long enough"
+                )
+                return False, False, lacks
             time.sleep(every.total_seconds())

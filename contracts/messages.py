@@ -245,7 +245,7 @@ class MonitorOrder(Frozen):
 
 
 class MonitorResult(Frozen):
-    """Whether everything stayed healthy; not stable and not regressed means that there was no data."""
+    """Whether everything stayed healthy; not stable and not regressed means that nobody can tell."""
 
     stable: bool
     regressed: bool = False

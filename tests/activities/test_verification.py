@@ -418,6 +418,30 @@ def test_a_clock_that_jumps_keeps_nothing_stable(make: Make, jump: tuple[timedel
     assert world.looks == 14
 
 
+def test_one_bad_reading_begins_the_window_anew(make: Make) -> None:
+    """A blip is no relapse: the signal has to be healthy for the whole window after it."""
+    world = World(*[GOOD] * 8, BAD, BAD, *[GOOD] * 30)
+    stable, regressed, _ = make(world).watch(10 * SECOND)
+
+    assert (stable, regressed, world.looks) == (True, False, 20)
+
+
+def test_a_bad_stretch_is_a_relapse(make: Make) -> None:
+    """What is unhealthy for as long as a verification wants it healthy is back."""
+    world = World(*[GOOD] * 8, *[BAD] * 30)
+    stable, regressed, said = make(world).watch(10 * SECOND)
+
+    assert (stable, regressed, said) == (False, True, "error_rate is 0.4 again: not healthy")
+    assert world.looks == 14
+
+
+def test_what_flaps_while_it_is_watched_asks_a_person(make: Make) -> None:
+    """What is neither healthy nor ill for long enough is watched for three windows, and then said."""
+    stable, regressed, said = make(World(*[GOOD, BAD] * 40)).watch(10 * SECOND)
+
+    assert (stable, regressed, said) == (False, False, "neither healthy nor ill for long enough")
+
+
 def pods(*numbers: int, reached: Reached = Reached.SETTLING) -> list[Progress]:
     """Give what a rollout says, a minute apart."""
     return [Progress(reached=reached, detail=f"{number} of 36 pods are new") for number in numbers]
