@@ -43,8 +43,11 @@ def _templates() -> Environment:
         finalize=wording.visible,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,
     )
     environment.globals.update(words=wording, limits=write_limits, draw=drawing)
+    for name in environment.list_templates():  # all at once: a release that is put in place mixes with none
+        environment.get_template(name)
     return environment
 
 
@@ -53,6 +56,7 @@ class Pages:
 
     def __init__(self, ledger: Ledger, catalogue: Catalogue, *, clock: Callable[[], datetime]) -> None:
         self._clock = clock
+        self._templates = _templates()
         self._freezes = ledger.freezes.list
         self._names = {person.id: person.name for person in catalogue.people}
         files = sorted((_FOLDER / "static").iterdir())
@@ -68,7 +72,7 @@ class Pages:
         if session:
             shared |= {"freezes": self._freezes(), "form": session.token(), "last": session.last}
             shared |= {"names": self._names}
-        text = _templates().get_template(template).render(shared | content)
+        text = self._templates.get_template(template).render(shared | content)
         return HTMLResponse(text, status_code=status)
 
     def problem(self, path: str, status: int, sentence: str) -> HTMLResponse:
