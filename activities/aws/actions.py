@@ -731,14 +731,19 @@ class SetRecordWeightsAction(_OnAws[SetRecordWeights, RecordsState], Action[SetR
         healthy, notes = {}, list(state.notes)
         for check in dict.fromkeys(one for one in request.after(state.records).values() if one):
             with noting(notes, f"health check {check} cannot be seen"):
-                answer = self._read(request, "route53", "get_health_check_status", HealthCheckId=check)
+                ask = partial(self._read, request, "route53", HealthCheckId=check)
+                answer, known = ask("get_health_check_status"), ask("get_health_check")
                 with reading(request.where, "the status of a health check"):
+                    how = known["HealthCheck"]["HealthCheckConfig"]
                     said = [
                         one["StatusReport"]["Status"].startswith("Success")
                         for one in answer["HealthCheckObservations"]
                     ]
-                    if said:  # of a check of other checks, or one that is new, no checker says anything
-                        healthy[check] = sum(said) > HEALTHY_SHARE * len(said)
+                    # What is disabled counts as healthy, and what is inverted as the opposite: that is how
+                    # people move traffic by hand. Of a check of other checks no checker says anything.
+                    if said or how.get("Disabled"):
+                        good = how.get("Disabled") or sum(said) > HEALTHY_SHARE * len(said)
+                        healthy[check] = good is not bool(how.get("Inverted"))
         return state.model_copy(update={"healthy": healthy, "notes": tuple(notes)})
 
     def _checks(self, request: SetRecordWeights, state: RecordsState, longest_lag: timedelta) -> Said:

@@ -31,6 +31,7 @@ ROUTE53 = [
     ("POST", re.compile(r"/2013-04-01/hostedzone/[^/]+/rrset/?"), "ChangeResourceRecordSets"),
     ("GET", re.compile(r"/2013-04-01/change/.*"), "GetChange"),
     ("GET", re.compile(r"/2013-04-01/healthcheck/[^/]+/status"), "GetHealthCheckStatus"),
+    ("GET", re.compile(r"/2013-04-01/healthcheck/[^/]+"), "GetHealthCheck"),
 ]
 RECORD_KEYS = {"Action": "Actions", "Name": "NormalizedRecordNames", "Type": "RecordTypes"}
 JSON_SERVICES = {

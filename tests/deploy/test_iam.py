@@ -63,6 +63,7 @@ NEEDED: dict[str, Made] = {
 }
 WORTH_SEEING: dict[str, Made] = {
     "rds:DescribeDBClusters": test_faults.switchover,
+    "route53:GetHealthCheck": test_faults.weights,
     "route53:GetHealthCheckStatus": test_faults.weights,
     "autoscaling:DescribeScalingActivities": test_faults.capacity,
     "cloudwatch:GetMetricData": test_faults.failover,

@@ -545,6 +545,30 @@ def test_a_region_that_is_healthy_keeps_answering(aws: FakeAws, world: World, cl
     assert action.change(forced, action.observe(forced)) == ()
 
 
+@pytest.mark.parametrize(
+    ("how", "fails", "healthy"),
+    [
+        ({}, False, True),
+        ({"Inverted": True}, False, False),
+        ({"Inverted": True}, True, True),
+        ({"Disabled": True}, True, True),
+        ({"Disabled": True, "Inverted": True}, False, False),
+    ],
+)
+def test_a_check_counts_as_route_53_counts_it(
+    aws: FakeAws, world: World, client: AwsClient, how: dict[str, bool], *, fails: bool, healthy: bool
+) -> None:
+    """People move traffic by hand with checks that are inverted or disabled, whatever the checkers see."""
+    zone, check = regions(world)
+    aws.unhealthy = {check} if fails else set()
+    world.sdk("route53").update_health_check(HealthCheckId=check, **how)
+    action = SetRecordWeightsAction(client)
+    at = {"account": "main", "zone": zone, "name": f"www.{world.domain}"}
+    request = SetRecordWeights(**at, weights={"blue": 0, "green": 100})
+
+    assert (action.preflight(request, action.observe(request)) == ()) is healthy
+
+
 def test_a_health_check_that_cannot_be_seen_is_said(aws: FakeAws, world: World, client: AwsClient) -> None:
     """Not knowing does not stop a failover, and who approves it reads that it is not known."""
     zone, _ = regions(world)
