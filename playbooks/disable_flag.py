@@ -15,7 +15,7 @@ from contracts.errors import NothingToProposeError
 from contracts.incidents import Incident
 from contracts.plans import Proposal, Risk
 from contracts.playbooks import PlaybookParams, ServiceLook, Within
-from playbooks.kit import alert, playbook, step, verification
+from playbooks.kit import ago, alert, playbook, step, verification
 
 
 class Params(PlaybookParams):
@@ -90,4 +90,4 @@ def _disable(flag: Flag, why: str, incident: Incident, look: ServiceLook) -> Pro
 
 
 def _said(look: ServiceLook, change: launchdarkly.FlagChange) -> str:
-    return f"{change.title}, {max(0, round((look.now - change.changed_at).total_seconds() / 60))} min ago"
+    return f"{change.title}, {ago(look, change.changed_at)}"

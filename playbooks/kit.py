@@ -6,6 +6,7 @@ import inspect
 import pkgutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Generic, TypeVar, get_type_hints
 
 import playbooks
@@ -16,6 +17,8 @@ from contracts.incidents import Incident, Severity
 from contracts.plans import Proposal, ProposedStep, Risk, Verification
 from contracts.playbooks import Match, Playbook, PlaybookParams, ServiceLook
 
+HOUR = 60  # minutes
+DAY = 24 * HOUR
 PlacedT = TypeVar("PlacedT", Deployment, EcsService)
 ParamsT = TypeVar("ParamsT", bound=PlaybookParams)
 PlanFunction = Callable[[Incident, ParamsT, ServiceLook], Awaitable[Proposal]]
@@ -90,6 +93,14 @@ def verification(look: ServiceLook, incident: Incident) -> Verification:
             "without one nobody would know whether it helped"
         )
     return look.service.verification(name)
+
+
+def ago(look: ServiceLook, at: datetime) -> str:
+    """Say how long ago something was: ``90 min ago``, ``5 h ago``, ``3 days ago``."""
+    minutes = max(0, round((look.now - at).total_seconds() / 60))
+    if minutes < 2 * HOUR:
+        return f"{minutes} min ago"
+    return f"{minutes // HOUR} h ago" if minutes < 2 * DAY else f"{minutes // DAY} days ago"
 
 
 def named(things: Sequence[PlacedT], name: str | None) -> list[PlacedT]:

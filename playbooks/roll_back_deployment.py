@@ -22,7 +22,7 @@ from contracts.errors import NothingToProposeError
 from contracts.incidents import Effect, Incident
 from contracts.plans import Proposal, Risk
 from contracts.playbooks import PlaybookParams, RevisionNumber, ServiceLook, Within
-from playbooks.kit import alert, check_one, named, playbook, steps, verification
+from playbooks.kit import ago, alert, check_one, named, playbook, steps, verification
 
 VERIFIED_GOOD = "stanch.dev/verified-good"
 
@@ -62,12 +62,11 @@ async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposa
                 continue
             pauses = k8s.pauses(history, history.owners, look.service.syncs)
             paused = [(f"Pause the sync of {one.namespace}/{one.name}", one) for one in pauses]
-            minutes = round((look.now - released).total_seconds() / 60)
             title = f"Roll back {history.namespace}/{history.name} to revision {good.number}"
             return Proposal(
                 title=title,
                 rationale=f"Revision {current.number} ({', '.join(current.images)}) was released "
-                f"{minutes} min ago; revision {good.number} ({', '.join(good.images)}) {known}.",
+                f"{ago(look, released)}; revision {good.number} ({', '.join(good.images)}) {known}.",
                 steps=steps([*paused, (title, request)], verification(look, incident)),
                 undo_when=(Effect.INEFFECTIVE, Effect.WORSE),
             )

@@ -16,7 +16,7 @@ from contracts.errors import NothingToProposeError
 from contracts.incidents import Incident
 from contracts.plans import Proposal, Risk
 from contracts.playbooks import PlaybookParams, RevisionNumber, ServiceLook, Within
-from playbooks.kit import alert, check_one, named, playbook, step, verification
+from playbooks.kit import ago, alert, check_one, named, playbook, step, verification
 
 
 class Params(PlaybookParams):
@@ -51,12 +51,15 @@ async def plan(incident: Incident, params: Params, look: ServiceLook) -> Proposa
             request = aws.RollBackService(**where, task_definition=good.task_definition)
             if incident.has_tried(request.attempt):
                 continue
-            minutes = round((look.now - released).total_seconds() / 60)
             title = f"Roll back {request.cluster}/{request.service} to {good.name}"
             return Proposal(
                 title=title,
                 rationale="; ".join(
-                    [f"{history.present.name} was released {minutes} min ago", _record(good), *history.notes]
+                    [
+                        f"{history.present.name} was released {ago(look, released)}",
+                        _record(good),
+                        *history.notes,
+                    ]
                 )
                 + ".",
                 steps=(step(title, request, verify=verification(look, incident)),),
