@@ -73,7 +73,7 @@ class Handovers:
             if (one.person, one.state) == (principal.person, "offered") and role in {None, one.role}:
                 self._orders.check_may_have(now, one.role, principal.person, by=one.giver)
         handoff = self.ledger.handoffs.accept(incident, principal.person, role=role)
-        self._orders.wake()
+        self._orders.looked(now, principal.person)
         return handoff
 
     def withdraw(self, incident: str, role: Role | None, principal: Principal) -> list[Handoff]:
@@ -99,8 +99,7 @@ class Handovers:
         after = self.ledger.incidents.assign(
             incident, Role.INCIDENT_COMMANDER, person, by=person, seen=now, reason=why
         )
-        self._orders.wake()
-        return after
+        return self._orders.looked(after, person)
 
 
 def router(handovers: Handovers) -> APIRouter:

@@ -97,25 +97,26 @@ class Orders:
         """Give the asking person the Incident Commander's role; who has it says that they look at it.
 
         Raises:
-            ForbiddenError: The service has people on call, and the person is not one of them.
+            ForbiddenError: The service has people on call, and the person is neither, nor was called.
             ConflictError: Somebody holds it, or the incident is closed.
         """
-        now = self.incident_with_roles(incident)
+        now, person = self.incident_with_roles(incident), principal.person
         holder = now.roles.get(Role.INCIDENT_COMMANDER)
-        if holder == principal.person:
-            if now.attention:  # nobody else has to be called for a while
-                self.ledger.notices.seen(incident, holder)
-                self.wake()
-            return now
-        self.check_may_command(now, principal.person)
-        if holder:
-            raise ConflictError(
-                f"{incident} is commanded by {holder}: ask {holder} to hand the role over, or take it over"
-            )
-        person = principal.person
-        after = self.ledger.incidents.assign(incident, Role.INCIDENT_COMMANDER, person, by=person, seen=now)
+        if holder != person:
+            self.check_may_command(now, person)
+            if holder:
+                said = f"ask {holder} to hand the role over, or take it over"
+                raise ConflictError(f"{incident} is commanded by {holder}: {said}")
+            role = Role.INCIDENT_COMMANDER
+            now = self.ledger.incidents.assign(incident, role, person, by=person, seen=now)
+        return self.looked(now, person)
+
+    def looked(self, incident: Incident, person: str) -> Incident:
+        """Say that a person who has a role now looks at what needs one: nobody else is called for a while."""
+        if incident.attention:
+            self.ledger.notices.seen(incident.id, person)
         self.wake()
-        return after
+        return incident
 
     def check_may_command(self, incident: Incident, person: str) -> None:
         """Check that this person may hold the Incident Commander's role.

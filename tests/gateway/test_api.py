@@ -143,6 +143,27 @@ async def test_who_is_called_takes_over(door: Door, scene: Scene) -> None:
     assert called.json()["roles"] == {"incident_commander": "linus"}
 
 
+async def test_who_takes_command_of_what_waits_looks_at_it(door: Door, scene: Scene) -> None:
+    """Nobody else is called for a while when somebody has just taken command, in whatever way."""
+    incident = scene.open_incident()
+    scene.record(incident, 1, Phase.TRIAGE, attention="no mitigation to propose: nothing fits")
+    path, over = f"/v1/incidents/{incident}", {"holder": "ada", "reason": "no answer"}
+    told = []
+    async with door.client("ada") as ada, door.client("grace") as grace:
+        for client, way, order in (
+            (ada, "/ack", {}),
+            (grace, "/take-over", over),
+            (grace, "/handoff", {"person": "ada"}),
+            (ada, "/handoff/accept", {}),
+        ):
+            scene.clock.forward(minutes=1)
+            assert (await client.post(path + way, json=order)).is_success
+            seen = [one for one in scene.ledger.notices.list(subject=incident) if one.seen_at]
+            told.append([one.person for one in seen])
+
+    assert told == [["ada"], ["ada", "grace"], ["ada", "grace"], ["ada", "grace"]]
+
+
 ASSIGNMENTS = [
     ("ada", "technical_lead", "linus", 200),
     ("linus", "scribe", "linus", 200),
