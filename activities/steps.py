@@ -324,7 +324,8 @@ class Steps:
         progress = run.action.is_reached(run.request, now)
         said = f"found by reading the target: {progress.detail}"
         if progress.reached in (Reached.NO, Reached.UNKNOWN):
-            if now.state.get("mark") != run.key:
+            # One that was there before is of a ledger that counted its incidents before this one.
+            if now.state.get("mark") != run.key or before.state.get("mark") == run.key:
                 return now, progress, None
             said = f"found by our mark on the target, changed again since: {progress.detail}"
         return now, progress, run.ended(Outcome.DONE, said, before, now, observed_only=True)

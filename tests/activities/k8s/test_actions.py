@@ -1,5 +1,6 @@
 """What the actions say: differences, blast radius, refusals, and how they word it."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -7,7 +8,7 @@ import pytest
 
 from activities.k8s.actions import RestartDeploymentAction, RollBackDeploymentAction, ScaleDeploymentAction
 from activities.k8s.fake import FakeKubernetes, Fault
-from activities.k8s.models import RESTARTED_AT, InCluster, KubernetesObject
+from activities.k8s.models import ACTION, RESTARTED_AT, InCluster, KubernetesObject
 from contracts.errors import ActionRefusedError, PreconditionFailedError, ProviderUnavailableError
 from contracts.outcomes import Outcome, Reached
 from contracts.plans import Difference, Reach, Risk
@@ -424,3 +425,24 @@ def test_what_was_done_and_put_back_is_not_done_again(shop: Place, tmp_path: Pat
     assert (result.outcome, result.observed_only) == (Outcome.DONE, True)
     assert result.detail.startswith("found by our mark on the target, changed again since: ")
     assert shop.touched(request)[shop.path_to(request)] == before
+
+
+def test_a_mark_of_a_former_ledger_is_not_ours(
+    shop: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ledger that begins anew counts from one again: what is marked with our number was not done by us."""
+    monkeypatch.setattr(RestartDeploymentAction, "in_flight", timedelta())
+    ledger = Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}", clock=utc_now)
+    ledger.migrate()
+    request = shop.asked("restart")
+    shop.patch({"metadata": {"annotations": {ACTION: "INC-1/1/1/apply"}}})
+    shop.settled()
+    plan = Scene(shop, ledger).approved(request)
+    assert f"{plan.plan.mitigation}/1/apply" == "INC-1/1/1/apply"
+    plan.die_after_intent()
+    result = plan.run()
+    ledger.close()
+
+    assert (result.outcome, result.observed_only) == (Outcome.DONE, False)
+    template = shop.raw()["spec"]["template"]["metadata"]
+    assert template["annotations"][RESTARTED_AT] == request.restarted_at
