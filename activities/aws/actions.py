@@ -951,7 +951,7 @@ class ExecuteRegionSwitchAction(_OnAws[ExecuteRegionSwitch, SwitchState], Action
     is sent. It is reached when AWS says completed; AWS does not promise that there is capacity. Its undo
     can begin only when it has ended.
 
-    Idempotent: the token makes a second call give the first one's execution.
+    Idempotent: a token of the action's own makes a second call give the first one's execution.
     Undo: activate the other region, gracefully, in the same version of the plan.
     """
 

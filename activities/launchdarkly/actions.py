@@ -24,7 +24,7 @@ class SetFlagAction(Action[SetFlag]):
     Rules and targets that somebody changes while it is off stay so; the plan of its undo says it, with high
     risk.
 
-    Idempotent: turning off a flag that is off changes nothing, not even its version.
+    Idempotent: a second call finds the flag as it should be and changes nothing, not even its version.
     Undo: the former state, on or off.
     """
 
