@@ -21,7 +21,8 @@ from ledger.schema import ladder as ladder_table
 from ledger.schema import notice as notices
 from ledger.storable import one_line
 
-# Who has seen a question and does not answer it is called again after so long, from the first rung on.
+# Who has seen a question and does not answer it is called again after so long, from the first rung on. What
+# an incident waits for may take its commander hours: who is called and looks is called no sooner than others.
 HELD = timedelta(minutes=10)
 # Nobody at all could be told: everybody is tried again after so long.
 UNREACHED = timedelta(minutes=2)
@@ -236,12 +237,16 @@ class _Climb(_Call):
         started: datetime = self.row.started_at
         climbed: int = self.row.rung
         told = _told(self.connection, self.subject)
-        held = self._held(told)
+        again = directory.again(self.catalogue, self.found.severity)
+        pause = HELD
+        if climbed and self.question is None and Role.INCIDENT_COMMANDER in self.found.roles:
+            pause = max(HELD, rungs[1].after if rungs[1:] else again)
+        held = self._held(told, pause)
         if held is not None and held > self.now:
             return held  # somebody looks at it
         if held is not None and held > started:
             started, climbed = held, 0  # nothing came of that: begin anew
-        again = rungs[-1].after + directory.again(self.catalogue, self.found.severity)
+        again += rungs[-1].after
         if climbed >= len(rungs) and started + again <= self.now:
             started, climbed = self.now, 0
         lost = climbed > 0 and _is_lost(told, climbed - 1)
@@ -274,12 +279,12 @@ class _Climb(_Call):
         called = [one for one in people if self._channels(one, rung.channel) != [CONSOLE]]
         return bool(called or (people and all(self._channels(one, None) == [CONSOLE] for one in everybody)))
 
-    def _held(self, told: Sequence[Row[Any]]) -> datetime | None:
+    def _held(self, told: Sequence[Row[Any]], pause: timedelta) -> datetime | None:
         """Give until when somebody's looking at it keeps the ladder still; who has answered does not."""
         looked: list[datetime] = [
             row.seen_at for row in told if row.seen_at is not None and row.person not in self.given
         ]
-        return max(looked) + HELD if looked else None
+        return max(looked) + pause if looked else None
 
     def _said(self) -> tuple[str, str]:
         """Give the title and the text of a notice."""

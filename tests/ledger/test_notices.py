@@ -379,6 +379,40 @@ def test_seen_holds_the_ladder(ledger: Ledger, clock: Clock, post: Post) -> None
     assert (notice.state, notice.sent_at, notice.seen_at) == (NoticeState.SENT, clock(), None)
 
 
+@pytest.mark.parametrize(
+    ("rungs", "minutes"),
+    [
+        ((RUNGS[0], Rung(after=60 * MINUTE, notify=("team",))), 60),
+        ((RUNGS[0],), 30),
+    ],
+)
+def test_who_looks_is_called_no_sooner_than_who_does_not(
+    ledger: Ledger, clock: Clock, post: Post, rungs: tuple[Rung, ...], minutes: int
+) -> None:
+    """Where the ladder has time, a commander who looks at what waits is not called every ten minutes."""
+    again = dict.fromkeys(Severity, 30 * MINUTE)
+    slow = {"escalation": dict.fromkeys(Severity, rungs), "escalate_again": again}
+    post.catalogue = BOOK.model_copy(update=slow)
+    open_incident(ledger, commander="ada")
+    record(ledger, 1, "no mitigation to propose: nothing fits")
+    post.round()
+    ledger.notices.seen("INC-1", "ada")
+    clock.forward((minutes - 1) * MINUTE)
+    post.round()
+    assert post.sent == ["INC-1/ada/webhook/1"]
+    clock.forward(MINUTE)
+    post.round()
+    calls = ["INC-1/ada/webhook/1", "INC-1/ada/webhook/2"]
+    assert post.sent == calls
+
+    ledger.notices.seen("INC-1", "ada")
+    record(ledger, 2, None)
+    clock.forward(11 * MINUTE)
+    record(ledger, 3, "INC-1/1 ended held")
+    post.round()
+    assert post.sent == [*calls, "INC-1/ada/webhook/3"]  # that look was at something else
+
+
 @pytest.mark.parametrize("role", [None, Role.SCRIBE, Role.COMMUNICATIONS_LEAD])
 def test_a_stranger_who_looks_holds_nothing(
     ledger: Ledger, clock: Clock, post: Post, role: Role | None
