@@ -296,11 +296,12 @@ class Incidents(Stored):
                     ladders.end(connection, request.incident)
 
     def warn(self, incident: str, key: str, said: str) -> None:
-        """Say once in the log, on an incident and to its commander that somebody has to look."""
+        """Say once in the log, on an open incident and to its commander that somebody has to look."""
         with self._database.write() as connection:
             if not evidence.has(connection, key):
                 evidence.note(connection, EvidenceKind.ATTENTION_NEEDED, key, said, incident=incident)
-                attend(connection, incident, said)
+                if find(connection, incident).phase in OPEN_PHASES:  # a late undo's would never be taken back
+                    attend(connection, incident, said)
                 ladders.tell(connection, incident, ["incident_commander"], said, key=key)
 
     def trace(self, incident: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from contracts.errors import ConflictError, InputError, NotFoundError
 from contracts.evidence import Evidence, EvidenceKind
 from contracts.incidents import Attempt, AttemptEnd, Incident, Phase, Role, Severity
 from contracts.messages import Command, CommandKind, RecordRequest
-from ledger import Ledger, outbox
+from ledger import Ledger, ladders, outbox
 from tests.ledger.crowd import at_once
 from tests.ledger.samples import NOON, TRACE, Clock, open_incident, to_engine
 
@@ -228,6 +228,21 @@ def test_record(ledger: Ledger) -> None:
     assert [entry.key for entry in ledger.evidence.entries()][-2:] == ["INC-1/phase/2", "INC-1/phase/1"]
     ledger.incidents.record(RecordRequest(incident="INC-1", version=3, phase=Phase.MONITORING))
     assert ledger.incidents.get("INC-1").attention is None
+
+
+@pytest.mark.parametrize(("phase", "attention"), [(Phase.MITIGATING, "worse"), (Phase.LEARNING, None)])
+def test_warn(ledger: Ledger, phase: Phase, attention: str | None) -> None:
+    """People are warned once, also of a late undo; an incident that is over waits for nobody."""
+    incident = open_incident(ledger, commander="ada")
+    ledger.incidents.record(RecordRequest(incident=incident, version=1, phase=phase))
+    for _ in range(2):
+        ledger.incidents.warn(incident, "k", "worse")
+    told = [one for one in ledger.outbox.claim(100, timedelta(seconds=9)) if one.kind == ladders.TELL]
+
+    assert ledger.incidents.get(incident).attention == attention
+    assert [(one.key, one.payload) for one in told if one.key == "k"] == [
+        ("k", {"whom": ["incident_commander"], "text": "worse"})
+    ]
 
 
 def test_times_are_utc(ledger: Ledger, clock: Clock) -> None:
