@@ -688,7 +688,7 @@ class Service(Strict):
     """A service: who answers for it, and what it consists of.
 
     Attributes:
-        on_call: Who may take the Incident Commander's role, first first.
+        on_call: Who may take the Incident Commander's role, first first; later whom the ladder calls, too.
         team: The team that answers for it.
         rotation: The rotation whose turn comes before everybody in ``on_call``.
         alerts: Alert name to signal, for rules without a label ``signal``.

@@ -97,7 +97,7 @@ class Orders:
         """Give the asking person the Incident Commander's role; who has it says that they look at it.
 
         Raises:
-            ForbiddenError: The service has people on call, and the person is neither, nor was called.
+            ForbiddenError: The service has people on call, and the person is neither on call nor was called.
             ConflictError: Somebody holds it, or the incident is closed.
         """
         now, person = self.incident_with_roles(incident), principal.person
@@ -124,7 +124,7 @@ class Orders:
         Whoever is on call may, and whom the ladder has called: then those who are on call did not answer.
 
         Raises:
-            ForbiddenError: The service has people on call, and the person is neither.
+            ForbiddenError: The service has people on call, and the person is neither on call nor was called.
         """
         told = self.ledger.notices.list(incident=incident.id)
         if person not in {one.person for one in told if one.rung is not None}:
@@ -133,11 +133,11 @@ class Orders:
     def check_may_have(self, incident: Incident, role: Role, person: str, *, by: str) -> None:
         """Check that a person may have a role from this giver.
 
-        Who may say yes, or the second yes, is on call; a technical lead who is not comes from the Incident
-        Commander alone.
+        Who may say yes is on call or was called, who may say the second yes is on call; a technical lead who
+        is not comes from the Incident Commander alone.
 
         Raises:
-            ForbiddenError: The service has people on call, and the person is not one of them.
+            ForbiddenError: The service has people on call, and the person may not have it from that one.
         """
         if role is Role.INCIDENT_COMMANDER:
             self.check_may_command(incident, person)
