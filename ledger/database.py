@@ -97,7 +97,8 @@ class Database:
 
         Args:
             serial: Wait for the turn among all writers of all processes, and in the end for the disk.
-            first: Pass those who wait in this process, but for one: a storm of alerts holds up no freeze.
+            first: Pass those who wait in this process, but for one: a storm of alerts holds up no freeze. On
+                PostgreSQL, which has many connections wait at once, everybody waits in their order.
 
         Raises:
             ProviderUnavailableError: The database did not do it; ``may_have_applied`` when the answer to the
@@ -178,9 +179,11 @@ class Database:
         if not self._is_sqlite:
             yield
             return
+        began = time.monotonic()
         in_line = not first and self._line.acquire(timeout=PATIENCE)
         try:
-            is_mine = (first or in_line) and self._turn.acquire(timeout=PATIENCE)
+            left = max(0.0, began + PATIENCE - time.monotonic())
+            is_mine = (first or in_line) and self._turn.acquire(timeout=left)
         finally:
             if in_line:
                 self._line.release()

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -178,6 +179,25 @@ def test_a_writer_that_does_not_end(sqlite_url: str, monkeypatch: pytest.MonkeyP
             ledger.database.check_writes()
     ledger.database.check_writes()
     ledger.close()
+
+
+def test_nobody_waits_twice(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has waited behind others has so much less patience left for the turn itself."""
+    ledger = Ledger.open(sqlite_url, clock=Clock())
+    monkeypatch.setattr(database, "PATIENCE", 1)
+
+    def wait(late: float) -> float:
+        time.sleep(late)
+        began = time.monotonic()
+        with pytest.raises(ProviderUnavailableError, match="busy for more than 1 s"), ledger.database.write():
+            pass
+        return time.monotonic() - began
+
+    with ledger.database.write(), ThreadPoolExecutor(2) as pool:
+        waited = list(pool.map(wait, (0, 0.2)))
+    ledger.close()
+
+    assert max(waited) < 1.5, waited
 
 
 def test_a_disk_that_is_almost_full(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
