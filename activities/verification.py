@@ -424,7 +424,7 @@ class Watching:
                 name: ill_since.get(name, looking.spent) if is_here else looking.spent for name in ill
             }
             for name, since in ill_since.items():
-                if looking.spent - since >= watched[name].hold:
+                if looking.spent - since >= min(watched[name].hold, hold):
                     return False, True, f"{name} is {_number(ill[name])} again: not healthy"
             if looking.spent - healthy_since >= hold:
                 said = ", ".join(f"{name} {_number(reading.value)}" for name, reading in readings.items())

@@ -435,6 +435,13 @@ def test_a_bad_stretch_is_a_relapse(make: Make) -> None:
     assert world.looks == 14
 
 
+def test_what_is_ill_for_a_whole_window_is_a_relapse(make: Make) -> None:
+    """A signal that takes its time to be judged is not waited for longer than the watch itself takes."""
+    stable, regressed, said = make(World(*[BAD] * 60), hold=MINUTES).watch(10 * SECOND)
+
+    assert (stable, regressed, said) == (False, True, "error_rate is 0.4 again: not healthy")
+
+
 def test_what_flaps_while_it_is_watched_asks_a_person(make: Make) -> None:
     """What is neither healthy nor ill for long enough is watched for three windows, and then said."""
     stable, regressed, said = make(World(*[GOOD, BAD] * 40)).watch(10 * SECOND)
