@@ -18,7 +18,7 @@ class CallHookAction(Action[CallHook]):
     Where the catalogue has a `status_url`, what the endpoint says of the desired keys is the guard, and an
     answer that was lost is found out by reading. Without one only the answer says anything: when it is lost
     the step is in doubt, unless the endpoint declares that it carries out each key once; then the same
-    request is sent again under the same key. While it works nothing else is sent.
+    request is sent again under the same key. While it works towards that nothing is sent.
 
     Idempotent: a second request has the same key and asks for the same state.
     Undo: what the catalogue declares, or else what the endpoint said before.
