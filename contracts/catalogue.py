@@ -25,6 +25,7 @@ Called = Annotated[
 # Short enough to end within an incident's life, and a wait where something is repeated.
 Span = Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=7))]
 Wait = Annotated[timedelta, Field(ge=timedelta(milliseconds=50), le=timedelta(days=7))]
+SET_BACK = timedelta(hours=1)  # clocks that people live by, at most
 LONGEST_STEADY = timedelta(minutes=15)  # a step that waits is tried for twice as long
 
 
@@ -755,11 +756,14 @@ class ChangeFreeze(Strict):
         """Give when the window ends that this moment is in, if it is in one."""
         if self.every is None:
             return self.ends if self.starts <= now < self.ends else None
-        starts, ends, here = (on_the_wall(at, self.zone) for at in (self.starts, self.ends, now))
-        shift = max(0, (here - starts) // self.every) * self.every
-        if not starts + shift <= here < ends + shift:
-            return None
-        return (ends + shift).replace(tzinfo=_zone_of(self.zone)).astimezone(UTC)
+        starts, ends = (on_the_wall(at, self.zone) for at in (self.starts, self.ends))
+        for near in (now, now + SET_BACK):  # a clock that was set back shows less than it did
+            shift = max(0, (on_the_wall(near, self.zone) - starts) // self.every) * self.every
+            window = ((at + shift).replace(tzinfo=_zone_of(self.zone)) for at in (starts, ends))
+            begins, over = (at.astimezone(UTC) for at in window)
+            if begins <= now < over:
+                return over
+        return None
 
 
 class GuardrailLimits(Limits):

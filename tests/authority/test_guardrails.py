@@ -257,6 +257,23 @@ def test_a_window_by_the_clocks_of_a_place(zone: str | None, ends: list[str | No
     assert found == [end and datetime.fromisoformat(f"{end}:00+00:00") for end in ends]
 
 
+@pytest.mark.parametrize(
+    ("starts", "ends", "frozen"),
+    [
+        ("2026-10-04T02:30", "2026-10-04T06:00", ["00:45", "01:15", "04:45"]),
+        ("2026-10-04T01:00", "2026-10-04T02:30", ["00:15"]),
+    ],
+)
+def test_an_hour_that_comes_twice(starts: str, ends: str, frozen: list[str]) -> None:
+    """A window that begins or ends while clocks are set back does so once, and has no gap."""
+    written = {"starts": f"{starts}:00+02:00", "ends": f"{ends}:00+02:00", "every": "P7D"}
+    night = ChangeFreeze.model_validate({"name": "w", "zone": "Europe/Berlin"} | written)
+    asked = ("00:15", "00:45", "01:15", "04:45", "05:15")
+    ended = {at: night.until(datetime.fromisoformat(f"2026-10-25T{at}:00+00:00")) for at in asked}
+
+    assert [at for at in asked if ended[at]] == frozen
+
+
 def test_windows_that_are_none() -> None:
     """A window that ends before it starts, or comes again too early, is named."""
     day = datetime(2026, 12, 24, tzinfo=UTC)
