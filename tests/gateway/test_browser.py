@@ -365,3 +365,15 @@ def test_opening_a_question_says_that_it_was_seen(browser: Browser, scene: Scene
         assert watch.page.get_by_role("button", name="I am looking at it").count() == 0
     said = [one.summary for one in scene.ledger.evidence.entries(incident=story)]
     assert said.count(f"ada has seen {request.id}") == 1
+
+
+def test_each_need_of_an_incident_is_seen(browser: Browser, scene: Scene, story: str) -> None:
+    """A page that stays open says of each thing that needs a person that somebody looks at it."""
+    with opened(browser, scene) as watch:
+        watch.sign_in(f"/incidents/{story}")
+        for version, said in ((101, "INC-1/1 ended expired"), (102, "INC-1/2 ended held")):
+            with watch.page.expect_request(f"**/incidents/{story}/seen") as sent:
+                scene.record(story, version, Phase.TRIAGE, attention=said)
+
+            expect(watch.page.locator("#attention")).to_contain_text(said, timeout=PATIENCE)
+            assert sent.value.method == "POST"

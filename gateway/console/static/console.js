@@ -132,10 +132,11 @@ const looked = new Set();
 function look() {
   if (document.visibilityState !== "visible") return;
   for (const form of document.querySelectorAll("form[data-seen]")) {
-    if (looked.has(form.action)) continue;
-    looked.add(form.action);
+    const seen = `${form.action} ${form.dataset.seen}`;
+    if (looked.has(seen)) continue;
+    looked.add(seen);
     const body = new URLSearchParams(new FormData(form));
-    fetch(form.action, { method: "POST", body, redirect: "manual" }).catch(() => looked.delete(form.action));
+    fetch(form.action, { method: "POST", body, redirect: "manual" }).catch(() => looked.delete(seen));
   }
 }
 
