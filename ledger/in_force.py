@@ -37,6 +37,9 @@ REMINDERS = (0.5, 0.9)
 AGAIN = timedelta(days=1)
 # Longer than a question waits and its steps run: an undo that has not ended by then is taken to be lost.
 UNDO_LOST = timedelta(hours=18)
+# An undo whose target has changed each time is asked about so often in a row; then its owner has to look.
+ASKED_AGAIN = 3
+_STOPPED = "stopped at"
 
 
 def settled(connection: Connection, plan: Plan, step: Step, *, direction: Direction, approval: str) -> None:
@@ -190,7 +193,8 @@ class MitigationsInForce(Stored):
     def has_ended(self, result: MitigationResult) -> None:
         """Take down how an undo ended: another may be asked for. Repeating it is harmless.
 
-        Where its target was no longer as it was shown, it is asked about again, as any plan is.
+        Where its target was no longer as it was shown, it is asked about again, as any plan is; what never
+        stays as it was shown is its owner's to look at.
         """
         with self._database.write() as connection:
             row = rows.one(connection, in_force, undo=result.mitigation)
@@ -198,10 +202,13 @@ class MitigationsInForce(Stored):
             if row is None:
                 return
             row = rows.change(connection, in_force, row, undo=None)
-            asked = evidence.body_of(connection, f"{row.mitigation}/in_force/undo/{row.undos}")
-            if asked and (result.end, row.state) == (AttemptEnd.DRIFTED, ForceState.IN_FORCE):
-                steps = UndoRequest.model_validate(asked["order"]).steps
-                _order(connection, row, steps, ENGINE, f"{result.mitigation} stopped at {result.detail}")
+            orders = [_ordered(connection, row, row.undos - back) for back in range(ASKED_AGAIN)]
+            if orders[0] and (result.end, row.state) == (AttemptEnd.DRIFTED, ForceState.IN_FORCE):
+                said = f"{result.mitigation} {_STOPPED} {result.detail}"
+                if all(one and _STOPPED in one.reason for one in orders):
+                    _tell_owner(connection, row, f"undo/{row.undos}/stopped", said)
+                else:
+                    _order(connection, row, orders[0].steps, ENGINE, said)
 
     def found_undone(self, mitigation: str, steps: Collection[int]) -> None:
         """Take down that what some steps had done is gone already: somebody has undone it elsewhere."""
@@ -246,6 +253,11 @@ class MitigationsInForce(Stored):
                 incidents.attend(connection, row.incident, said)
             if changed_by is not None:
                 _tell_owner(connection, row, key, said)
+
+
+def _ordered(connection: Connection, row: Row[Any], number: int) -> UndoRequest | None:
+    body = evidence.body_of(connection, f"{row.mitigation}/in_force/undo/{number}")
+    return None if body is None else UndoRequest.model_validate(body["order"])
 
 
 def _order(

@@ -381,6 +381,34 @@ def test_an_undo_that_was_taken_to_be_lost(ledger: Ledger, clock: Clock, sealed:
     assert ledger.evidence.entries()[-1].key == "INC-1/1-undo/ended"
 
 
+def test_an_undo_whose_target_never_stays_is_asked_about_three_times(ledger: Ledger, sealed: Plan) -> None:
+    """Where nobody is asked it would go on for ever: the owner hears of it, and may order it anew."""
+    assert sealed
+    ledger.in_force.order_undo("INC-1/1", steps=(2,), person="ada", reason="r")
+    for number in range(1, 6):
+        name = "INC-1/1-undo" + (f"-{number}" if number > 1 else "")
+        drifted = {
+            "playbook": "p",
+            "title": "t",
+            "plan_digest": "",
+            "end": AttemptEnd.DRIFTED,
+            "detail": "on",
+        }
+        ledger.in_force.has_ended(MitigationResult(mitigation=name, **drifted))
+    asked = [said for said in told(ledger) if "asks to undo" in said]
+    owner = [one.payload for one in ledger.outbox.claim(99, LEASE) if "text" in one.payload]
+
+    assert asked[0] == "ada asks to undo INC-1/1: r"
+    assert asked[1:] == [
+        f"stanch asks to undo INC-1/1: INC-1/1-undo{number} stopped at on" for number in ("", "-2", "-3")
+    ]
+    assert [one["text"] for one in owner] == ["INC-1/1-undo-4 stopped at on"]
+    assert ledger.in_force.get("INC-1/1").undo is None
+    again = ledger.in_force.order_undo("INC-1/1", person="ada", reason="now")
+    ledger.in_force.has_ended(MitigationResult(mitigation=again.mitigation, **drifted))
+    assert ledger.in_force.get("INC-1/1").undo == "INC-1/1-undo-6"
+
+
 def test_a_wrong_step(ledger: Ledger, sealed: Plan) -> None:
     """Only what is in force can be undone."""
     run(ledger, sealed, 1, Direction.UNDO)
