@@ -2,15 +2,19 @@
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import temporalio.api.workflowservice.v1 as service
 from google.protobuf.duration_pb2 import Duration
+from pydantic import BaseModel
+from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.common import SearchAttributeKey, WorkerDeploymentVersion
-from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.contrib.pydantic import PydanticPayloadConverter, pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.plugin import SimplePlugin
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
@@ -29,6 +33,18 @@ ENVIRONMENT = SearchAttributeKey.for_keyword("StanchEnvironment")
 SEVERITY = SearchAttributeKey.for_keyword("StanchSeverity")
 
 
+class _Typed(PydanticPayloadConverter):
+    """Gives what is expected or nothing: only JSON is read by its type, a null or bytes come as they are."""
+
+    def from_payloads(self, payloads: Sequence[Payload], type_hints: list[Any] | None = None) -> list[Any]:
+        """Decode; raises ``TypeError`` for anything else in the place of a model."""
+        values = super().from_payloads(payloads, type_hints)
+        for value, wanted in zip(values, type_hints or (), strict=False):
+            if isinstance(wanted, type) and issubclass(wanted, BaseModel) and not isinstance(value, wanted):
+                raise TypeError(f"a {wanted.__name__} is expected, not a {type(value).__name__}")
+        return values
+
+
 def plugins() -> Sequence[SimplePlugin]:
     """Give what every client, worker and replayer of ours is made with."""
     interceptors: list[Interceptor] = [FailureMapping()]
@@ -40,7 +56,7 @@ def plugins() -> Sequence[SimplePlugin]:
         more += [otlp.tracing_plugin()] if settings.exports_traces() else []
     ours = SimplePlugin(
         "stanch",
-        data_converter=pydantic_data_converter,
+        data_converter=replace(pydantic_data_converter, payload_converter_class=_Typed),
         interceptors=interceptors,
         workflow_runner=sandbox.runner(),
     )

@@ -140,7 +140,7 @@ class Raw:
         elsewhere = signed.model_copy(
             update={"decision": signed.decision.model_copy(update={"request": "APR-999999"})}
         )
-        nonsense: list[Any] = [{}, "x", None, [], {"decision": {"verdict": "approve"}}, {"alerts": 1}]
+        nonsense: list[Any] = [{}, "x", None, b"x", [], {"decision": {"verdict": "approve"}}, {"alerts": 1}]
         content: Any = self.rng.choice([elsewhere, *nonsense])
         name = self.rng.choice([names.UPDATE_DECIDE, names.SIGNAL_DECISION, "approve", "run_step", "__reset"])
         count.tried += 1

@@ -3,6 +3,7 @@
 import pytest
 from temporalio.client import Client
 
+from contracts.messages import Withdrawal
 from runtime import temporal
 from runtime.settings import Settings
 
@@ -31,6 +32,16 @@ async def test_one_runtime_per_process() -> None:
     first, second = [await temporal.connect(Settings(), lazy=True) for _ in range(2)]
 
     assert first.service_client.config.runtime is second.service_client.config.runtime
+
+
+@pytest.mark.parametrize("sent", [None, b"bytes", "text", {}, []])
+async def test_nothing_else_comes_in_the_place_of_a_model(sent: object) -> None:
+    """A handler or activity never gets what it does not expect: it is refused where it is decoded."""
+    client = await temporal.connect(Settings(), lazy=True)
+    payloads = client.data_converter.payload_converter.to_payloads([sent])
+
+    with pytest.raises((TypeError, ValueError)):
+        client.data_converter.payload_converter.from_payloads(payloads, [Withdrawal])
 
 
 def test_the_version_is_the_build() -> None:

@@ -146,6 +146,10 @@ async def test_signalled_decision(running: Site) -> None:
     unrecorded = running.signer.sign(decision)
     handle = running.client.get_workflow_handle(names.mitigation_workflow_id(plan.mitigation))
     await running.phase(incident.id, Phase.MITIGATING)
+    none_of_ours: list[Any] = [None, b"x", {}]
+    for nothing in none_of_ours:
+        await handle.signal(names.SIGNAL_DECISION, nothing)
+        await handle.signal(names.SIGNAL_WITHDRAW, nothing)
     for number, wrong in enumerate((unrecorded.model_copy(update={"signature": "AAAA"}), unrecorded), 1):
         await handle.signal(names.SIGNAL_DECISION, wrong)
         await until(
