@@ -32,21 +32,26 @@ STEPS = 40
 SEED = 20_260_301
 
 
-def histories(count: int, seeded: int) -> Counter[str]:
-    """Run so many histories in this process; a violation raises with the steps that lead to it."""
-    many = settings(
+def so_many(count: int) -> settings:
+    """Give what Hypothesis runs histories with; with ``CI`` set it would pass the seed over by itself."""
+    return settings(
         max_examples=count,
         stateful_step_count=STEPS,
         deadline=None,
         database=None,
+        derandomize=False,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
         print_blob=False,
     )
+
+
+def histories(count: int, seeded: int) -> Counter[str]:
+    """Run so many histories in this process; a violation raises with the steps that lead to it."""
     with deciders.template() as source:
         machine = seed(seeded)(type("Seeded", (deciders.Deciders,), {}))
         factory = partial(machine, source)
-        run_state_machine_as_test(factory, settings=many)  # type: ignore[arg-type]  # a factory is called alike
+        run_state_machine_as_test(factory, settings=so_many(count))  # type: ignore[arg-type]  # a factory is called alike
     return deciders.REACHED
 
 

@@ -429,6 +429,16 @@ class Deciders(RuleBasedStateMachine):
         waiting = [one for one in self.asked if one.state is ApprovalState.PENDING]
         self._consider(data.draw(st.sampled_from(self.asked + 3 * waiting)))
 
+    @precondition(lambda self: any(one.after and one.left != 0 and not one.revoked for one in self.grants))
+    @rule(now=SELDOM)
+    def nobody_answers(self, *, now: bool) -> None:
+        """Ask, let everybody be silent for longer than a grant waits, and let the grants answer."""
+        if not now:
+            return
+        self._ask([Needs.ONE], 60)
+        self.clock.forward(timedelta(seconds=181))
+        self._consider(self.asked[-1])
+
     def _consider(self, asked: Asked) -> None:
         answer = self._answered(asked)
         self.ledger.approvals.consider(asked.id, policy=POLICY, signer=SIGNER, verifier=VERIFIER)
