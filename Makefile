@@ -62,7 +62,7 @@ test-cluster: $(READY)  ## Run what needs a Kubernetes control plane, on a real 
 campaign: $(READY)  ## Let every action meet every answer of its provider, repeated in every way; prints the table.
 	$(BIN)/python -m tests.campaigns.actions
 
-campaign-approvals: $(READY)  ## Drive deciders and forge approvals by the thousand; LONG=1 takes an hour.
+campaign-approvals: $(READY)  ## Drive deciders and forge approvals by the thousand; LONG=1 takes half an hour.
 	$(BIN)/python -m tests.campaigns $(if $(LONG),--long)
 
 check: $(READY)  ## Run every gate but the tests: lint, format, layers, types, house rules.
