@@ -283,8 +283,7 @@ class Watching:
 
     def _verify(self, plan: Plan, step: Step, direction: Direction, watch: Watch) -> EffectResult:
         known = Kept.model_validate(watch.state)
-        sealed = step.verification if direction is not Direction.UNDO else None
-        rule = sealed and self._compared(plan, step, sealed)
+        rule = sealed = step.verification if direction is not Direction.UNDO else None
         readings: list[Reading] = []
         settled = known.settled or self._settle(plan, step, direction, watch, known)
         if settled.reached is Reached.SETTLING:
@@ -293,16 +292,17 @@ class Watching:
             detail = f"step {step.number} did not settle in time: {settled.detail}"
         elif settled.reached not in (Reached.YES, Reached.UNKNOWN):
             effect, detail = Effect.INEFFECTIVE, f"step {step.number} did not settle: {settled.detail}"
-        elif rule is None:
+        elif sealed is None:
             told = "settled" if settled.reached is Reached.YES else f"was taken ({settled.detail})"
             effect, detail = Effect.INCONCLUSIVE, f"step {step.number} {told}; nothing was measured"
         else:
+            rule = self._compared(plan, step, sealed)
             if known.settled is None:
                 known, watch = Kept(until=rule.within, settled=settled), Watch(item=watch.item)
             effect, readings = self._judge(rule, watch, known)
             detail = says(rule, effect, readings)
-        if rule is not sealed and rule and rule.baseline and readings:
-            detail += f"; before it: {rule.baseline.detail}"
+            if rule is not sealed and rule.baseline:
+                detail += f"; before it: {rule.baseline.detail}"
         return EffectResult(
             effect=effect,
             detail=detail,
