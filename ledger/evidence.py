@@ -134,12 +134,11 @@ class EvidenceLog(Stored):
         *,
         incident: str | None,
         actor: str = ENGINE,
-        at: datetime | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> None:
         """Append one entry that stands alone, as ``note`` does within a transaction."""
         with self._database.write() as connection:
-            note(connection, kind, key, said, incident=incident, actor=actor, at=at, body=body)
+            note(connection, kind, key, said, incident=incident, actor=actor, body=body)
 
     def entries(
         self, *, incident: str | None = None, after: int = -1, limit: int = 1000
